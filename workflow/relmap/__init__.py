@@ -1,0 +1,1 @@
+"""relmap: relevance maps of image classifiers, and the evidence about them."""
