@@ -1,0 +1,1 @@
+"""Datasets: true on-disk formats, their manifests, image access, retrieval and rendering."""

@@ -1,0 +1,237 @@
+"""CUB-200-2011 (Wah et al., CNS-TR-2011-001) in its own on-disk format, real or rendered.
+
+Tree: ``CUB_200_2011/{images,parts,*.txt}`` with ``segmentations/`` (its own archive) beside it or inside it.
+A rendered copy has ``relmap_truth/`` in addition: part maps and the parts that tell classes apart.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from relmap.data.images import read_size
+from relmap.data.manifest import Manifest, build_manifest
+from relmap.data.threads import thread_map
+from relmap.errors import InputError
+
+DATASET = "cub200_2011"
+FOLDER = "CUB_200_2011"
+TRUTH = "relmap_truth"
+
+Value = TypeVar("Value")
+
+
+def read_cub(
+    root: str | os.PathLike, *, dataset: str = DATASET, require_masks: bool = True, workers: int = 8
+) -> Manifest:
+    """Read CUB-200-2011.
+
+    Args:
+        root: the folder that holds ``CUB_200_2011``, or ``CUB_200_2011`` itself.
+        dataset: id that the manifest gets.
+        require_masks: every image must have its segmentation (mean IoU needs them).
+        workers: threads that read image headers.
+
+    Boxes ``x y w h`` become [x, y, x + w, y + h] in continuous pixel edges, cut to the image. ``part_points`` keeps the
+    visible parts of ``parts/part_locs.txt``.
+
+    Raises:
+        InputError: a file is missing or malformed, or the content fails ``build_manifest``'s checks.
+    """
+    root, base = _locate(Path(root))
+    inner = base.relative_to(root)
+    images = _table(base / "images.txt", str)
+    splits = _table(base / "train_test_split.txt", int)
+    labels = _table(base / "image_class_labels.txt", int)
+    boxes = _table(base / "bounding_boxes.txt", _four_numbers)
+    classes = _table(base / "classes.txt", str)
+    if not classes:
+        raise InputError(f"{base / 'classes.txt'}: no classes; restore the file from the archive")
+    # Class ids are 1-based and contiguous in the data; ranking them keeps a subset of classes readable.
+    label_of = {class_id: label for label, class_id in enumerate(sorted(classes))}
+    class_names = [_class_name(classes[class_id]) for class_id in sorted(classes)]
+    for name, table in (
+        ("train_test_split.txt", splits),
+        ("image_class_labels.txt", labels),
+        ("bounding_boxes.txt", boxes),
+    ):
+        absent = sorted(images.keys() - table.keys())
+        if absent:
+            raise InputError(f"{base / name}: no line for image {absent[0]} ({images[absent[0]]}); restore the file")
+    unknown = sorted(key for key in images if labels[key] not in label_of)
+    if unknown:
+        raise InputError(
+            f"{base / 'image_class_labels.txt'}: image {unknown[0]} has class {labels[unknown[0]]}, which classes.txt "
+            "does not list; restore both files"
+        )
+    order = sorted(images)
+    sizes = thread_map(lambda key: read_size(base / "images" / images[key]), order, workers)
+    masks = _segmentations(root, base)
+    truth = root / TRUTH if (root / TRUTH).is_dir() else base / TRUTH
+    part_names, part_map_of = _part_maps(root, truth)
+    point_names, points = _points(base)
+    rows = []
+    for key, (width, height) in zip(order, sizes, strict=True):
+        x, y, w, h = boxes[key]
+        picture = PurePosixPath(images[key])
+        label = label_of[labels[key]]
+        mask = None if masks is None else masks / picture.with_suffix(".png")
+        rows.append(
+            {
+                "image_id": picture.stem,
+                "path": (PurePosixPath(inner.as_posix()) / "images" / picture).as_posix(),
+                "split": "train" if splits[key] == 1 else "test",
+                "label": label,
+                "class_name": class_names[label],
+                "boxes": [[x, y, x + w, y + h]],
+                "mask_path": mask.as_posix() if mask is not None and (root / mask).is_file() else None,
+                "part_map_path": part_map_of(picture),
+                "part_points": points.get(key, []),
+                "width": width,
+                "height": height,
+            }
+        )
+    return build_manifest(
+        dataset,
+        root,
+        rows,
+        class_names,
+        part_names=part_names,
+        distinguishing=_distinguishing(truth, classes, label_of, part_names),
+        point_names=point_names,
+        require_masks=require_masks,
+        workers=workers,
+    )
+
+
+def _locate(root: Path) -> tuple[Path, Path]:
+    """(folder that all paths are relative to, folder with images.txt)."""
+    if (root / FOLDER / "images.txt").is_file():
+        return root, root / FOLDER
+    if (root / "images.txt").is_file():
+        beside = not (root / "segmentations").is_dir() and (root.parent / "segmentations").is_dir()
+        return (root.parent, root) if beside else (root, root)
+    raise InputError(
+        f"{root}: no CUB-200-2011 here ({FOLDER}/images.txt is missing); extract CUB_200_2011.tgz and "
+        "segmentations.tgz into this folder"
+    )
+
+
+def _segmentations(root: Path, base: Path) -> PurePosixPath | None:
+    for folder in (root / "segmentations", base / "segmentations"):
+        if folder.is_dir():
+            return PurePosixPath(folder.relative_to(root).as_posix())
+    return None
+
+
+def _table(path: Path, convert: Callable[[str], Value]) -> dict[int, Value]:
+    """Lines of ``<id> <rest>`` as a dict, in the file's order."""
+    table: dict[int, Value] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        key, _, rest = line.strip().partition(" ")
+        try:
+            identifier, value = int(key), convert(rest.strip())
+        except ValueError as error:
+            message = f"{path}: line {number} ({line.strip()!r}) is not as CUB-200-2011 has it; restore the file"
+            raise InputError(message) from error
+        if identifier in table:
+            raise InputError(f"{path}: line {number} repeats id {identifier}; restore the file")
+        table[identifier] = value
+    return table
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: missing; extract CUB_200_2011.tgz again") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file; extract CUB_200_2011.tgz again") from error
+
+
+def _four_numbers(text: str) -> tuple[float, float, float, float]:
+    x, y, w, h = (float(value) for value in text.split())
+    return x, y, w, h
+
+
+def _class_name(raw: str) -> str:
+    """``001.Black_footed_Albatross`` -> ``Black footed Albatross``."""
+    return raw.split(".", 1)[-1].replace("_", " ")
+
+
+def _points(base: Path) -> tuple[tuple[str, ...], dict[int, list[list[float]]]]:
+    """Names of parts 1, 2, ... and per image its visible points [part, x, y]."""
+    names_file, file = base / "parts" / "parts.txt", base / "parts" / "part_locs.txt"
+    if not names_file.is_file() or not file.is_file():
+        return (), {}
+    names = _table(names_file, str)
+    if sorted(names) != list(range(1, len(names) + 1)):
+        raise InputError(f"{names_file}: part ids must be 1, 2, ... without gaps; restore the file")
+    points: dict[int, list[list[float]]] = {}
+    for number, line in enumerate(_lines(file), start=1):
+        try:
+            image, part, x, y, visible = line.split()
+            point = [float(part), float(x), float(y)]
+            if int(visible):
+                points.setdefault(int(image), []).append(point)
+        except ValueError as error:
+            message = f"{file}: line {number} ({line.strip()!r}) is not as CUB-200-2011 has it; restore the file"
+            raise InputError(message) from error
+    return tuple(names[key] for key in sorted(names)), points
+
+
+def _part_maps(root: Path, truth: Path) -> tuple[tuple[str, ...], Callable[[PurePosixPath], str | None]]:
+    """Names of part-map values 1, 2, ..., and where an image's part map lies (None without truth)."""
+    if not truth.is_dir():
+        return (), lambda picture: None
+    file = truth / "parts.csv"
+    names: dict[int, str] = {}
+    for row in _csv(file, ("index", "name")):
+        try:
+            names[int(row["index"])] = row["name"]
+        except ValueError as error:
+            message = f"{file}: index {row['index']!r} is not a number; delete the rendered data and run again"
+            raise InputError(message) from error
+    names.pop(0, None)
+    if sorted(names) != list(range(1, len(names) + 1)):
+        raise InputError(f"{file}: part indices must be 1, 2, ... without gaps; delete the rendered data and run again")
+    folder = PurePosixPath(truth.relative_to(root).as_posix()) / "part_maps"
+
+    def part_map_of(picture: PurePosixPath) -> str:
+        return (folder / picture.with_suffix(".png")).as_posix()
+
+    return tuple(names[key] for key in sorted(names)), part_map_of
+
+
+def _distinguishing(
+    truth: Path, classes: dict[int, str], label_of: dict[int, int], part_names: tuple[str, ...]
+) -> dict[int, list[str]]:
+    """Label -> parts in which the class differs from any of its neighbours, in the order of ``part_names``."""
+    file = truth / "distinguishing_parts.csv"
+    if not file.is_file():
+        return {}
+    found: dict[int, set[str]] = {}
+    for row in _csv(file, ("class_id", "part")):
+        if not row["class_id"].isdigit() or int(row["class_id"]) not in classes or row["part"] not in part_names:
+            raise InputError(
+                f"{file}: class {row['class_id']!r} with part {row['part']!r} is not in classes.txt and parts.csv; "
+                "delete the rendered data and run again"
+            )
+        found.setdefault(label_of[int(row["class_id"])], set()).add(row["part"])
+    return {label: [part for part in part_names if part in found[label]] for label in sorted(found)}
+
+
+def _csv(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    try:
+        with open(file, newline="", encoding="utf-8") as handle:
+            reader = csv.DictReader(handle)
+            rows = list(reader)
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: missing; delete the rendered data and run again") from error
+    absent = [name for name in columns if name not in (reader.fieldnames or ())]
+    if absent:
+        raise InputError(f"{file}: lacks the column {', '.join(absent)}; delete the rendered data and run again")
+    return rows

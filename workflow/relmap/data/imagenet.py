@@ -1,0 +1,306 @@
+"""ILSVRC 2012 classification and localisation (Russakovsky et al., IJCV 2015), real or rendered.
+
+Two trees are read: Kaggle's (``ILSVRC/Data/CLS-LOC/{train,val}``, ``ILSVRC/Annotations/CLS-LOC/{train,val}``) and the
+official archives' (``train/<wnid>/`` or ``ILSVRC2012_img_train/``, ``val/`` or ``ILSVRC2012_img_val/``, the devkit, and
+``ILSVRC2012_bbox_val_v3/val/`` or the XML files beside the images). Validation images lie in class folders or flat.
+
+Pixel convention of the XML: 0-based, ``xmax`` and ``ymax`` are the last pixel inside. The validation boxes run from 0
+to width - 1 (for example ``131 0 499 254`` on 500 pixels), and the development kit measures widths as max - min + 1. So
+a box becomes [xmin, ymin, xmax + 1, ymax + 1] in continuous edges. Coordinates are relative to the size that the XML
+declares, which is not always the stored file's: they are scaled to the stored size where the two differ.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import parse as parse_xml
+
+from relmap.data.images import read_size
+from relmap.data.manifest import Manifest, build_manifest
+from relmap.data.threads import thread_map
+from relmap.errors import InputError
+
+DATASET = "imagenet"
+SUFFIXES = (".jpeg", ".jpg", ".png")
+_IMAGES = ("ILSVRC/Data/CLS-LOC/{}", "Data/CLS-LOC/{}", "ILSVRC2012_img_{}", "{}")
+_ANNOTATIONS = (
+    "ILSVRC/Annotations/CLS-LOC/{}",
+    "Annotations/CLS-LOC/{}",
+    "ILSVRC2012_bbox_{}_v3/{}",
+    "ILSVRC2012_bbox_{}_v3",
+    "ILSVRC2012_bbox_{}_v2",
+    "ILSVRC2012_bbox_{}",
+    "bbox_{}/{}",
+    "bbox_{}",
+    "{}",
+)
+_DEVKIT = ("ILSVRC2012_devkit_t12/data", "data", "")
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One XML file: the declared size (0 where absent) and its objects as (wnid, [x0, y0, x1, y1], difficult)."""
+
+    width: int
+    height: int
+    objects: tuple[tuple[str, tuple[float, float, float, float], bool], ...]
+
+
+def read_imagenet(
+    root: str | os.PathLike,
+    *,
+    dataset: str = DATASET,
+    require_boxes: bool = True,
+    require_training: bool = True,
+    workers: int = 16,
+) -> Manifest:
+    """Read ILSVRC 2012; the validation images become the split ``test``.
+
+    Labels are the ranks of the sorted wnids, as in torchvision's weights (the devkit numbers its classes otherwise).
+    An image's boxes are its own class's; other objects in the XML are left out. Training images take their size from
+    the XML where there is one, so that only the others are opened; validation images are all opened (their header),
+    because something is measured on their boxes.
+
+    Args:
+        root: folder with one of the trees above.
+        dataset: id that the manifest gets.
+        require_boxes: every validation image must have a box of its class.
+        require_training: every class must have training images; without it the training images may be absent.
+        workers: threads that read XML files and headers.
+
+    Raises:
+        InputError: images, labels or boxes are missing or contradict each other; the message names the file.
+    """
+    root = Path(root)
+    train, val = (_images_folder(root, split) for split in ("train", "val"))
+    if val is None or (train is None and require_training):
+        split = "val" if val is None else "train"
+        raise InputError(
+            f"{root}: no folder of {'validation' if val is None else 'training'} images; expected one of "
+            f"{', '.join(pattern.format(split) for pattern in _IMAGES)} (extract ILSVRC2012_img_{split}.tar there)"
+        )
+    words = _words(root)
+    val_annotations = _annotation_folder(root, "val")
+    tests = _validation_images(root, val, val_annotations)
+    trains = [] if train is None else list(_class_folders(train))
+    if train is not None:
+        wnids = sorted({wnid for wnid, _ in trains} | {entry.name for entry in os.scandir(train) if entry.is_dir()})
+    else:
+        wnids = sorted(words) or sorted({wnid for wnid, _ in tests})
+    label_of = {wnid: label for label, wnid in enumerate(wnids)}
+    stray = next(((wnid, path) for wnid, path in tests if wnid not in label_of), None)
+    if stray:
+        raise InputError(
+            f"{stray[1]}: its class {stray[0]} has no folder in {train or root}; add it, or remove the image"
+        )
+    names = _unique([words.get(wnid, wnid) for wnid in wnids], wnids)
+    train_annotations = _annotation_folder(root, "train")
+
+    def row(item: tuple[str, str, Path]) -> dict[str, Any]:
+        split, wnid, path = item
+        annotations = train_annotations if split == "train" else val_annotations
+        width, height, boxes, difficult = _annotated(path, wnid, annotations, opened=split == "test")
+        if split == "test" and require_boxes and not boxes:
+            where = annotations or root / _ANNOTATIONS[0].format("val")
+            raise InputError(
+                f"{path}: no box of class {wnid}; put {path.stem}.xml (from ILSVRC2012_bbox_val_v3.tgz) into {where}, "
+                "or read the dataset without require_boxes"
+            )
+        return {
+            "image_id": path.stem,
+            "path": path.relative_to(root).as_posix(),
+            "split": split,
+            "label": label_of[wnid],
+            "class_name": names[label_of[wnid]],
+            "boxes": boxes,
+            "width": width,
+            "height": height,
+            "difficult": difficult,
+        }
+
+    items = [("train", *pair) for pair in trains] + [("test", *pair) for pair in tests]
+    rows = thread_map(row, items, workers)
+    return build_manifest(dataset, root, rows, names, require_training=require_training, workers=workers)
+
+
+def read_annotation(path: str | os.PathLike) -> Annotation:
+    """Parse one XML file in PASCAL VOC's schema, with the pixel convention of this module.
+
+    Raises:
+        InputError: not XML, with entities (an attack), or without numbers where boxes belong.
+    """
+    try:
+        tree = parse_xml(path).getroot()
+        size = tree.find("size")
+        width, height = (0, 0) if size is None else (int(size.findtext(name, "0")) for name in ("width", "height"))
+        objects = []
+        for item in tree.iter("object"):
+            box = item.find("bndbox")
+            x0, y0, x1, y1 = (float(box.findtext(name)) for name in ("xmin", "ymin", "xmax", "ymax"))
+            difficult = item.findtext("difficult", "0").strip() == "1"
+            objects.append((item.findtext("name", "").strip(), (x0, y0, x1 + 1, y1 + 1), difficult))
+    except (ElementTree.ParseError, DefusedXmlException, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a readable box annotation ({error}); restore it from the archive") from error
+    return Annotation(width, height, tuple(objects))
+
+
+def _images_folder(root: Path, split: str) -> Path | None:
+    return next((root / p.format(split) for p in _IMAGES if (root / p.format(split)).is_dir()), None)
+
+
+def _annotation_folder(root: Path, split: str) -> Path | None:
+    """First candidate that holds an XML file, directly or in class folders."""
+    for pattern in _ANNOTATIONS:
+        folder = root / pattern.format(split, split)
+        if folder.is_dir() and (_has_xml(folder) or any(_has_xml(sub) for sub in _folders(folder))):
+            return folder
+    return None
+
+
+def _folders(folder: Path) -> Iterable[Path]:
+    with os.scandir(folder) as entries:
+        yield from (Path(entry.path) for entry in entries if entry.is_dir())
+
+
+def _has_xml(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(entry.name.endswith(".xml") for entry in entries)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if entry.name.lower().endswith(SUFFIXES))
+
+
+def _class_folders(folder: Path) -> Iterable[tuple[str, Path]]:
+    for sub in sorted(_folders(folder)):
+        yield from ((sub.name, path) for path in _pictures(sub))
+
+
+def _validation_images(root: Path, folder: Path, annotations: Path | None) -> list[tuple[str, Path]]:
+    """(wnid, path) of every validation image, from class folders or from the flat layout's label files."""
+    flat = _pictures(folder)
+    if not flat:
+        return list(_class_folders(folder))
+    label_of, source = _flat_labels(root, flat, annotations)
+    missing = [path for path in flat if path.stem not in label_of]
+    if missing:
+        raise InputError(f"{missing[0]}: {source} gives no label for it; restore that file, or remove the image")
+    return [(label_of[path.stem], path) for path in flat]
+
+
+def _flat_labels(root: Path, flat: list[Path], annotations: Path | None) -> tuple[dict[str, str], str]:
+    """Image stem -> wnid: from Kaggle's solution, else the devkit, else the boxes' own class names."""
+    for solution in (root / "LOC_val_solution.csv", root / "ILSVRC" / "LOC_val_solution.csv"):
+        if solution.is_file():
+            with open(solution, newline="") as file:
+                table = {row[0]: row[1].split()[0] for row in list(csv.reader(file))[1:] if len(row) > 1 and row[1]}
+            return table, str(solution)
+    for folder in _DEVKIT:
+        truth = root / folder / "ILSVRC2012_validation_ground_truth.txt"
+        if truth.is_file():
+            return _devkit_labels(truth, root / folder / "meta.mat", flat), str(truth)
+    if annotations is not None:
+        table = {}
+        for path in flat:
+            xml = annotations / f"{path.stem}.xml"
+            objects = read_annotation(xml).objects if xml.is_file() else ()
+            if objects:
+                table[path.stem] = objects[0][0]
+        return table, f"the annotation in {annotations}"
+    raise InputError(
+        f"{root}: validation images lie in one folder and nothing tells their classes; add LOC_val_solution.csv, or "
+        "extract ILSVRC2012_devkit_t12.tar.gz or ILSVRC2012_bbox_val_v3.tgz here"
+    )
+
+
+def _devkit_labels(truth: Path, meta: Path, flat: list[Path]) -> dict[str, str]:
+    """Line n of the ground truth is the devkit's class id of image n; ids are translated through meta.mat."""
+    ids = truth.read_text().split()
+    wnid_of = {identifier: wnid for identifier, wnid, _ in _synsets(meta)}
+    table = {}
+    for path in flat:
+        number = path.stem.rsplit("_", 1)[-1]
+        if not number.isdigit() or not 1 <= int(number) <= len(ids):
+            raise InputError(f"{path}: {truth} has {len(ids)} lines and none for this name; restore the original name")
+        identifier = ids[int(number) - 1]
+        if not identifier.isdigit() or int(identifier) not in wnid_of:
+            raise InputError(
+                f"{truth}: line {int(number)} has the class {identifier!r}, unknown to {meta}; restore both"
+            )
+        table[path.stem] = wnid_of[int(identifier)]
+    return table
+
+
+def _synsets(meta: Path) -> list[tuple[int, str, str]]:
+    """(devkit id, wnid, words) of the low-level classes of meta.mat."""
+    import scipy.io  # only here: it costs half a second
+
+    try:
+        table = scipy.io.loadmat(meta, squeeze_me=True)["synsets"]
+        return [
+            (int(entry["ILSVRC2012_ID"]), str(entry["WNID"]), str(entry["words"]))
+            for entry in table
+            if int(entry["num_children"]) == 0
+        ]
+    except FileNotFoundError as error:
+        raise InputError(f"{meta}: missing; extract ILSVRC2012_devkit_t12.tar.gz again") from error
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise InputError(f"{meta}: not the devkit's table ({error}); extract the devkit again") from error
+
+
+def _words(root: Path) -> dict[str, str]:
+    """wnid -> its first words, where the dataset brings them."""
+    for file in (root / "LOC_synset_mapping.txt", root / "ILSVRC" / "LOC_synset_mapping.txt"):
+        if file.is_file():
+            lines = (line.strip().partition(" ") for line in file.read_text(encoding="utf-8").splitlines())
+            return {wnid: words.split(",")[0].strip() or wnid for wnid, _, words in lines if wnid}
+    for folder in _DEVKIT:
+        meta = root / folder / "meta.mat"
+        if meta.is_file():
+            return {wnid: words.split(",")[0].strip() for _, wnid, words in _synsets(meta)}
+    return {}
+
+
+def _unique(names: list[str], wnids: list[str]) -> list[str]:
+    """Two cranes and two maillots are told apart by their wnids."""
+    return [name if names.count(name) == 1 else f"{name} ({wnid})" for name, wnid in zip(names, wnids, strict=True)]
+
+
+def _annotated(
+    path: Path, wnid: str, annotations: Path | None, opened: bool
+) -> tuple[int, int, list[list[float]], bool]:
+    """(width, height, boxes of the class in stored pixels, whether all of them are difficult)."""
+    xml = None
+    if annotations is not None:
+        candidates = (annotations / wnid / f"{path.stem}.xml", annotations / f"{path.stem}.xml")
+        xml = next((candidate for candidate in candidates if candidate.is_file()), None)
+    annotation = read_annotation(xml) if xml is not None else Annotation(0, 0, ())
+    declared = (annotation.width, annotation.height)
+    size = read_size(path) if opened or min(declared) <= 0 else declared
+    if min(declared) > 0 and abs(np.log(size[0] * declared[1] / (size[1] * declared[0]))) > 0.1:
+        raise InputError(
+            f"{xml}: declares {declared[0]} x {declared[1]} pixels, but {path} has {size[0]} x {size[1]}; they are not "
+            "of the same picture: restore both from their archives"
+        )
+    scale_x, scale_y = (1.0, 1.0) if min(declared) <= 0 else (size[0] / declared[0], size[1] / declared[1])
+    own = [(box, difficult) for name, box, difficult in annotation.objects if name == wnid]
+    boxes = [[x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y] for (x0, y0, x1, y1), _ in own]
+    if not opened:
+        boxes = _usable(boxes, *size)
+    return *size, boxes, bool(own) and all(difficult for _, difficult in own)
+
+
+def _usable(boxes: list[list[float]], width: int, height: int) -> list[list[float]]:
+    """Training boxes cut to the image, empty ones dropped: some are wrong, and nothing is measured on them."""
+    cut = [[max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))] for x0, y0, x1, y1 in boxes]
+    return [box for box in cut if box[0] < box[2] and box[1] < box[3]]

@@ -1,0 +1,329 @@
+"""Decoding: images, boxes, masks and part maps, all through one geometry.
+
+Orientation: an EXIF rotation is not applied. The annotations of CUB and ImageNet refer to the pixels as stored, and
+torchvision's weights were trained on images decoded so; transposing would tear boxes and masks from their images.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from relmap.data.manifest import Manifest
+from relmap.errors import InputError
+
+# Pillow's own warning level: a larger picture is not a photograph but an accident or an attack on memory.
+MAX_PIXELS = 89_478_485
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_BROKEN = (OSError, SyntaxError, ValueError, IndexError, TypeError, EOFError, struct.error, zlib.error)
+
+Rows = Sequence[int] | np.ndarray | torch.Tensor
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Shorter side to ``resize`` (bilinear, antialiased), centre ``crop``, to [0, 1], minus ``mean`` over ``std``.
+
+    The same arithmetic as torchvision's Resize, CenterCrop, ToTensor and Normalize on PIL images.
+    """
+
+    resize: int
+    crop: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop <= self.resize:
+            raise InputError(f"preprocessing: crop {self.crop} must be positive and at most resize {self.resize}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise InputError(f"preprocessing: mean {self.mean} and std {self.std} need three values each, std positive")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; the inverse of ``from_dict``."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Preprocessing:
+        """Inverse of ``to_dict``."""
+        return cls(int(value["resize"]), int(value["crop"]), tuple(value["mean"]), tuple(value["std"]))
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) after the resize."""
+        if width <= height:
+            return self.resize, int(self.resize * height / width)
+        return int(self.resize * width / height), self.resize
+
+    def corner(self, width: int, height: int) -> tuple[int, int]:
+        """(left, top) of the crop in the resized image of an image of ``width`` x ``height``."""
+        new_width, new_height = self.resized(width, height)
+        return round((new_width - self.crop) / 2.0), round((new_height - self.crop) / 2.0)
+
+    def map_boxes(self, boxes: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.ndarray:
+        """(K, 4) boxes of stored images of ``width`` (K,) x ``height`` (K,) on the preprocessed grid, not clipped."""
+        geometry = [
+            (*self.resized(w, h), *self.corner(w, h)) for w, h in zip(width.tolist(), height.tolist(), strict=True)
+        ]
+        new_width, new_height, left, top = np.array(geometry, dtype=np.float64).reshape(-1, 4).T
+        scale = np.stack([new_width / width, new_height / height] * 2, axis=1)
+        return boxes * scale - np.stack([left, top] * 2, axis=1)
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 (N, 3, H, W) to normalised float32 of the same shape."""
+        mean, std = (torch.tensor(value, device=pixels.device).view(1, 3, 1, 1) for value in (self.mean, self.std))
+        return (pixels.float() / 255.0 - mean) / std
+
+    def denormalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised (N, 3, H, W) to [0, 1] for display."""
+        mean, std = (torch.tensor(value, device=images.device).view(1, 3, 1, 1) for value in (self.mean, self.std))
+        return (images * std + mean).clamp(0, 1)
+
+
+def default_workers() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(width, height) of an image file as stored, from its header.
+
+    Raises:
+        InputError: absent, not an image, or too large.
+    """
+    try:
+        with Image.open(path) as image:
+            _check_pixels(path, *image.size)
+            return image.size
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, "far more") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such image; restore it, or make the manifest again") from error
+    except _BROKEN as error:
+        raise _corrupt(path, error) from error
+
+
+def decode(path: str | os.PathLike) -> Image.Image:
+    """Decode a whole file, in its own mode and stored orientation.
+
+    Raises:
+        InputError: absent, corrupt, truncated, or too large.
+    """
+    try:
+        with Image.open(path) as image:
+            _check_pixels(path, *image.size)
+            image.load()
+            return image
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, "far more") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such image; restore it, or make the manifest again") from error
+    except _BROKEN as error:
+        raise _corrupt(path, error) from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Any mode to 8-bit RGB: grey is repeated, CMYK and palettes converted, alpha dropped, 16 bits scaled to 8."""
+    if image.mode.startswith("I"):
+        # Pillow's own conversion clips 16-bit values at 255 instead of scaling them.
+        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def load_pixels(
+    manifest: Manifest, rows: Rows, preprocessing: Preprocessing, workers: int | None = None
+) -> torch.Tensor:
+    """Resized and cropped images before normalisation: uint8 (N, 3, crop, crop), for augmentation on batches.
+
+    Raises:
+        InputError: a file is absent, corrupt, truncated or too large; the message names it.
+    """
+
+    def read(path: str) -> np.ndarray:
+        image = as_rgb(decode(manifest.resolve(path)))
+        return np.asarray(_fit(image, preprocessing, Image.Resampling.BILINEAR))
+
+    shape = (preprocessing.crop, preprocessing.crop, 3)
+    pixels = _stack(_column(manifest, rows, "path"), read, shape, workers)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+
+def load_images(
+    manifest: Manifest, rows: Rows, preprocessing: Preprocessing, workers: int | None = None
+) -> torch.Tensor:
+    """Images ready for a network: normalised float32 (N, 3, crop, crop).
+
+    Args:
+        rows: positions in ``manifest.frame``.
+        workers: decoding threads; all cores of the process by default. The result does not depend on it.
+
+    Raises:
+        InputError: a file is absent, corrupt, truncated or too large; the message names it.
+    """
+    return preprocessing.normalise(load_pixels(manifest, rows, preprocessing, workers))
+
+
+def load_boxes(manifest: Manifest, rows: Rows, preprocessing: Preprocessing) -> torch.Tensor:
+    """Union of an image's boxes on the preprocessed grid: bool (N, crop, crop), True where a pixel's centre is inside.
+
+    Raises:
+        InputError: an image has no box.
+    """
+    frame, positions = manifest.frame, _positions(rows)
+    nested = [frame["boxes"].iat[row] for row in positions]
+    counts = np.array([len(boxes) for boxes in nested], dtype=np.int64)
+    if not counts.all():
+        path = manifest.resolve(frame["path"].iat[positions[np.argmin(counts)]])
+        raise InputError(f"{path}: the image has no bounding box; add its annotation, or leave the image out")
+    if not len(positions):
+        return torch.zeros(0, preprocessing.crop, preprocessing.crop, dtype=torch.bool)
+    owner = np.repeat(positions, counts)
+    boxes = np.array([box for boxes in nested for box in boxes], dtype=np.float64)
+    width, height = (frame[name].to_numpy()[owner] for name in ("width", "height"))
+    x0, y0, x1, y1 = preprocessing.map_boxes(boxes, width, height).T[..., None]
+    centres = np.arange(preprocessing.crop) + 0.5
+    columns = (centres >= x0) & (centres < x1)
+    lines = (centres >= y0) & (centres < y1)
+    starts = np.cumsum(counts) - counts
+    return torch.from_numpy(np.logical_or.reduceat(lines[:, :, None] & columns[:, None, :], starts, axis=0))
+
+
+def load_masks(
+    manifest: Manifest, rows: Rows, preprocessing: Preprocessing, workers: int | None = None
+) -> torch.Tensor:
+    """Object segmentation on the preprocessed grid: bool (N, crop, crop), True where the mask file is not zero.
+
+    CUB's masks count annotators in steps of 51: whatever one of them marked is object here.
+
+    Raises:
+        InputError: an image has no mask, or its mask is corrupt or of another size.
+    """
+    return _load_annotation(manifest, rows, preprocessing, "mask_path", "segmentation mask", workers) > 0
+
+
+def load_part_maps(
+    manifest: Manifest, rows: Rows, preprocessing: Preprocessing, workers: int | None = None
+) -> torch.Tensor:
+    """Part index per pixel on the preprocessed grid: uint8 (N, crop, crop), 0 background, k = ``part_names[k - 1]``.
+
+    Raises:
+        InputError: an image has no part map, or it is corrupt or of another size.
+    """
+    return _load_annotation(manifest, rows, preprocessing, "part_map_path", "part map", workers)
+
+
+def batches(
+    manifest: Manifest, rows: Rows, preprocessing: Preprocessing, batch_size: int, workers: int | None = None
+) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+    """Yield (images float32 (B, 3, crop, crop), rows (B,)) in order; the next batch is decoded while one is used."""
+    positions = _positions(rows)
+    chunks = [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]
+    with ThreadPoolExecutor(1) as ahead:
+        pending = ahead.submit(load_images, manifest, chunks[0], preprocessing, workers) if chunks else None
+        for index, chunk in enumerate(chunks):
+            images = pending.result()
+            if index + 1 < len(chunks):
+                pending = ahead.submit(load_images, manifest, chunks[index + 1], preprocessing, workers)
+            yield images, chunk
+
+
+class ImageDataset(Dataset):
+    """(image uint8 (3, crop, crop), label, row) per item, for a DataLoader; normalise and augment the batch."""
+
+    def __init__(self, manifest: Manifest, rows: Rows, preprocessing: Preprocessing) -> None:
+        self.manifest = manifest
+        self.positions = _positions(rows)
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int, int]:
+        row = int(self.positions[index])
+        pixels = load_pixels(self.manifest, [row], self.preprocessing, workers=1)[0]
+        return pixels, int(self.manifest.frame["label"].iat[row]), row
+
+
+def _load_annotation(
+    manifest: Manifest, rows: Rows, preprocessing: Preprocessing, column: str, what: str, workers: int | None
+) -> torch.Tensor:
+    frame = manifest.frame
+    sizes = {frame[column].iat[row]: (frame["width"].iat[row], frame["height"].iat[row]) for row in _positions(rows)}
+    paths = _column(manifest, rows, column)
+    for row, path in zip(_positions(rows), paths, strict=True):
+        if path is None:
+            image = manifest.resolve(frame["path"].iat[row])
+            raise InputError(f"{image}: the image has no {what}; add it to the dataset, or leave the image out")
+
+    def read(path: str) -> np.ndarray:
+        image = decode(manifest.resolve(path))
+        if image.size != tuple(sizes[path]):
+            raise InputError(
+                f"{manifest.resolve(path)}: the {what} has {image.size[0]} x {image.size[1]} pixels, its image "
+                f"{sizes[path][0]} x {sizes[path][1]}; they must agree: restore the right file"
+            )
+        # A nearest neighbour keeps every value a value of the file: part indices must not be averaged.
+        return _values(_fit(image, preprocessing, Image.Resampling.NEAREST))
+
+    return torch.from_numpy(_stack(paths, read, (preprocessing.crop,) * 2, workers))
+
+
+def _values(image: Image.Image) -> np.ndarray:
+    """Pixel values as uint8 (H, W): grey levels or palette indices; of colour the largest channel, alpha ignored."""
+    values = np.asarray(image)
+    if values.ndim == 3:
+        colours = 1 if values.shape[2] == 2 else 3
+        values = values[..., :colours].max(2)
+    return values.astype(np.int64).clip(0, 255).astype(np.uint8)
+
+
+def _fit(image: Image.Image, preprocessing: Preprocessing, resampling: Image.Resampling) -> Image.Image:
+    size = preprocessing.resized(*image.size)
+    left, top = preprocessing.corner(*image.size)
+    if image.size != size:
+        image = image.resize(size, resampling)
+    return image.crop((left, top, left + preprocessing.crop, top + preprocessing.crop))
+
+
+def _stack(
+    paths: Sequence[str], read: Callable[[str], np.ndarray], shape: tuple[int, ...], workers: int | None
+) -> np.ndarray:
+    """Decode in threads (Pillow releases the interpreter lock) into one array, in order."""
+    result = np.empty((len(paths), *shape), dtype=np.uint8)
+    workers = min(workers or default_workers(), max(len(paths), 1))
+    with ThreadPoolExecutor(workers) as pool:
+        for index, value in enumerate(pool.map(read, paths)):
+            result[index] = value
+    return result
+
+
+def _positions(rows: Rows) -> np.ndarray:
+    return np.asarray(rows, dtype=np.int64).reshape(-1)
+
+
+def _column(manifest: Manifest, rows: Rows, column: str) -> list[str | None]:
+    values = manifest.frame[column]
+    return [values.iat[row] for row in _positions(rows)]
+
+
+def _check_pixels(path: str | os.PathLike, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise _too_large(path, f"{width} x {height}, more")
+
+
+def _too_large(path: str | os.PathLike, size: str) -> InputError:
+    return InputError(f"{path}: the image has {size} than the allowed {MAX_PIXELS} pixels; shrink or remove it")
+
+
+def _corrupt(path: str | os.PathLike | Path, error: BaseException) -> InputError:
+    return InputError(f"{path}: corrupt or truncated image ({error}); restore it from the archive, or remove it")

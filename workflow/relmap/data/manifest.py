@@ -1,0 +1,309 @@
+"""One table per dataset: every later stage reads this and never the dataset's own annotation files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from relmap.data.threads import thread_map
+from relmap.errors import InputError
+from relmap.files import atomic_path
+
+SPLITS = ("train", "test")
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("path", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.int64()),
+        ("class_name", pa.string()),
+        ("boxes", pa.list_(pa.list_(pa.float64()))),
+        ("mask_path", pa.string()),
+        ("part_map_path", pa.string()),
+        ("part_points", pa.list_(pa.list_(pa.float64()))),
+        ("width", pa.int64()),
+        ("height", pa.int64()),
+        ("difficult", pa.bool_()),
+    ]
+)
+COLUMNS = tuple(SCHEMA.names)
+_METADATA_KEY = b"relmap"
+# Below this, the fingerprint covers every byte of images and masks; above it (ImageNet) their sizes only, because the
+# archives were verified before extraction and reading 140 GB again would take longer than the evaluation.
+HASH_BYTES_LIMIT = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class ManifestInfo:
+    """What is true of a whole dataset.
+
+    Attributes:
+        dataset: id, for example ``cub200_2011``.
+        root: folder that the rows' paths are relative to.
+        fingerprint: sha256 of the rows, the class and part names and the files (independent of ``root``).
+        class_names: name of label 0, 1, ...
+        part_names: name of value 1, 2, ... in the part maps (0 is background); empty without part maps.
+        distinguishing: label -> names of the parts that tell the class from its neighbours; may be empty.
+        point_names: name of part 1, 2, ... in ``part_points``; empty without them.
+    """
+
+    dataset: str
+    root: str
+    fingerprint: str
+    class_names: tuple[str, ...]
+    part_names: tuple[str, ...] = ()
+    distinguishing: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    point_names: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; the inverse of ``from_dict``."""
+        return {**asdict(self), "distinguishing": {str(k): list(v) for k, v in self.distinguishing.items()}}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> ManifestInfo:
+        """Inverse of ``to_dict``."""
+        known = dict(value)
+        for key in ("class_names", "part_names", "point_names"):
+            known[key] = tuple(known.get(key, ()))
+        known["distinguishing"] = {int(k): list(v) for k, v in known.get("distinguishing", {}).items()}
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A dataset's rows and what is true of all of them.
+
+    ``frame`` has the columns of ``SCHEMA`` and a 0-based range index. ``boxes`` are lists of [x0, y0, x1, y1] in
+    continuous pixel edges of the stored image (a full image is [0, 0, width, height]); ``part_points`` are lists of
+    [part number from 1, x, y] of visible parts, in pixels.
+    """
+
+    frame: pd.DataFrame
+    info: ManifestInfo
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def rows(self, split: str | None = None) -> np.ndarray:
+        """Positions of a split's rows (of all rows without ``split``), ascending, int64."""
+        if split is None:
+            return np.arange(len(self.frame))
+        if split not in SPLITS:
+            raise InputError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
+        return np.flatnonzero((self.frame["split"] == split).to_numpy())
+
+    def resolve(self, path: str) -> Path:
+        """Where a row's ``path``, ``mask_path`` or ``part_map_path`` lies."""
+        return Path(self.info.root) / path
+
+    def labels(self, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        """Labels of ``rows`` (of all without them), int64."""
+        labels = self.frame["label"].to_numpy(dtype=np.int64)
+        return labels if rows is None else labels[np.asarray(rows, dtype=np.int64)]
+
+
+def build_manifest(
+    dataset: str,
+    root: str | os.PathLike,
+    rows: Iterable[Mapping[str, Any]],
+    class_names: Sequence[str],
+    *,
+    part_names: Sequence[str] = (),
+    distinguishing: Mapping[int, Sequence[str]] | None = None,
+    point_names: Sequence[str] = (),
+    require_masks: bool = False,
+    require_training: bool = True,
+    workers: int = 8,
+) -> Manifest:
+    """Check a dataset's rows, clip its boxes, and give it a fingerprint.
+
+    Args:
+        rows: one mapping per image with the keys of ``SCHEMA``; ``boxes``, ``mask_path``, ``part_map_path``,
+            ``part_points`` and ``difficult`` may be left out.
+        require_masks: every image must have a segmentation.
+        require_training: every class must have a training image.
+        workers: threads that read files for the fingerprint.
+
+    Raises:
+        InputError: no images, a duplicate id, a label outside the classes, a class without training images, a missing
+            mask, a file that does not exist, or a box outside its image.
+    """
+    frame = _frame(rows)
+    info = ManifestInfo(
+        dataset,
+        str(root),
+        "",
+        tuple(class_names),
+        tuple(part_names),
+        {int(k): list(v) for k, v in (distinguishing or {}).items()},
+        tuple(point_names),
+    )
+    _check_rows(frame, info, require_masks, require_training)
+    frame["boxes"] = clip_boxes(frame, dataset)
+    fingerprint = fingerprint_of(frame, info, workers)
+    return Manifest(frame, replace(info, fingerprint=fingerprint))
+
+
+def _frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    defaults = {"boxes": [], "part_points": [], "mask_path": None, "part_map_path": None, "difficult": False}
+    rows = list(rows)
+    columns = {name: [row.get(name, defaults.get(name)) for row in rows] for name in COLUMNS}
+    return _as_frame(pa.Table.from_pydict(columns, schema=SCHEMA))
+
+
+def _as_frame(table: pa.Table) -> pd.DataFrame:
+    """Nested and nullable columns stay Python lists and None: pandas would turn them into arrays and NaN."""
+    numeric = {"label": np.int64, "width": np.int64, "height": np.int64, "difficult": bool}
+    return pd.DataFrame(
+        {name: pd.Series(table[name].to_pylist(), dtype=numeric.get(name, object)) for name in table.column_names}
+    )
+
+
+def _check_rows(frame: pd.DataFrame, info: ManifestInfo, require_masks: bool, require_training: bool) -> None:
+    where = f"{info.dataset} in {info.root}"
+    if frame.empty:
+        raise InputError(f"{where}: no images found; check that the folder holds the extracted dataset")
+    duplicates = frame["image_id"][frame["image_id"].duplicated()]
+    if len(duplicates):
+        raise InputError(f"{where}: image id {duplicates.iloc[0]!r} appears more than once; remove the copies")
+    unknown = frame[~frame["split"].isin(SPLITS)]
+    if len(unknown):
+        row = unknown.iloc[0]
+        raise InputError(f"{where}: {row.image_id} has the unknown split {row.split!r}; use train or test")
+    classes = len(info.class_names)
+    outside = frame[(frame["label"] < 0) | (frame["label"] >= classes)]
+    if len(outside):
+        row = outside.iloc[0]
+        raise InputError(
+            f"{where}: {row.image_id} has label {row.label}, but there are {classes} classes; fix the label"
+        )
+    flat = frame[(frame["width"] <= 0) | (frame["height"] <= 0)]
+    if len(flat):
+        row = flat.iloc[0]
+        raise InputError(f"{where}: {row.path} has size {row.width} x {row.height}; replace or remove the image")
+    if require_training:
+        trained = np.bincount(frame["label"][frame["split"] == "train"], minlength=classes)
+        empty = np.flatnonzero(trained == 0)
+        if len(empty):
+            name = info.class_names[empty[0]]
+            raise InputError(
+                f"{where}: class {name!r} (label {empty[0]}) has no training images; add some, or remove the class"
+                + (f" ({len(empty)} such classes)" if len(empty) > 1 else "")
+            )
+    if require_masks:
+        missing = frame[frame["mask_path"].isna()]
+        if len(missing):
+            raise InputError(
+                f"{where}: image {missing.iloc[0].path} has no segmentation mask ({len(missing)} such images); "
+                "add the mask (the segmentations archive has them all), or remove the image"
+            )
+
+
+def clip_boxes(
+    frame: pd.DataFrame, dataset: str, tolerance: float = 3.0, share: float = 0.05
+) -> list[list[list[float]]]:
+    """Boxes cut to their images.
+
+    Annotators' boxes reach a little over the border; such overhang of at most ``tolerance`` pixels or ``share`` of the
+    side is cut, more is an error, because then box and image do not belong together.
+
+    Raises:
+        InputError: a box outside its image, or without area.
+    """
+    counts = frame["boxes"].map(len).to_numpy(dtype=np.int64)
+    if not counts.sum():
+        return frame["boxes"].tolist()
+    boxes = np.array([box for image in frame["boxes"] for box in image], dtype=np.float64).reshape(-1, 4)
+    owner = np.repeat(np.arange(len(frame)), counts)
+    size = frame[["width", "height", "width", "height"]].to_numpy(dtype=np.float64)[owner]
+    clipped = np.clip(boxes, 0, size)
+    overhang = np.abs(boxes - clipped)
+    finite = np.isfinite(boxes).all(1)
+    bad = ~finite | (overhang > np.maximum(tolerance, share * size)).any(1)
+    bad |= (clipped[:, 2] <= clipped[:, 0]) | (clipped[:, 3] <= clipped[:, 1])
+    if bad.any():
+        first = int(np.argmax(bad))
+        row = frame.iloc[owner[first]]
+        raise InputError(
+            f"{dataset}: box {boxes[first].tolist()} (x0, y0, x1, y1) of {row.path} has no area inside the image of "
+            f"{row.width} x {row.height} pixels, or reaches far outside; correct the annotation or remove the image"
+        )
+    ends = np.cumsum(counts)
+    nested = clipped.tolist()
+    return [nested[end - count : end] for end, count in zip(ends, counts, strict=True)]
+
+
+def fingerprint_of(frame: pd.DataFrame, info: ManifestInfo, workers: int = 8) -> str:
+    """sha256 over rows, names and files (bytes, or sizes above ``HASH_BYTES_LIMIT``); neither row order nor root count.
+
+    Raises:
+        InputError: a file that a row names does not exist.
+    """
+    ordered = frame.sort_values("image_id", kind="stable")
+    paths = [path for column in ("path", "mask_path", "part_map_path") for path in ordered[column] if path is not None]
+    root = Path(info.root)
+
+    def size(path: str) -> int:
+        try:
+            return os.stat(root / path).st_size
+        except OSError as error:
+            raise InputError(
+                f"{root / path}: cannot be read ({error.strerror}); restore it, or remove its row"
+            ) from error
+
+    def digest(path: str) -> str:
+        with open(root / path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    total = hashlib.sha256()
+    names = info.to_dict()
+    del names["root"], names["fingerprint"]
+    total.update(json.dumps(names, sort_keys=True).encode())
+    sizes = thread_map(size, paths, workers)
+    contents = thread_map(digest, paths, workers) if sum(sizes) <= HASH_BYTES_LIMIT else sizes
+    for row in ordered[list(COLUMNS)].itertuples(index=False):
+        total.update(json.dumps(list(row)).encode())
+    total.update(json.dumps(contents).encode())
+    return total.hexdigest()
+
+
+def write_manifest(frame: pd.DataFrame, path: str | os.PathLike, info: ManifestInfo) -> None:
+    """Write rows as Parquet, with ``info`` as JSON in the schema's metadata."""
+    columns = {name: frame[name].tolist() for name in COLUMNS}
+    metadata = {_METADATA_KEY: json.dumps(info.to_dict(), sort_keys=True).encode()}
+    table = pa.Table.from_pydict(columns, schema=SCHEMA.with_metadata(metadata))
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_manifest(path: str | os.PathLike) -> Manifest:
+    """Read what ``write_manifest`` wrote.
+
+    Raises:
+        InputError: the file is absent, or not a manifest.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such manifest; run the rule that makes it") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file ({error}); delete it and run again") from error
+    metadata = table.schema.metadata or {}
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if _METADATA_KEY not in metadata or missing:
+        what = f"the columns {', '.join(missing)}" if missing else "relmap's metadata"
+        raise InputError(f"{path}: not a relmap manifest, it lacks {what}; delete it and run again")
+    info = ManifestInfo.from_dict(json.loads(metadata[_METADATA_KEY]))
+    frame = _as_frame(table.select(list(COLUMNS)))
+    frame.attrs = {"dataset": info.dataset, "root": info.root, "fingerprint": info.fingerprint}
+    return Manifest(frame, info)
