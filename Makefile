@@ -1,0 +1,63 @@
+# make results    the default run: rendered data, narrow networks, two cores, minutes
+# make test       lint, a real smoke run of the workflow, unit tests
+# make benchmark  speed beside zennit on this machine
+# make lock       resolve requirements.in anew
+# make clean      remove what the workflow made, and .venv
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: results test lint smoke unit benchmark lock clean
+
+PYTHON ?= python3
+CORES ?= all
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := workflow tests
+
+results: $(READY)
+	$(BIN)/snakemake --cores $(CORES)
+
+# The first interpreter that is new enough makes the environment.
+$(READY): requirements.lock pyproject.toml
+	@if [ ! -x $(BIN)/python ]; then \
+	  for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	      "$$python" -m venv $(VENV); break; \
+	    fi; \
+	  done; \
+	fi
+	@[ -x $(BIN)/python ] || { echo "error: no Python 3.11 or newer found; name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+test: lint smoke unit
+
+lint: $(READY)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+# The whole workflow, really run, small, in a folder of its own.
+smoke: $(READY)
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(BIN)/snakemake --cores $(CORES) --configfile config/smoke.yaml --directory "$$folder" --quiet rules host; \
+	test -s "$$folder/results/smoke/index.html"
+
+unit: $(READY)
+	$(BIN)/python -m pytest -n 2
+
+benchmark: $(READY)
+	$(BIN)/python benchmarks/propagation.py
+
+lock:
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(PYTHON) -m venv "$$folder"; \
+	"$$folder/bin/python" -m pip install --quiet --requirement requirements.in; \
+	"$$folder/bin/python" -m pip freeze | $(PYTHON) workflow/relmap/environment.py requirements.lock envs/relmap.yaml
+
+clean:
+	rm -rf results/*/ .snakemake $(VENV) .pytest_cache .ruff_cache .hypothesis report.zip report.html
