@@ -1,0 +1,272 @@
+"""Rendered birds in the on-disk format of CUB-200-2011 (Wah et al., CNS-TR-2011-001).
+
+Beside ``CUB_200_2011`` and ``segmentations`` lies ``relmap_truth``, what only a renderer knows: a part map per picture,
+each class's looks, and the parts in which classes differ.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from relmap.data.render import birds, textures
+from relmap.data.render.birds import INDEX, PARTS, BirdClass
+from relmap.data.render.canvas import Brush, Canvas, Frame
+from relmap.data.render.jobs import Progress, check_sizes, generator, picture_shape, render_all, tight_box
+from relmap.files import atomic_path
+
+DATASET_KEY = 1
+SPLITS = ("train", "test")
+LEVELS = 5
+"""The original segmentations hold the share of five annotators, so their grey values are multiples of 51."""
+
+CUB_PARTS = (
+    "back",
+    "beak",
+    "belly",
+    "breast",
+    "crown",
+    "forehead",
+    "left eye",
+    "left leg",
+    "left wing",
+    "nape",
+    "right eye",
+    "right leg",
+    "right wing",
+    "tail",
+    "throat",
+)
+# Part of CUB -> (our label, movable frame, anchor in it). Near and far resolve to right and left by the bird's facing.
+_ANCHORS = {
+    "back": (INDEX["back"], "body", (-0.2, 0.22)),
+    "beak": (INDEX["beak"], "head", (1.2, -0.05)),
+    "belly": (INDEX["belly"], "body", (-0.1, -0.18)),
+    "breast": (INDEX["breast"], "body", (0.38, -0.02)),
+    "crown": (INDEX["crown"], "head", (-0.1, 0.8)),
+    "forehead": (INDEX["crown"], "head", (0.8, 0.45)),
+    "nape": (INDEX["nape"], "head", (-1.0, -0.7)),
+    "tail": (INDEX["tail"], "tail", (0.35, 0.0)),
+    "throat": (INDEX["throat"], "head", (0.5, -0.7)),
+    "near eye": (INDEX["eye"], "head", (0.4, 0.2)),
+    "near leg": (INDEX["leg"], "leg", (0.0, -0.2)),
+    "near wing": (INDEX["wing"], "wing", (0.5, 0.0)),
+    "far leg": (birds.FAR_LEG, "far_leg", (0.0, -0.2)),
+    "far wing": (birds.FAR_WING, "far_wing", (0.6, 0.0)),
+}
+_PNG = {"compress_level": 4}
+
+
+@dataclass(frozen=True)
+class BirdPicture:
+    """One rendered picture and its truth, all (H, W)."""
+
+    image: Image.Image
+    segmentation: np.ndarray
+    part_map: np.ndarray
+    box: tuple[int, int, int, int]
+    points: tuple[tuple[int, int] | None, ...]
+
+
+def render_bird(bird: BirdClass, rng: np.random.Generator, size: int) -> BirdPicture:
+    """Render one picture of a bird.
+
+    Args:
+        size: shorter side in px.
+
+    Returns:
+        The picture, its segmentation in steps of 51, the part map (zero where the segmentation is at most 127), the
+        tight box of the visible bird, and a point (x, y) in px or None for each of ``CUB_PARTS``.
+    """
+    height, width = picture_shape(rng, size)
+    unit = size / 64
+    scene = textures.background(rng, height, width, textures.OUTDOORS)
+    if rng.random() < 0.8:
+        scene = textures.distractors(rng, scene, int(rng.integers(2, 9)))
+    canvas = Canvas(scene)
+    pose = birds.random_pose(rng)
+    low, high = birds.extent(bird, pose)
+    span = high - low
+    scale = rng.uniform(0.72, 1.0) * min(width / span[0], height / span[1])
+    spare = np.array([width, height]) - scale * span
+    origin = rng.uniform(0, 1, 2) * spare - scale * low
+    frame = Frame.upright(*origin, scale, pose.tilt, pose.flip, pose.squeeze)
+    if not pose.raised:
+        feet = birds.frames(bird.build, pose, frame)["leg"].apply(np.array([(0.05, -0.31)]))[0]
+        slope = rng.uniform(-0.25, 0.25) * width
+        thick = unit * rng.uniform(2.0, 4.5)
+        left, right = (-4, feet[1] + 0.3 * thick - slope), (width + 4, feet[1] + 0.3 * thick + slope)
+        textures.branch(rng, canvas, left, right, thick)
+    tint = rng.normal(1, 0.04, 3) * rng.uniform(0.88, 1.1)
+    at = birds.draw_bird(Brush(canvas, frame, tint), bird, pose, rng.normal(1, 0.05, len(PARTS)).clip(0.85, 1.15))
+    if rng.random() < 0.5:
+        centre = frame.origin + rng.normal(0, 0.25, 2) * scale
+        textures.occlude(rng, canvas, centre, 0.6 * scale)
+    light = textures.light_direction(rng)
+    cover, labels = canvas.label_planes()
+    picture = canvas.picture(cover, labels, light)
+    picture *= (
+        1 + np.float32(0.07) * cover[:, :, None] * textures.noise(rng, height, width, height / 2, width / 2)[:, :, None]
+    )
+    image = textures.expose(rng, picture, light)
+    segmentation = (np.rint(cover * LEVELS) * (255 // LEVELS)).astype(np.uint8)
+    inside = segmentation > 127
+    visible = np.where(inside, labels, 0)
+    box = tight_box(inside)
+    if box is None:
+        raise RuntimeError("a rendered bird is invisible")
+    return BirdPicture(image, segmentation, birds.merge_far(visible), box, _points(visible, at, pose.flip, 0.3 * scale))
+
+
+def _points(visible: np.ndarray, at: dict[str, Frame], flip: bool, reach: float) -> tuple[tuple[int, int] | None, ...]:
+    """For each of CUB's parts the visible pixel nearest to its anchor, or None if none lies within ``reach`` px."""
+    near, far = ("left", "right") if flip else ("right", "left")
+    points: list[tuple[int, int] | None] = []
+    for part in CUB_PARTS:
+        name = part.replace(near, "near").replace(far, "far")
+        if name not in _ANCHORS:
+            points.append(None)
+            continue
+        label, frame, anchor = _ANCHORS[name]
+        x, y = at[frame].apply(np.array([anchor]))[0]
+        rows, columns = np.nonzero(visible == label)
+        if len(rows) == 0:
+            points.append(None)
+            continue
+        away = (columns + 0.5 - x) ** 2 + (rows + 0.5 - y) ** 2
+        nearest = int(away.argmin())
+        points.append((int(columns[nearest]), int(rows[nearest])) if away[nearest] <= reach**2 else None)
+    return tuple(points)
+
+
+@dataclass(frozen=True)
+class _Job:
+    label: int
+    split: int
+    index: int
+    stem: str
+
+
+def _write_picture(job: _Job, *, root: Path, folders: tuple[str, ...], size: int, seed: int):
+    bird = birds.bird_class(job.label, seed)
+    picture = render_bird(bird, generator(seed, DATASET_KEY, job.split, job.label, job.index), size)
+    folder = folders[job.label]
+    picture.image.save(root / "CUB_200_2011" / "images" / folder / f"{job.stem}.jpg", quality=92)
+    Image.fromarray(picture.segmentation).save(root / "segmentations" / folder / f"{job.stem}.png", **_PNG)
+    Image.fromarray(picture.part_map).save(root / "relmap_truth" / "part_maps" / folder / f"{job.stem}.png", **_PNG)
+    return picture.box, picture.points
+
+
+def render_cub(
+    root: Path,
+    *,
+    classes: int,
+    train_per_class: int,
+    test_per_class: int,
+    size: int,
+    seed: int,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> None:
+    """Write rendered birds under ``root`` as ``CUB_200_2011``, ``segmentations`` and ``relmap_truth``.
+
+    The bytes depend on all arguments but ``workers``; a picture's only on (size, seed, class, split, index).
+
+    Args:
+        root: folder to make; replaced whole if it exists.
+        classes: 2 to ``birds.MAX_CLASSES``; four a family.
+        size: shorter side of the pictures in px, at least 32.
+        progress: called with (pictures done, pictures in all).
+
+    Raises:
+        InputError: an argument is impossible, or the disk is full.
+    """
+    check_sizes(
+        "cub200_2011",
+        birds.MAX_CLASSES,
+        classes=classes,
+        train_per_class=train_per_class,
+        test_per_class=test_per_class,
+        size=size,
+        seed=seed,
+        workers=workers,
+    )
+    species = [birds.bird_class(label, seed) for label in range(classes)]
+    folders = tuple(f"{bird.index + 1:03d}.{bird.name}" for bird in species)
+    per_class = train_per_class + test_per_class
+    jobs = [
+        _Job(
+            label=bird.index,
+            split=int(index >= train_per_class),
+            index=index if index < train_per_class else index - train_per_class,
+            stem=f"{bird.name}_{index + 1:04d}_{bird.index * per_class + index + 1}",
+        )
+        for bird in species
+        for index in range(per_class)
+    ]
+    with atomic_path(root) as temporary:
+        for folder in folders:
+            for parent in ("CUB_200_2011/images", "segmentations", "relmap_truth/part_maps"):
+                (temporary / parent / folder).mkdir(parents=True)
+        write = functools.partial(_write_picture, root=temporary, folders=folders, size=size, seed=seed)
+        results = list(render_all(write, jobs, workers, progress))
+        _write_tables(temporary / "CUB_200_2011", folders, jobs, results)
+        _write_truth(temporary / "relmap_truth", species)
+
+
+def _write_tables(base: Path, folders: tuple[str, ...], jobs: list[_Job], results: list) -> None:
+    (base / "parts").mkdir()
+
+    def write(name: str, lines) -> None:
+        (base / name).write_text("".join(f"{line}\n" for line in lines))
+
+    numbered = list(enumerate(zip(jobs, results, strict=True), start=1))
+    write("images.txt", (f"{i} {folders[job.label]}/{job.stem}.jpg" for i, (job, _) in numbered))
+    write("image_class_labels.txt", (f"{i} {job.label + 1}" for i, (job, _) in numbered))
+    write("train_test_split.txt", (f"{i} {1 - job.split}" for i, (job, _) in numbered))
+    write("classes.txt", (f"{i} {folder}" for i, folder in enumerate(folders, start=1)))
+    write(
+        "bounding_boxes.txt",
+        (f"{i} {x0:.1f} {y0:.1f} {x1 - x0:.1f} {y1 - y0:.1f}" for i, (_, ((x0, y0, x1, y1), _)) in numbered),
+    )
+    write("parts/parts.txt", (f"{i} {name}" for i, name in enumerate(CUB_PARTS, start=1)))
+    write(
+        "parts/part_locs.txt",
+        (
+            f"{i} {part} 0.0 0.0 0" if point is None else f"{i} {part} {point[0]:.1f} {point[1]:.1f} 1"
+            for i, (_, (_, points)) in numbered
+            for part, point in enumerate(points, start=1)
+        ),
+    )
+
+
+def _write_truth(base: Path, species: list[BirdClass]) -> None:
+    def write(name: str, header: tuple[str, ...], rows) -> None:
+        with open(base / name, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+
+    write("parts.csv", ("index", "name"), enumerate(PARTS[1:], start=1))
+    write(
+        "distinguishing_parts.csv",
+        ("class_id", "neighbour_class_id", "part"),
+        (
+            (species[i].index + 1, species[j].index + 1, part)
+            for i, j, parts in birds.neighbours(species)
+            for part in parts
+        ),
+    )
+    write(
+        "classes.csv",
+        ("class_id", "name", "family", *PARTS[1:]),
+        (
+            (bird.index + 1, bird.name, bird.family + 1, *(str(bird.looks.get(part, "")) for part in PARTS[1:]))
+            for bird in species
+        ),
+    )
