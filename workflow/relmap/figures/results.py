@@ -1,0 +1,184 @@
+"""What the notebooks read from a results folder: scores, predictions, maps and pictures, without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from relmap import registry
+from relmap.data.manifest import Manifest, read_manifest
+from relmap.errors import InputError
+from relmap.figures.comparison import Row
+from relmap.figures.pictures import move_boxes, read_picture
+from relmap.files import read_json
+from relmap.maps import read_maps
+
+_MAPS_AT_ONCE = 512  # 100 MB at 224 pixels: a full test set would take gigabytes
+
+
+def read_parquet(path: str | os.PathLike) -> pd.DataFrame:
+    """Read one Parquet table.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file; run the rule that makes it")
+    return pd.read_parquet(path)
+
+
+class Setting:
+    """One data set and model of a run.
+
+    Args:
+        results: the run's folder.
+        dataset: data set id.
+        model: model id.
+    """
+
+    def __init__(self, results: str | os.PathLike, dataset: str, model: str) -> None:
+        self.results, self.dataset, self.model = Path(results), dataset, model
+
+    @cached_property
+    def pointing(self) -> pd.DataFrame:
+        """Rows image_id, method, metric ``pointing``, level (residual energy), value."""
+        scores = read_parquet(self.results / "scores" / self.dataset / self.model / "pointing.parquet")
+        return scores[scores["metric"] == "pointing"]
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """Rows image_id, label, predicted, probability, correct."""
+        return read_parquet(self.results / "predictions" / self.dataset / f"{self.model}.parquet")
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The data set's manifest."""
+        return read_manifest(self.results / "manifests" / f"{self.dataset}.parquet")
+
+    @cached_property
+    def preprocessing(self) -> dict[str, Any]:
+        """``resize`` and ``crop`` in pixels, of the model's card."""
+        return read_json(self.results / "models" / self.dataset / f"{self.model}.json")["preprocessing"]
+
+    @cached_property
+    def _entries(self) -> pd.DataFrame:
+        return self.manifest.frame.set_index("image_id")
+
+    def entry(self, image_id: str) -> pd.Series:
+        """One image's manifest row.
+
+        Raises:
+            InputError: the manifest does not know the image.
+        """
+        if image_id not in self._entries.index:
+            raise InputError(f"manifest of {self.dataset}: no image '{image_id}'; remake what refers to it")
+        return self._entries.loc[image_id]
+
+    def picture(self, image_id: str) -> np.ndarray:
+        """The image as the network saw it: uint8 (crop, crop, 3)."""
+        return read_picture(self.manifest.resolve(self.entry(image_id)["path"]), self.preprocessing)
+
+    def part_map(self, image_id: str) -> np.ndarray | None:
+        """The rendered birds' part index per pixel: uint8 (crop, crop), or None where the data set has none."""
+        path = self.entry(image_id)["part_map_path"]
+        if path is None:
+            return None
+        return read_picture(self.manifest.resolve(path), self.preprocessing, nearest=True)
+
+    def boxes(self, image_id: str) -> np.ndarray:
+        """The image's object boxes in the pixels of its picture: (k, 4)."""
+        entry = self.entry(image_id)
+        return move_boxes(entry["boxes"], entry["width"], entry["height"], self.preprocessing)
+
+    def class_name(self, image_id: str) -> str:
+        """The image's class in words."""
+        return readable(self.entry(image_id)["class_name"])
+
+    def predicted_name(self, image_id: str) -> str:
+        """The class that the network predicts, in words."""
+        row = self.predictions.set_index("image_id").loc[image_id]
+        return readable(self.manifest.info.class_names[int(row["predicted"])])
+
+    def maps(self, methods: Sequence[str], image_ids: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+        """Maps of some images.
+
+        Args:
+            methods: method ids; those without a store are left out.
+            image_ids: images.
+
+        Returns:
+            image id -> method id -> (H, W) float32.
+
+        Raises:
+            InputError: a store lacks one of the images.
+        """
+        chosen: dict[str, dict[str, np.ndarray]] = {image: {} for image in image_ids}
+        for method in methods:
+            path = self.results / "maps" / self.dataset / self.model / f"{method}.zarr"
+            if not path.is_dir():
+                continue
+            missing = set(image_ids)
+            for start in count(step=_MAPS_AT_ONCE):
+                part = read_maps(path, slice(start, start + _MAPS_AT_ONCE))
+                for image, values in zip(part.image_ids, part.maps, strict=True):
+                    if image in missing:
+                        chosen[image][method] = values.copy()  # a view would keep the whole part in memory
+                        missing.remove(image)
+                if not missing or not part.image_ids:
+                    break
+            if missing:
+                raise InputError(f"{path}: no map of image '{min(missing)}'; delete the store and run again")
+        return chosen
+
+    def rows(self, image_ids: Sequence[str], methods: Sequence[str], gains: pd.DataFrame) -> list[Row]:
+        """Everything that a comparison figure needs of some images.
+
+        Args:
+            image_ids: images, in the order of the rows.
+            methods: columns.
+            gains: of ``relmap.figures.comparison.gains``.
+        """
+        maps = self.maps(methods, image_ids)
+        rows = []
+        for image in image_ids:
+            truth, predicted = self.class_name(image), self.predicted_name(image)
+            verdict = "predicted rightly" if truth == predicted else f"predicted: {predicted}"
+            lines = [fill(truth, 17), fill(verdict, 17), f"gain {gains.loc[image, 'gain']:+.3f}"]
+            each = {name: float(gains.loc[image, name]) for name in gains.columns if name != "gain"}
+            rows.append(Row(self.picture(image), self.boxes(image), maps[image], "\n".join(lines), each))
+        return rows
+
+
+def readable(class_name: str) -> str:
+    """A class folder's name as words: ``001.Black_footed_Albatross`` -> ``Black footed Albatross``."""
+    number, dot, rest = class_name.partition(".")
+    return (rest if dot and number.isdigit() else class_name).replace("_", " ")
+
+
+def settings(results: str | os.PathLike) -> list[Setting]:
+    """The data sets and models of a run that have pointing scores, in the paper's order.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = {path.parent.parts[-2:] for path in Path(results).glob("scores/*/*/pointing.parquet")}
+    if not found:
+        raise InputError(f"{results}/scores: no pointing.parquet of any data set and model; run the workflow first")
+
+    datasets = [entry.id for entry in registry.DATASETS]
+    models = [entry.id for entry in registry.MODELS]
+
+    def rank(pair: tuple[str, ...]) -> tuple[int, int, tuple[str, ...]]:
+        dataset, model = pair
+        known = datasets.index(dataset) if dataset in datasets else len(datasets)
+        return known, models.index(model) if model in models else len(models), pair
+
+    return [Setting(results, *pair) for pair in sorted(found, key=rank)]

@@ -1,0 +1,128 @@
+"""One style for every plot, the names that readers see, and how a figure is saved."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from relmap import registry
+from relmap.files import atomic_path, write_json
+
+PAGE_WIDTH = 7.0  # inches: the text width of a page of A4 or letter paper
+PAGE_HEIGHT = 9.4  # inches: what remains of the page above a caption
+PNG_DPI = 300
+
+LRP_METHODS = tuple(method.id for method in registry.LRP_METHODS)
+OTHER_METHODS = tuple(method.id for method in registry.BASELINE_METHODS)
+
+# The paper's green, blue and red for LRP, CLRP and SGLRP, in shades from Okabe and Ito's palette, which readers
+# with a colour vision deficiency tell apart; markers repeat the distinction for print in grey.
+METHOD_COLOURS = {
+    "lrp": "#009E73",
+    "clrp": "#0072B2",
+    "sglrp": "#D55E00",
+    "linear_approximation": "#7F7F7F",
+    "deconvnet": "#CC79A7",
+    "gradient": "#A6761D",
+    "guided_backprop": "#56B4E9",
+    "grad_cam": "#111111",
+    "excitation_backprop": "#E69F00",
+}
+METHOD_MARKERS = {
+    "lrp": "o",
+    "clrp": "s",
+    "sglrp": "^",
+    "linear_approximation": "x",
+    "deconvnet": "+",
+    "gradient": "v",
+    "guided_backprop": "D",
+    "grad_cam": "P",
+    "excitation_backprop": "*",
+}
+
+# Box colours of a layer's attributes, in their order (Okabe and Ito); a number is printed in each box as well.
+ATTRIBUTE_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#F0E442", "#56B4E9", "#CC79A7", "#E69F00", "#FFFFFF")
+
+_RC = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same glyphs
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.linewidth": 0.4,
+    "grid.color": "#DDDDDD",
+    "lines.linewidth": 1.2,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "image.interpolation": "nearest",
+    "figure.dpi": 110,
+    "savefig.dpi": PNG_DPI,
+}
+
+
+@contextmanager
+def relmap_style() -> Iterator[None]:
+    """Draw in relmap's style inside this block; the caller's settings return after it."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_RC)
+        yield
+
+
+def method_name(method: str, lines: bool = False) -> str:
+    """The label of a method; with ``lines`` broken for a narrow column head."""
+    name = registry.label(method)
+    return name.replace("+CLAM", "\n+CLAM").replace("-BP", "\nBP").replace(" ", "\n") if lines else name
+
+
+def base_method(method: str) -> str:
+    """The explainer that a method with CLAM refines, e.g. ``lrp_clam`` -> ``lrp``."""
+    return method.split("_clam")[0]
+
+
+def setting_name(dataset: str, model: str) -> str:
+    """A data set and a model as readers know them."""
+    return f"{registry.label(dataset)}, {registry.label(model)}"
+
+
+def save_figure(
+    figure: Figure,
+    folder: str | os.PathLike,
+    name: str,
+    caption: str,
+    selection: str,
+    rows: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Write ``<folder>/<name>.png``, ``.pdf`` and ``.json`` (the words that go with it), each whole or absent.
+
+    The bytes depend on the figure alone: no time and no software version is written into either file.
+
+    Args:
+        figure: what to save.
+        folder: where to.
+        name: for example ``clam_figure03``.
+        caption: what the figure shows.
+        selection: how its rows were chosen.
+        rows: what was chosen: per row plain values (image id, gain, ...).
+    """
+    folder = Path(folder)
+    with relmap_style():
+        with atomic_path(folder / f"{name}.png") as path:
+            figure.savefig(path, dpi=PNG_DPI, metadata={"Software": None})
+        with atomic_path(folder / f"{name}.pdf") as path:
+            figure.savefig(path, metadata={"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None})
+    write_json(folder / f"{name}.json", {"caption": caption, "selection": selection, "rows": list(rows)})
