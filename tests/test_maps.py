@@ -1,0 +1,111 @@
+"""The Zarr store of maps: what goes in comes out, whole or not at all."""
+
+import json
+
+import numpy as np
+import pytest
+import zarr
+from relmap.errors import InputError
+from relmap.maps import content_sha256, read_maps, sidecar, verify_maps, write_maps
+
+
+@pytest.fixture
+def maps():
+    return np.random.default_rng(0).normal(size=(10, 8, 6)).astype(np.float32)
+
+
+IDS = [f"image_{i}" for i in range(10)]
+TARGETS = np.arange(10) % 3
+ATTRS = {"method": "lrp", "seed": 0, "parameters": {"alpha": 1}}
+
+
+def test_round_trip(tmp_path, maps):
+    path = tmp_path / "lrp.zarr"
+    write_maps(path, maps, IDS, TARGETS, ATTRS, shard=4)
+    read = read_maps(path)
+    np.testing.assert_array_equal(read.maps, maps)
+    np.testing.assert_array_equal(read.targets, TARGETS)
+    assert (read.image_ids, read.attrs) == (IDS, ATTRS)
+    some = read_maps(path, slice(3, 5))
+    np.testing.assert_array_equal(some.maps, maps[3:5])
+    assert some.image_ids == IDS[3:5]
+
+
+def test_layout(tmp_path, maps):
+    path = tmp_path / "lrp.zarr"
+    write_maps(path, maps, IDS, TARGETS, ATTRS, shard=4)
+    stored = zarr.open_group(path, mode="r")["maps"]
+    assert stored.metadata.zarr_format == 3
+    assert stored.metadata.dimension_names == ("image", "y", "x")
+    assert (stored.chunks, stored.shards) == ((1, 8, 6), (4, 8, 6))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["lrp.json", "lrp.zarr"]
+
+
+def test_sidecar_carries_the_content_hash(tmp_path, maps):
+    """The hash is of the content: another sharding keeps it, another value, id or target does not."""
+    for name, shard in (("a", 4), ("b", 64)):
+        write_maps(tmp_path / f"{name}.zarr", maps, IDS, TARGETS, ATTRS, shard=shard)
+    a, b = (json.loads((tmp_path / f"{name}.json").read_text()) for name in "ab")
+    assert a == b
+    assert a["attrs"] == ATTRS
+    assert a["content_sha256"] == verify_maps(tmp_path / "a.zarr")
+    changed = maps.copy()
+    changed[3, 0, 0] += 1
+    assert (
+        len(
+            {
+                content_sha256(m, i, t)
+                for m, i, t in (
+                    (maps, IDS, TARGETS),
+                    (changed, IDS, TARGETS),
+                    (maps, IDS[::-1], TARGETS),
+                    (maps, IDS, TARGETS[::-1]),
+                )
+            }
+        )
+        == 4
+    )
+
+
+def test_a_changed_store_is_noticed(tmp_path, maps):
+    path = tmp_path / "lrp.zarr"
+    write_maps(path, maps, IDS, TARGETS, ATTRS)
+    zarr.open_group(path, mode="r+")["maps"][2] = 0
+    with pytest.raises(InputError, match=r"lrp\.zarr.*does not match"):
+        verify_maps(path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_map_that_is_not_finite_is_refused_and_nothing_is_written(tmp_path, maps, bad):
+    maps[7, 1, 1] = bad
+    with pytest.raises(InputError, match=r"lrp for image image_7.*NaN or infinity"):
+        write_maps(tmp_path / "lrp.zarr", maps, IDS, TARGETS, ATTRS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lengths_and_ids_must_fit(tmp_path, maps):
+    with pytest.raises(InputError, match="do not fit"):
+        write_maps(tmp_path / "x.zarr", maps, IDS[:-1], TARGETS, ATTRS)
+    with pytest.raises(InputError, match="image_0 occurs more than once"):
+        write_maps(tmp_path / "x.zarr", maps, [*IDS[:-1], "image_0"], TARGETS, ATTRS)
+
+
+def test_an_old_manifest_never_stands_beside_a_new_store(tmp_path, maps, monkeypatch):
+    path = tmp_path / "lrp.zarr"
+    write_maps(path, maps, IDS, TARGETS, ATTRS)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("relmap.maps.write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_maps(path, maps + 1, IDS, TARGETS, ATTRS)
+    assert not sidecar(path).exists()
+
+
+def test_reading_what_is_not_a_store(tmp_path):
+    with pytest.raises(InputError, match="no such store"):
+        read_maps(tmp_path / "absent.zarr")
+    zarr.create_group(tmp_path / "other.zarr")
+    with pytest.raises(InputError, match="not a store of relevance maps"):
+        read_maps(tmp_path / "other.zarr")
