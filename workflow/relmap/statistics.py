@@ -1,0 +1,121 @@
+"""Intervals and paired tests on per-image values; seeded, and independent of everything but the values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 2_000
+PERMUTATIONS = 10_000
+# Above this many non-zero differences signs are drawn, below it all of them are enumerated (2 ** 12 = 4,096).
+_ENUMERABLE = 12
+# Elements made at once; bounds the memory.
+_ELEMENTS = 1 << 22
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over images with its confidence interval; ``n`` values that are not NaN stand behind it."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def bootstrap_mean(values: np.ndarray, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """Percentile bootstrap of the mean over images (Efron 1979).
+
+    An accuracy is the mean of zeros and ones, and is treated alike. NaN (an image without a value) is left out.
+
+    Args:
+        values: (N,).
+        confidence: coverage of the interval.
+        resamples: bootstrap samples.
+        seed: of the resampling; the same for all cells of a table, so that cells over the same images share resamples.
+
+    Returns:
+        The interval; all NaN where no value is left.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return Interval(np.nan, np.nan, np.nan, 0)
+    generator = np.random.default_rng(seed)
+    rows = max(1, _ELEMENTS // len(values))
+    means = np.concatenate(
+        [
+            values[generator.integers(len(values), size=(min(rows, resamples - start), len(values)))].mean(axis=1)
+            for start in range(0, resamples, rows)
+        ]
+    )
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(float(values.mean()), float(low), float(high), len(values))
+
+
+def sign_flip_test(
+    differences: np.ndarray, alternative: str = "two-sided", permutations: int = PERMUTATIONS, seed: int = 0
+) -> float:
+    """Paired permutation test of a mean difference (Fisher 1935): is the mean zero, if signs are exchangeable?
+
+    Chosen over Wilcoxon's signed-rank test because it tests the very number that the tables print, the mean, and keeps
+    ties and zeros, of which the differences of right-or-wrong values consist. All sign patterns are enumerated where
+    there are few non-zero differences; otherwise ``permutations`` patterns are drawn and p = (1 + extreme) /
+    (1 + drawn), which is never zero and keeps the level (Phipson and Smyth 2010).
+
+    Args:
+        differences: (N,) of a - b, image by image; NaN is left out.
+        alternative: ``two-sided``, or ``greater`` (the mean is above zero).
+        permutations: patterns drawn.
+        seed: of the drawing.
+
+    Returns:
+        The p-value; 1.0 where all differences are zero or none is left.
+
+    Raises:
+        ValueError: another alternative.
+    """
+    if alternative not in ("two-sided", "greater"):
+        raise ValueError(f"unknown alternative {alternative!r}; choose two-sided or greater")
+    differences = np.asarray(differences, dtype=np.float64)
+    differences = differences[~np.isnan(differences) & (differences != 0)]  # zeros change no sum
+    count = len(differences)
+    if not count:
+        return 1.0
+    size = np.abs if alternative == "two-sided" else np.asarray
+    total = differences.sum()
+    # Sums that differ by rounding only are equal.
+    bound = size(total) - 1e-12 * np.abs(differences).sum()
+    enumerated = count <= _ENUMERABLE
+    patterns = 2**count if enumerated else permutations
+    generator = np.random.default_rng(seed)
+    rows = max(1, _ELEMENTS // count)
+    extreme = 0
+    for start in range(0, patterns, rows):
+        stop = min(start + rows, patterns)
+        if enumerated:
+            positive = (np.arange(start, stop)[:, None] >> np.arange(count)) & 1
+        else:
+            packed = generator.integers(256, size=(stop - start, -(-count // 8)), dtype=np.uint8)
+            positive = np.unpackbits(packed, axis=1, count=count)
+        extreme += int((size(2 * (positive @ differences) - total) >= bound).sum())
+    return extreme / patterns if enumerated else (1 + extreme) / (1 + patterns)
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Holm's step-down adjustment (1979): compare the result with the level, and the family-wise error keeps it.
+
+    Args:
+        p_values: (N,).
+
+    Returns:
+        (N,) adjusted p-values, at most 1, in the same order.
+    """
+    p_values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p_values, kind="stable")
+    stepped = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
+    adjusted = np.empty_like(stepped)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
