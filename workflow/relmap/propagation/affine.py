@@ -1,0 +1,140 @@
+"""Affine layers as linear maps that rules can use with other weights.
+
+A rule of the LRP family needs ``z = V x`` and ``V^T s`` for weights ``V`` derived from a layer's own (``W+``, ``W-``,
+``W + gamma W+``, ones). ``Affine`` gives both for convolutions, linear layers and batch norms in evaluation mode, and
+makes each derived weight once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+DERIVED: dict[str, Callable[[Tensor], Tensor]] = {
+    "own": lambda w: w,
+    "positive": lambda w: w.clamp(min=0),
+    "negative": lambda w: w.clamp(max=0),
+    "absolute": torch.abs,
+    "ones": torch.ones_like,
+    "square": torch.square,
+}
+
+
+@dataclass
+class Affine:
+    """``y = W x + b``. ``weight`` and ``bias`` are detached; ``bias`` may be None."""
+
+    weight: Tensor
+    bias: Tensor | None
+    _derived: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def weights(self, name: str) -> Tensor:
+        """The derived weight called ``name`` in ``DERIVED``, made once."""
+        if name not in self._derived:
+            self._derived[name] = self._layout(DERIVED[name](self.weight))
+        return self._derived[name]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.apply(x, self.weights("own"), self.bias)
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """``weight x + bias`` for ``x`` of shape (N, ...)."""
+        raise NotImplementedError
+
+    def transpose(self, s: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
+        """``weight^T s`` for ``s`` of shape (K, N, ...); gives (K, *shape) where ``shape`` is that of the input."""
+        raise NotImplementedError
+
+    def scaled(self, after: Diagonal) -> Affine:
+        """This layer followed by a batch norm, as one layer."""
+        scale = after.weight
+        bias = after.bias if self.bias is None else scale * self.bias + after.bias
+        weight = self.weight * scale.view(-1, *[1] * (self.weight.dim() - 1))
+        return replace(self, weight=weight, bias=bias, _derived={})
+
+    def _layout(self, weight: Tensor) -> Tensor:
+        return weight
+
+
+@dataclass
+class Convolution(Affine):
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @classmethod
+    def of(cls, module: nn.Conv2d) -> Convolution:
+        bias = None if module.bias is None else module.bias.detach()
+        return cls(
+            module.weight.detach(),
+            bias,
+            stride=module.stride,
+            padding=module.padding,
+            dilation=module.dilation,
+            groups=module.groups,
+        )
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def transpose(self, s: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
+        copies, count = s.shape[:2]
+        like = s.new_empty(1).expand(copies * count, weight.shape[1] * self.groups, *shape[-2:])
+        result = torch.ops.aten.convolution_backward(
+            s.flatten(0, 1),
+            like,
+            weight,
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            False,
+            [0, 0],
+            self.groups,
+            [True, False, False],
+        )[0]
+        return result.unflatten(0, (copies, count))
+
+    def _layout(self, weight: Tensor) -> Tensor:
+        # Channels-last convolutions are up to a third faster on CPUs, and never slower on GPUs.
+        return weight.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass
+class Dense(Affine):
+    @classmethod
+    def of(cls, module: nn.Linear) -> Dense:
+        return cls(module.weight.detach(), None if module.bias is None else module.bias.detach())
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(x, weight, bias)
+
+    def transpose(self, s: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
+        return s @ weight
+
+
+@dataclass
+class Diagonal(Affine):
+    """A batch norm in evaluation mode: one weight and bias per channel (dimension 1 of the input)."""
+
+    @classmethod
+    def of(cls, module: nn.modules.batchnorm._BatchNorm) -> Diagonal:
+        mean, variance = module.running_mean, module.running_var
+        scale = torch.rsqrt(variance + module.eps)
+        if module.weight is not None:
+            scale = scale * module.weight.detach()
+        shift = -mean * scale
+        return cls(scale, shift if module.bias is None else shift + module.bias.detach())
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        per_channel = (-1, *[1] * (x.dim() - 2))
+        y = x * weight.view(per_channel)
+        return y if bias is None else y + bias.view(per_channel)
+
+    def transpose(self, s: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
+        return s * weight.view(-1, *[1] * (s.dim() - 3))

@@ -1,0 +1,31 @@
+"""Propagation rules: one file per family, each opening with its equation.
+
+A rule is called with what the forward pass kept of one operation and the relevance of its output, and returns the
+relevance of each of its inputs. Relevance has a leading dimension K: K starts share one forward pass.
+"""
+
+from relmap.propagation.rules.alpha_beta import AlphaBeta
+from relmap.propagation.rules.base import Record, Rule
+from relmap.propagation.rules.epsilon import Epsilon
+from relmap.propagation.rules.flat import Flat
+from relmap.propagation.rules.gamma import Gamma
+from relmap.propagation.rules.gradients import Gradient, ReluGradient
+from relmap.propagation.rules.structure import Pass, Reshape, Share, Split, Winner
+from relmap.propagation.rules.z_box import ZBox
+
+__all__ = [
+    "AlphaBeta",
+    "Epsilon",
+    "Flat",
+    "Gamma",
+    "Gradient",
+    "Pass",
+    "Record",
+    "ReluGradient",
+    "Reshape",
+    "Rule",
+    "Share",
+    "Split",
+    "Winner",
+    "ZBox",
+]

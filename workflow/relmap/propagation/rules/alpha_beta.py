@@ -1,0 +1,67 @@
+r"""LRP-alpha-beta (Bach et al. 2015), alpha - beta = 1.
+
+.. math::
+    R_i = \sum_j \left( \alpha \frac{(w_{ij} x_i)^+}{z_j^+} - \beta \frac{(w_{ij} x_i)^-}{z_j^-} \right) R_j, \quad
+    z_j^\pm = \sum_i (w_{ij} x_i)^\pm \; (+\, b_j^\pm)
+
+For inputs that cannot be negative the positive part is ``x * W+^T (R / W+ x)``: one convolution for the denominator
+(shared by all starts) and one transposed convolution per start. Signed inputs need the pairs (x+, W+) and (x-, W-).
+The papers' readings leave the bias out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from relmap.propagation.affine import Affine
+from relmap.propagation.rules.base import Record, Rule
+
+
+@dataclass(frozen=True)
+class AlphaBeta(Rule):
+    """``signed_input`` states whether the layer's input may be negative; ``epsilon`` widens the denominators."""
+
+    alpha: float = 1.0
+    beta: float = 0.0
+    bias: bool = False
+    epsilon: float = 0.0
+    signed_input: bool = True
+
+    needs_inputs = True
+
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
+        (x,), affine = record.inputs, record.operation.affine
+        signs = [(self.alpha, "positive", "negative"), (-self.beta, "negative", "positive")]
+        total = None
+        for factor, same, other in signs:
+            if factor == 0:
+                continue
+            if self.signed_input:
+                pairs = [(x.clamp(min=0), same), (x.clamp(max=0), other)]
+            else:
+                pairs = [(x, same)]
+            part = self._part(affine, pairs, same, relevance, record.shapes[0])
+            part = part if factor == 1 else part.mul_(factor)
+            total = part if total is None else total.add_(part)
+        return (total,)
+
+    def _part(
+        self, affine: Affine, pairs: list[tuple[Tensor, str]], sign: str, relevance: Tensor, shape: torch.Size
+    ) -> Tensor:
+        """Share of one sign: ``sum_p x_p * V_p^T (R / z)`` with ``z = sum_p V_p x_p``."""
+        z = None
+        for x, name in pairs:
+            term = affine.apply(x, affine.weights(name))
+            z = term if z is None else z.add_(term)
+        if self.bias and affine.bias is not None:
+            b = affine.bias.clamp(min=0) if sign == "positive" else affine.bias.clamp(max=0)
+            z.add_(b.view(-1, *[1] * (z.dim() - 2)))
+        # Where z is 0 every product in its sum is 0, so any finite quotient gives 0; a bound saves a masked division.
+        tiny = 1e-30
+        z = z.add_(self.epsilon).clamp_(min=tiny) if sign == "positive" else z.sub_(self.epsilon).clamp_(max=-tiny)
+        s = relevance / z
+        parts = [affine.transpose(s, affine.weights(name), shape).mul_(x) for x, name in pairs]
+        return parts[0] if len(parts) == 1 else parts[0].add_(parts[1])

@@ -1,0 +1,80 @@
+r"""Operations without weights of their own: ReLU, pooling, addition, concatenation, reshaping.
+
+Maximum pooling sends relevance to the winner (its true backward). Average pooling and addition are linear with weights
+that are not negative, so the only question is which part of the inputs counts:
+
+.. math:: R_i = c_i\,[J^T (R / J c)]_i, \quad c = x \;\text{(signed)},\; x^+ \;\text{(positive)},\; |x| \;\text{(absolute)}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from relmap.propagation.rules.base import Record, Rule, divide, pull_back, stabilised
+
+
+class Pass(Rule):
+    """Relevance passes unchanged (ReLU, and batch norm where a method says so)."""
+
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
+        return (relevance,)
+
+
+class Reshape(Rule):
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
+        return (relevance.reshape(relevance.shape[0], *record.shapes[0]),)
+
+
+class Split(Rule):
+    """Concatenation: each input takes back its own slice."""
+
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
+        dim = record.operation.settings["dim"]
+        return relevance.split([shape[dim] for shape in record.shapes], dim + 1 if dim >= 0 else dim)
+
+
+class Winner(Rule):
+    """Maximum pooling, also overlapping or in ceil mode: all relevance to the first maximum of the window."""
+
+    needs_inputs = True
+
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
+        (x,) = record.inputs
+        window = record.operation.settings
+        arguments = [window[key] for key in ("kernel", "stride", "padding", "dilation", "ceil_mode")]
+        _, winners = F.max_pool2d(x, *arguments, return_indices=True)
+        copies, count = relevance.shape[:2]
+        result = torch.ops.aten.max_pool2d_with_indices_backward(
+            relevance.flatten(0, 1),
+            x.expand(copies, *x.shape).flatten(0, 1),
+            *[[value, value] if isinstance(value, int) else list(value) for value in arguments[:4]],
+            arguments[4],
+            winners.expand(copies, *winners.shape).flatten(0, 1),
+        )
+        return (result.unflatten(0, (copies, count)),)
+
+
+@dataclass(frozen=True)
+class Share(Rule):
+    """Average pooling and addition: relevance in proportion to the ``part`` of the inputs."""
+
+    part: Literal["signed", "positive", "absolute"] = "signed"
+    epsilon: float = 0.0
+
+    needs_inputs = True
+
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
+        parts = {"signed": lambda x: x, "positive": torch.relu, "absolute": torch.abs}
+        contributions = [parts[self.part](x) for x in record.inputs]
+        z = record.operation.run(*contributions)
+        s = relevance / stabilised(z, self.epsilon) if self.epsilon else divide(relevance, z)
+        if record.operation.kind == "add" and all(shape == s.shape[1:] for shape in record.shapes):
+            return tuple(c * s for c in contributions)
+        return tuple(
+            c * back for c, back in zip(contributions, pull_back(record.operation.run, s, record.shapes), strict=True)
+        )
