@@ -47,11 +47,57 @@ HEAD_GROUP = tuple(INDEX[name] for name in ("head", "crown", "throat", "eye_stri
 BODY_GROUP = tuple(INDEX[name] for name in ("back", "belly", "breast", "nape"))
 
 _FAMILIES = (
-    "Finch Warbler Tanager Sparrow Bunting Thrush Jay Wren Oriole Vireo Flycatcher Grosbeak Swallow Kingfisher Starling "
-    "Waxwing Towhee Shrike Pipit Lark Cuckoo Bulbul Robin Barbet Manakin Cotinga Trogon Motmot Bee_eater Roller Hoopoe "
-    "Sunbird Honeyeater Pitta Broadbill Babbler Laughingthrush Nuthatch Tit Chat Redstart Wheatear Accentor Wagtail "
-    "Munia Waxbill Weaver Bishop Whydah Siskin"
-).split()
+    "Finch",
+    "Warbler",
+    "Tanager",
+    "Sparrow",
+    "Bunting",
+    "Thrush",
+    "Jay",
+    "Wren",
+    "Oriole",
+    "Vireo",
+    "Flycatcher",
+    "Grosbeak",
+    "Swallow",
+    "Kingfisher",
+    "Starling",
+    "Waxwing",
+    "Towhee",
+    "Shrike",
+    "Pipit",
+    "Lark",
+    "Cuckoo",
+    "Bulbul",
+    "Robin",
+    "Barbet",
+    "Manakin",
+    "Cotinga",
+    "Trogon",
+    "Motmot",
+    "Bee_eater",
+    "Roller",
+    "Hoopoe",
+    "Sunbird",
+    "Honeyeater",
+    "Pitta",
+    "Broadbill",
+    "Babbler",
+    "Laughingthrush",
+    "Nuthatch",
+    "Tit",
+    "Chat",
+    "Redstart",
+    "Wheatear",
+    "Accentor",
+    "Wagtail",
+    "Munia",
+    "Waxbill",
+    "Weaver",
+    "Bishop",
+    "Whydah",
+    "Siskin",
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +144,6 @@ _ADJECTIVE = {
     "wing": "winged",
     "wing_bar": "barred",
     "tail": "tailed",
-    "back": "backed",
     "crown": "crowned",
     "head": "headed",
     "throat": "throated",
@@ -107,7 +152,7 @@ _ADJECTIVE = {
     "beak": "billed",
 }
 _HEAD_PARTS = ("crown", "throat", "crest", "head", "beak", "eye_stripe")
-_BODY_PARTS = ("breast", "belly", "wing", "wing_bar", "tail", "back")
+_BODY_PARTS = ("breast", "wing", "tail", "belly", "wing_bar")
 _PATTERNS = ("bars", "streaks", "spots", "scallops")
 _SHAPES = {
     "beak": ("cone", "thin", "hooked", "long", "thick"),
@@ -115,7 +160,7 @@ _SHAPES = {
     "tail": ("square", "pointed", "forked", "fan"),
 }
 # Parts told apart by shape or pattern as well as by colour, and how often colour is what differs.
-_COLOUR_SHARE = {"tail": 0.6, "crest": 0.6, "beak": 0.5, "wing": 0.6, "breast": 0.6, "belly": 0.6, "back": 0.75}
+_COLOUR_SHARE = {"tail": 0.6, "crest": 0.6, "beak": 0.5, "wing": 0.6, "breast": 0.6, "belly": 0.6}
 
 
 def _choose(rng: np.random.Generator, options):
@@ -146,7 +191,9 @@ def _family(seed: int, family: int, stream: int) -> tuple[Build, dict[str, Look]
     accent = _choose(rng, contrasting(under, 200))
     wing = upper if rng.random() < 0.35 else _choose(rng, contrasting(under, 150))
     crowned = rng.random() < 0.55
-    varying = (_HEAD_PARTS[family % 6], _BODY_PARTS[int(rng.integers(6))])
+    # Cycles of coprime lengths: thirty families until a pair of parts comes again.
+    offset = np.random.default_rng(np.random.SeedSequence([seed, stream])).integers(30)
+    varying = (_HEAD_PARTS[(family + offset) % 6], _BODY_PARTS[(family + offset) % 5])
     crest = varying[0] == "crest" or rng.random() < 0.25
     looks = {
         "back": Look(upper),
@@ -218,7 +265,7 @@ def differing_parts(first: BirdClass, second: BirdClass) -> tuple[str, ...]:
 
 
 def neighbours(birds: list[BirdClass]) -> list[tuple[int, int, tuple[str, ...]]]:
-    """Rows (position, neighbour's position, differing parts): all siblings, or the nearest class where there is none."""
+    """Rows (position, neighbour's position, differing parts): all siblings, or the nearest class if there are none."""
     rows = []
     for i, bird in enumerate(birds):
         siblings = [j for j, other in enumerate(birds) if j != i and other.family == bird.family]
@@ -261,8 +308,10 @@ def random_pose(rng: np.random.Generator) -> Pose:
 
 
 _BODY = np.array(
-    [(0.47, 0.1), (0.3, 0.27), (0, 0.3), (-0.33, 0.19), (-0.55, 0.05), (-0.4, -0.12), (-0.08, -0.29), (0.24, -0.26)]
-    + [(0.43, -0.1)]
+    (
+        *((0.47, 0.1), (0.3, 0.27), (0, 0.3), (-0.33, 0.19), (-0.55, 0.05)),
+        *((-0.4, -0.12), (-0.08, -0.29), (0.24, -0.26), (0.43, -0.1)),
+    )
 )
 _WING = curve(
     [(0.08, -0.05), (0.0, 0.12), (0.16, 0.2), (0.45, 0.17), (0.8, 0.06), (1.02, -0.04), (0.75, -0.11), (0.35, -0.15)], 4

@@ -177,8 +177,8 @@ def occlude(rng: np.random.Generator, canvas: Canvas, centre, reach: float, keep
             leaf(rng, canvas, x, y, unit * rng.uniform(9, 20))
         else:
             turn = rng.uniform(0, np.pi)
-            half = 45 * unit * np.array([np.cos(turn), np.sin(turn)])
-            branch(rng, canvas, (x, y) - half, (x, y) + half, unit * rng.uniform(1.3, 3.0))
+            dx, dy = 45 * unit * np.cos(turn), 45 * unit * np.sin(turn)
+            branch(rng, canvas, (x - dx, y - dy), (x + dx, y + dy), unit * rng.uniform(1.3, 3.0))
     if canvas.visible() < keep * before:
         canvas.restore(planes)
 
