@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from relmap import registry
 from relmap.errors import InputError
-from relmap.figures.overlays import CLIP_PERCENTILE, draw_box, enlarge, overlay, show
-from relmap.figures.style import PAGE_WIDTH, method_name, relmap_style
+from relmap.figures.overlays import CLIP_PERCENTILE, overlay
+from relmap.figures.page import Page
+from relmap.figures.style import PAGE_WIDTH, method_name, signed
 
 # Beside the LRP rules. Figures 7 and 8 show these; the other captions name no columns, so they are used throughout.
 _OTHER_COLUMNS = ("gradient", "guided_backprop", "grad_cam", "excitation_backprop")
@@ -96,7 +94,8 @@ def choose(frame: pd.DataFrame, predictions: pd.DataFrame, count: int, which: st
     wrong = ~pool["correct"].astype(bool)
     pool = pool.assign(order=order.round(12), image=pool.index, wrong=wrong).sort_values(["wrong", "order", "image"])
     pool = pool.assign(repeated=pool.duplicated("label")).sort_values(["wrong", "repeated", "order", "image"])
-    return [str(image) for image in pool.index[:count]]
+    chosen = pool.iloc[:count].sort_values(["order", "image"])
+    return [str(image) for image in chosen.index]
 
 
 def comparison_figure(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
@@ -116,73 +115,36 @@ def comparison_figure(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
     """
     if not rows:
         raise InputError("comparison figure: no images to show; are there scores and predictions of any?")
-    label_width, bottom, top = 0.72, 0.38, 0.32
+    label_width, header, footer = 0.78, 0.33, 0.42
     cell = (PAGE_WIDTH - label_width) / (len(methods) + 1)
+    side = cell - 0.03
     shown_gains = any(row.gains for row in rows)
-    pitch = cell + (0.11 if shown_gains else 0.03)
-    height = top + pitch * len(rows) + bottom
-    with relmap_style():
-        figure = plt.figure(figsize=(PAGE_WIDTH, height))
-
-        def axes_at(row: int, column: int):
+    pitch = cell + (0.1 if shown_gains else 0.0)
+    page = Page(PAGE_WIDTH, header + pitch * len(rows) + footer)
+    for column, method in enumerate(("input", *methods)):
+        title = "Input" if method == "input" else method_name(method, lines=True)
+        left = label_width + column * cell + side / 2
+        page.text(title, left, header - 0.04, va="bottom", fontsize=5.8, linespacing=1)
+    for number, row in enumerate(rows):
+        pixels, top = row.picture.shape[0], header + number * pitch
+        page.text(row.label, label_width - 0.05, top + side / 2, ha="right", fontsize=5)
+        page.picture(row.picture, label_width, top, side)
+        for box in row.boxes:
+            page.box(box, pixels, label_width, top, side)
+        for column, method in enumerate(methods, start=1):
             left = label_width + column * cell
-            low = height - top - row * pitch - cell
-            return figure.add_axes(
-                (left / PAGE_WIDTH, low / height, (cell - 0.03) / PAGE_WIDTH, (cell - 0.03) / height)
-            )
-
-        for number, row in enumerate(rows):
-            side = row.picture.shape[0]
-            for column, method in enumerate(("input", *methods)):
-                axes = axes_at(number, column)
-                if number == 0:
-                    title = "Input" if method == "input" else method_name(method, lines=True)
-                    axes.set_title(title, fontsize=5.8, pad=2.5, linespacing=1)
-                if method == "input":
-                    show(axes, enlarge(row.picture), side)
-                    for box in row.boxes:
-                        draw_box(axes, box)
-                    axes.text(
-                        -0.08,
-                        0.5,
-                        row.label,
-                        transform=axes.transAxes,
-                        fontsize=5,
-                        ha="right",
-                        va="center",
-                        linespacing=1.25,
-                    )
-                elif method in row.maps:
-                    show(axes, overlay(row.picture, row.maps[method]), side)
-                    for box in row.boxes:
-                        draw_box(axes, box, colour="#222222", width=0.4, style=(0, (3, 2)))
-                else:
-                    axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1))
-                    axes.grid(False)
-                    axes.text(0.5, 0.5, "no map", fontsize=5, ha="center", va="center", color="#777777")
-                if method in row.gains:
-                    axes.text(
-                        0.5,
-                        -0.03,
-                        f"{row.gains[method]:+.3f}",
-                        transform=axes.transAxes,
-                        fontsize=5,
-                        ha="center",
-                        va="top",
-                    )
-        bar_axes = figure.add_axes(
-            (0.62, 0.21 / height, 0.3, 0.07 / height),
-        )
-        bar = figure.colorbar(
-            ScalarMappable(Normalize(-1, 1), "seismic"), cax=bar_axes, orientation="horizontal", ticks=[-1, 0, 1]
-        )
-        bar.ax.set_xticklabels(["against the class", "0", "for the class"], fontsize=5)
-        bar.ax.tick_params(length=1.5, pad=1)
-        bar.outline.set_linewidth(0.4)
-        note = (
-            f"Colour: relevance / {CLIP_PERCENTILE:g}th percentile of its magnitude. Box: the object's, as annotated."
-        )
-        if shown_gains:
-            note += "\nUnder maps with CLAM: gain in pointing accuracy of that image, mean over residual energies."
-        figure.text(0.01, 0.2 / height, note, fontsize=5.2, va="center", linespacing=1.3)
-    return figure
+            if method not in row.maps:
+                page.frame(left, top, side, "no map")
+                continue
+            page.picture(overlay(row.picture, row.maps[method]), left, top, side)
+            for box in row.boxes:
+                page.box(box, pixels, left, top, side, colour="black", bold=False)
+            if method in row.gains:
+                page.text(signed(row.gains[method]), left + side / 2, top + side + 0.015, va="top", fontsize=5)
+    foot = header + pitch * len(rows) + 0.08
+    page.colour_bar(0.62 * PAGE_WIDTH, foot + 0.03, 0.3 * PAGE_WIDTH, ["against the class", "0", "for the class"])
+    note = f"Colour: relevance / {CLIP_PERCENTILE:g}th percentile of its magnitude. Box: the object's, as annotated."
+    if shown_gains:
+        note += "\nUnder maps with CLAM: gain in pointing accuracy of that image, mean over residual energies."
+    page.text(note, 0.05, foot + 0.1, ha="left")
+    return page.figure()

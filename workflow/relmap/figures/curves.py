@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,6 +16,7 @@ from relmap.figures.style import (
     METHOD_COLOURS,
     METHOD_MARKERS,
     OTHER_METHODS,
+    PAGE_HEIGHT,
     PAGE_WIDTH,
     base_method,
     method_name,
@@ -152,9 +152,8 @@ def clam_figure05(curves: Mapping[Setting, pd.DataFrame]) -> Figure:
     with relmap_style():
         columns = min(2, len(curves))
         rows = -(-len(curves) // columns)
-        figure, grid = plt.subplots(
-            rows, columns, figsize=(PAGE_WIDTH, 2.55 * rows + 0.35), squeeze=False, layout="constrained"
-        )
+        figure = Figure(figsize=(PAGE_WIDTH, 2.55 * rows + 0.35), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat[len(curves) :]:
             axes.set_visible(False)
         for axes, ((dataset, model), frame) in zip(grid.flat, curves.items(), strict=False):
@@ -181,15 +180,8 @@ def clam_figure06(curves: Mapping[Setting, pd.DataFrame]) -> Figure:
         A figure of a page's width.
     """
     with relmap_style():
-        figure, grid = plt.subplots(
-            len(curves),
-            len(LRP_METHODS),
-            figsize=(PAGE_WIDTH, min(1.95 * len(curves) + 0.8, 9.4)),
-            squeeze=False,
-            sharex=True,
-            sharey="row",
-            layout="constrained",
-        )
+        figure = Figure(figsize=(PAGE_WIDTH, min(1.95 * len(curves) + 0.8, PAGE_HEIGHT)), layout="constrained")
+        grid = figure.subplots(len(curves), len(LRP_METHODS), squeeze=False, sharex=True, sharey="row")
         for row, ((dataset, model), frame) in zip(grid, curves.items(), strict=True):
             for axes, method in zip(row, LRP_METHODS, strict=True):
                 for other in OTHER_METHODS:

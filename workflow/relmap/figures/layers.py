@@ -7,16 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from relmap.errors import InputError
-from relmap.figures.overlays import draw_box, enlarge, overlay, show
+from relmap.figures.overlays import overlay
+from relmap.figures.page import Page
 from relmap.figures.pictures import box_area
-from relmap.figures.style import ATTRIBUTE_COLOURS, PAGE_WIDTH, relmap_style
+from relmap.figures.style import ATTRIBUTE_COLOURS, PAGE_WIDTH
 
 _SHAPES = {
     "regions": ("n", "L", "A", 4),
@@ -241,10 +240,16 @@ def assign_figures(frame: pd.DataFrame) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture of a sheet: what is drawn, boxes with their attribute's place in the colours, and a line below."""
+    """One picture of a sheet.
+
+    Attributes:
+        image: uint8 RGB.
+        boxes: (box, place among the colours) pairs.
+        note: a line below.
+        note_colour: of that line.
+    """
 
     image: np.ndarray
-    side: int
     boxes: tuple[tuple[np.ndarray, int], ...] = ()
     note: str = ""
     note_colour: str = "#444444"
@@ -282,11 +287,10 @@ def layer_cells(
     attributes.sort(key=lambda attribute: (examples.related_distance[index, layer, attribute, 0], attribute))
     attributes = attributes[: min(related, len(ATTRIBUTE_COLOURS))]
     seen = picture(image)
-    side = seen.shape[0]
     regions = tuple((examples.regions[index, layer, attribute], place) for place, attribute in enumerate(attributes))
     cells = [
-        Cell(enlarge(seen), side, regions),
-        Cell(overlay(seen, examples.relevance[layer][index]), side),
+        Cell(seen, regions),
+        Cell(overlay(seen, examples.relevance[layer][index])),
     ]
     truth = class_name(image)
     for rank in range(examples.related_id.shape[-1]):
@@ -297,23 +301,13 @@ def layer_cells(
             name = class_name(other)
             box = (examples.related_box[index, layer, attribute, rank], place)
             shade = "#444444" if name == truth else "#B03A00"
-            cells.append(Cell(enlarge(picture(other)), side, (box,), shorten(name), shade))
+            cells.append(Cell(picture(other), (box,), shorten(name), shade))
     return cells
 
 
 def shorten(name: str, length: int = 22) -> str:
     """A class name cut to a length, with an ellipsis."""
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
-
-
-def _draw(axes: Axes, cell: Cell) -> None:
-    show(axes, cell.image, cell.side)
-    for box, place in cell.boxes:
-        draw_box(axes, box, ATTRIBUTE_COLOURS[place], str(place + 1))
-    if cell.note:
-        axes.text(
-            0.5, -0.02, cell.note, transform=axes.transAxes, fontsize=4.6, color=cell.note_colour, ha="center", va="top"
-        )
 
 
 def layer_sheet(cells: Mapping[str, Sequence[Cell]], title: str, by_rows: bool, related: int = 4) -> Figure:
@@ -328,47 +322,44 @@ def layer_sheet(cells: Mapping[str, Sequence[Cell]], title: str, by_rows: bool, 
     Returns:
         A figure of a page's width.
     """
-    label, header, note = 0.5, 0.42, 0.3
-    kinds = ["Input, regions", "Relevance", *(["Related training images"] + [""] * (related - 1))]
-    across = len(kinds) if by_rows else len(cells)
-    down = len(cells) if by_rows else len(kinds)
-    cell = min((PAGE_WIDTH - label) / across, 1.12)
-    pitch = cell + 0.08
-    height = header + down * pitch + note
-    with relmap_style():
-        figure = plt.figure(figsize=(PAGE_WIDTH, height))
-        figure.text(0.5, 1 - 0.1 / height, title, ha="center", va="top", fontsize=7.2)
-        for number, pictures in enumerate(cells.values()):
-            for kind, content in enumerate(pictures):
-                row, column = (number, kind) if by_rows else (kind, number)
-                left = label + column * cell
-                low = height - header - row * pitch - cell + 0.03
-                size = cell - 0.04
-                axes = figure.add_axes((left / PAGE_WIDTH, low / height, size / PAGE_WIDTH, size / height))
-                _draw(axes, content)
-        for number, name in enumerate(cells):
-            kind_text = {"fontsize": 6.2, "ha": "center", "va": "center"}
-            if by_rows:
-                y = (height - header - number * pitch - cell / 2) / height
-                figure.text(0.47 * label / PAGE_WIDTH, y, name, rotation=90, **kind_text)
-            else:
-                x = (label + (number + 0.5) * cell) / PAGE_WIDTH
-                figure.text(x, 1 - (header - 0.08) / height, name, **kind_text)
-        for kind, name in enumerate(kinds):
-            if by_rows:
-                wide = kind == 2
-                x = (label + (kind + (related / 2 if wide else 0.5)) * cell) / PAGE_WIDTH
-                figure.text(x, 1 - (header - 0.08) / height, name, fontsize=6.2, ha="center", va="center")
-            elif name:
-                rows = related if kind == 2 else 1
-                y = (height - header - (kind + rows / 2) * pitch) / height
-                figure.text(0.47 * label / PAGE_WIDTH, y, name, rotation=90, fontsize=6.2, ha="center", va="center")
-        figure.text(
-            0.01,
-            0.12 / height,
-            "A region and its related training images share colour and number, most similar first. Class below a "
-            "training image: dark where it is the test image's, red where not.",
-            fontsize=5.2,
-            va="center",
-        )
-    return figure
+    margin, header, footer = 0.42, 0.42, 0.25
+    kinds = [("Input, regions", 1), ("Relevance", 1), ("Related training images", related)]
+    across, down = (related + 2, len(cells)) if by_rows else (len(cells), related + 2)
+    cell = min((PAGE_WIDTH - margin) / across, 1.12)
+    left_edge = max(margin, (PAGE_WIDTH - across * cell) / 2)
+    pitch = cell + 0.09
+    side = cell - 0.04
+    page = Page(PAGE_WIDTH, header + down * pitch + footer)
+
+    def column_head(text: str, first: float, span: int) -> None:
+        page.text(text, left_edge + (first + span / 2) * cell - 0.02, header - 0.08, fontsize=6.2)
+
+    def row_head(text: str, first: float, span: int) -> None:
+        page.text(text, left_edge - 0.14, header + (first + span / 2) * pitch - 0.06, rotation=90, fontsize=6.2)
+
+    layer_head, kind_head = (row_head, column_head) if by_rows else (column_head, row_head)
+    page.text(title, PAGE_WIDTH / 2, 0.13, fontsize=7)
+    first = 0
+    for name, span in kinds:
+        kind_head(name, first, span)
+        first += span
+    for number, (name, pictures) in enumerate(cells.items()):
+        layer_head(name, number, 1)
+        for kind, content in enumerate(pictures):
+            row, column = (number, kind) if by_rows else (kind, number)
+            left, top = left_edge + column * cell, header + row * pitch
+            page.picture(content.image, left, top, side)
+            for box, place in content.boxes:
+                page.box(box, content.image.shape[0], left, top, side, ATTRIBUTE_COLOURS[place], str(place + 1))
+            if content.note:
+                page.text(
+                    content.note, left + side / 2, top + side + 0.01, va="top", fontsize=4.6, color=content.note_colour
+                )
+    page.text(
+        "A region and its related training images share colour and number, most similar first. Class below a training "
+        "image: dark where it is the test image's, red where not.",
+        0.05,
+        header + down * pitch + 0.12,
+        ha="left",
+    )
+    return page.figure()
