@@ -299,7 +299,7 @@ def random_pose(rng: np.random.Generator) -> Pose:
         tilt=rng.uniform(-8, 38) if not raised else rng.uniform(-15, 30),
         head_turn=rng.uniform(-38, 20),
         head_shift=(rng.uniform(-0.06, 0.05), rng.uniform(-0.06, 0.04)),
-        wing=rng.uniform(95, 140) if raised else rng.uniform(168, 196),
+        wing=rng.uniform(106, 150) if raised else rng.uniform(168, 196),
         raised=raised,
         tail=rng.uniform(-28, 22),
         squeeze=rng.uniform(0.8, 1.0),
@@ -434,9 +434,9 @@ def draw_bird(brush: Brush, bird: BirdClass, pose: Pose, shades: np.ndarray) -> 
     bib = np.array([(1.2, -0.28), (0.1, -0.32), (-0.35, -0.75), (-0.3, -1.5), (0.75, -1.6), (1.3, -0.9)])
     throat = head.mask(bib, ImageChops.lighter(skull, trunk))
     head.paint(throat, *tone("throat"))
-    head.paint(head.mask(rectangle(-0.95, 0.02, 1.2, 0.36), skull), *tone("eye_stripe"))
+    head.paint(head.mask(rectangle(-0.95, -0.04, 1.2, 0.42), skull), *tone("eye_stripe"))
     head.paint(
-        head.mask(curve([(1.2, 0.34), (0.3, 0.36), (-0.5, 0.3), (-1.3, -0.2), (-1.2, 1.2), (0.8, 1.4)]), skull),
+        head.mask(curve([(1.2, 0.4), (0.3, 0.4), (-0.5, 0.3), (-1.3, -0.2), (-1.2, 1.2), (0.8, 1.4)]), skull),
         *(tone("crown")),
     )
     head.bulge(HEAD_GROUP, 0, 0, 1.2, 1.12)

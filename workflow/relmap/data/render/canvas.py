@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
 SUPERSAMPLE = 3
+LABELS = 32
+"""Labels an object may use (0 is no object); labels are bytes, so a picture has room for seven objects."""
 
 Colour = tuple[int, int, int]
 
@@ -216,25 +218,27 @@ class Brush:
         canvas: where to paint.
         frame: the object's frame.
         tint: factor per colour channel (colour jitter of this object).
-        label: painted instead of the parts' own labels when given (an instance number).
+        instance: number of the object in its picture; its labels are ``instance * LABELS`` + the part's.
     """
 
-    def __init__(self, canvas: Canvas, frame: Frame, tint: np.ndarray, label: int | None = None):
-        self.canvas, self.frame, self.tint, self.label = canvas, frame, tint, label
+    def __init__(self, canvas: Canvas, frame: Frame, tint: np.ndarray, instance: int = 0):
+        self.canvas, self.frame, self.tint, self.instance = canvas, frame, tint, instance
 
     def at(self, frame: Frame) -> Brush:
         """The same brush in another frame."""
-        return Brush(self.canvas, frame, self.tint, self.label)
+        return Brush(self.canvas, frame, self.tint, self.instance)
 
     def colour(self, colour: Colour, factor: float = 1.0) -> Colour:
         """Apply the tint and a brightness factor."""
         red, green, blue = (min(255, max(0, int(c * t * factor))) for c, t in zip(colour, self.tint, strict=True))
         return red, green, blue
 
+    def _number(self, label: int) -> int:
+        return label + self.instance * LABELS if label else 0
+
     def fill(self, points: np.ndarray, colour: Colour, label: int = 1, factor: float = 1.0) -> None:
         """Paint a polygon."""
-        number = label if self.label is None else self.label
-        self.canvas.fill(self.frame.apply(points), self.colour(colour, factor), number)
+        self.canvas.fill(self.frame.apply(points), self.colour(colour, factor), self._number(label))
 
     def mask(self, points: np.ndarray, clip: Image.Image | None = None) -> Image.Image:
         """A polygon as a mask, cut to ``clip``."""
@@ -243,9 +247,7 @@ class Brush:
 
     def paint(self, mask: Image.Image, colour: Colour, label: int | None = 1, factor: float = 1.0) -> None:
         """Paint a mask."""
-        if label is not None and self.label is not None:
-            label = self.label
-        self.canvas.paint(mask, self.colour(colour, factor), label)
+        self.canvas.paint(mask, self.colour(colour, factor), None if label is None else self._number(label))
 
     def pattern(
         self, clip: Image.Image, kind: str, box: tuple[float, float, float, float], colour: Colour, step: float
@@ -290,6 +292,6 @@ class Brush:
         draw.polygon((self.frame.apply(points) * SUPERSAMPLE).ravel().tolist(), fill=255)
 
     def bulge(self, labels: tuple[int, ...], x: float, y: float, rx: float, ry: float) -> None:
-        """Shade ``labels`` (or this brush's own label) as an ellipsoid in this frame."""
-        members = labels if self.label is None else (self.label,)
+        """Shade ``labels`` as an ellipsoid in this frame."""
+        members = tuple(self._number(label) for label in labels)
         self.canvas.bulges.append(Bulge(members, self.frame, (x, y), (rx, ry)))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from relmap.data.render import birds, textures
 from relmap.data.render.birds import PARTS, BirdClass, Look
-from relmap.data.render.canvas import Brush, Canvas, Colour, Frame, curve, ellipse, rectangle, regular, stroke
+from relmap.data.render.canvas import LABELS, Brush, Canvas, Colour, Frame, curve, ellipse, rectangle, regular, stroke
 from relmap.data.render.jobs import picture_shape, tight_box
 from relmap.data.render.palette import PALETTE
 
@@ -44,7 +44,7 @@ def _colour(rng: np.random.Generator, *names: str) -> Colour:
 
 
 def _round(brush: Brush, x: float = 0.0, y: float = 0.0, rx: float = 0.6, ry: float = 0.6) -> None:
-    brush.bulge((), x, y, rx, ry)
+    brush.bulge((1,), x, y, rx, ry)
 
 
 # Animals
@@ -694,7 +694,7 @@ def render_scene(number: int, rng: np.random.Generator, size: int, seed: int) ->
     scene = textures.background(rng, height, width)
     if rng.random() < 0.85:
         scene = textures.distractors(rng, scene, int(rng.integers(3, 11)))
-    count = int(rng.choice([1, 1, 1, 1, 1, 2, 2, 3]))
+    count = int(rng.choice([1, 1, 1, 1, 1, 1, 1, 2, 2, 3]))
     spread = (0.62, 1.0) if count == 1 else (0.38, 0.62)
     extent = np.array([[-0.5, -0.5], [0.5, 0.5]])
     placed: list[tuple[Frame, BirdClass | None, birds.Pose | None]] = []
@@ -721,13 +721,11 @@ def render_scene(number: int, rng: np.random.Generator, size: int, seed: int) ->
         shadow = np.exp(-(((columns - np.float32(x)) / wide) ** 2) - ((rows - np.float32(y)) / (0.3 * wide)) ** 2)
         scene = scene * (1 - np.float32(0.45) * shadow)[:, :, None]
     canvas = Canvas(scene)
-    for label, (frame, bird, pose) in enumerate(placed, start=1):
+    for instance, (frame, bird, pose) in enumerate(placed, start=1):
         tint = rng.normal(1, 0.05, 3) * rng.uniform(0.85, 1.1)
-        brush = Brush(canvas, frame, tint, label)
+        brush = Brush(canvas, frame, tint, instance)
         if bird is not None and pose is not None:
             birds.draw_bird(brush, bird, pose, rng.normal(1, 0.05, len(PARTS)).clip(0.85, 1.15))
-            canvas.bulges[:] = [bulge for bulge in canvas.bulges if bulge.labels != (label,)]
-            brush.bulge((), 0.05, 0.05, 0.95, 0.6)
         elif kind.draw is not None:
             kind.draw(brush, rng)
     if rng.random() < 0.4:
@@ -735,8 +733,8 @@ def render_scene(number: int, rng: np.random.Generator, size: int, seed: int) ->
     light = textures.light_direction(rng)
     cover, labels = canvas.label_planes()
     image = textures.expose(rng, canvas.picture(cover, labels, light), light)
-    solid = np.where(cover > 0.5, labels, 0)
-    boxes = [tight_box(solid == label) for label in range(1, count + 1)]
+    instances = np.where(cover > 0.5, labels // LABELS, 0)
+    boxes = [tight_box(instances == instance) for instance in range(1, count + 1)]
     # A sliver that shows behind another object is no object to find.
     least = (0.12 * size) ** 2
     kept = tuple(box for box in boxes if box is not None and (box[2] - box[0]) * (box[3] - box[1]) >= least)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from relmap.data.render.canvas import Brush, Canvas, Frame, curve, ellipse, stroke
+from relmap.data.render.canvas import Brush, Canvas, Frame, curve, ellipse, regular, stroke
 from relmap.data.render.palette import PALETTE
 
 BACKGROUNDS = ("sky", "foliage", "water", "bark", "meadow", "bokeh", "sand", "wall")
@@ -114,7 +114,7 @@ def _discs(rng: np.random.Generator, picture: np.ndarray, unit: float) -> np.nda
 
 
 def distractors(rng: np.random.Generator, picture: np.ndarray, count: int) -> np.ndarray:
-    """Blobs, flowers and sticks in the objects' colours, so that colour alone misleads; partly out of focus."""
+    """Berries, petals, flowers and stems in the objects' colours, so that colour alone misleads; out of focus a bit."""
     height, width = picture.shape[:2]
     unit = min(height, width) / 64
     image = Image.fromarray(np.clip(picture * 255, 0, 255).astype(np.uint8))
@@ -125,18 +125,19 @@ def distractors(rng: np.random.Generator, picture: np.ndarray, count: int) -> np
         radius = unit * (2.0 + 4.5 * size)
         base = colours[int(choice * len(colours))]
         fill = tuple(int(min(255, c * (0.65 + 0.45 * light))) for c in base)
-        turn = 2 * np.pi * angle
+        turn = 360 * angle
+        frame = Frame.upright(x, y, radius, turn)
+        if form < 0.25:
+            stem = stroke([(-2.2, 0.0), (0.0, 0.25 * aspect), (2.2, 0.0)], 0.9 * unit / radius)
+            draw.polygon(frame.apply(stem).ravel().tolist(), fill=fill)
         if form < 0.45:
-            shape = ellipse(0, 0, radius, radius * (0.35 + 0.6 * aspect))
+            shapes = [ellipse(0, 0, 0.8, 0.3 + 0.5 * aspect)]
         elif form < 0.7:
-            shape = curve([(radius, 0), (0, 0.5 * radius), (-radius, 0), (0, -0.5 * radius)], 4)
+            shapes = [curve([(1.1, 0), (0, 0.45), (-1.1, 0), (0, -0.45)], 4)]
         else:
-            shape = np.array(
-                [(-1.6 * radius, -unit), (1.6 * radius, -unit), (1.6 * radius, unit), (-1.6 * radius, unit)]
-            )
-        cosine, sine = np.cos(turn), np.sin(turn)
-        points = shape @ np.array([[cosine, sine], [-sine, cosine]]) + (x, y)
-        draw.polygon(points.ravel().tolist(), fill=fill)
+            shapes = [ellipse(px, py, 0.36) for px, py in regular(5, 0, 0, 0.52)]
+        for shape in shapes:
+            draw.polygon(frame.apply(shape).ravel().tolist(), fill=fill)
     image = image.filter(ImageFilter.GaussianBlur(unit * rng.uniform(0.3, 1.3)))
     return np.asarray(image, dtype=np.float32) / 255
 
