@@ -1,0 +1,212 @@
+"""Tables: published cells beside ours, in the paper's layout; a missing cell is an error that names it."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from relmap import registry
+from relmap.errors import InputError
+from relmap.statistics import bootstrap_mean, sign_flip_test
+from relmap.tables import (
+    controls,
+    digits,
+    fill,
+    frame_to_markdown,
+    image_scores,
+    load_scores,
+    read_published,
+    to_latex,
+    to_markdown,
+    write_frame,
+    write_table,
+)
+
+PUBLISHED = Path(__file__).parents[1] / "resources" / "published"
+METHODS = [method.id for method in registry.methods()]
+IMAGES = [f"image_{i}" for i in range(9)]
+
+
+def score_rows(seed: int, masks: bool = True) -> pd.DataFrame:
+    """Score rows of all methods as the rules write them: 20 energies, 4 steps, IoU."""
+    generator = np.random.default_rng(seed)
+    levels = {"pointing": np.arange(1, 21) / 20, "lerf_correct": np.arange(1.0, 5.0)}
+    if masks:
+        levels["iou"] = np.array([np.nan])
+    rows = [
+        (image, method, metric, level)
+        for metric, values in levels.items()
+        for method in METHODS
+        for image in IMAGES
+        for level in values
+    ]
+    frame = pd.DataFrame(rows, columns=["image_id", "method", "metric", "level"])
+    frame["value"] = generator.random(len(frame))
+    binary = frame["metric"] == "lerf_correct"
+    frame.loc[binary, "value"] = (frame.loc[binary, "value"] < 0.7).astype(float)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def scores():
+    places = [(dataset.id, model.id) for dataset in registry.DATASETS for model in registry.MODELS]
+    return pd.concat(
+        [image_scores(score_rows(i, d == "cub200_2011"), d, m) for i, (d, m) in enumerate(places)], ignore_index=True
+    )
+
+
+def test_image_scores_by_hand():
+    rows = score_rows(0)
+    got = image_scores(rows, "cub200_2011", "vgg16").set_index(["method", "metric", "image_id"])["value"]
+    mine = rows[(rows["method"] == "clrp") & (rows["image_id"] == "image_3")]
+    pointing = mine[mine["metric"] == "pointing"]["value"].to_numpy()
+    right = mine[mine["metric"] == "lerf_correct"]["value"].to_numpy()
+    expected = {
+        "pointing_energy_mean": pointing.mean(),
+        "pointing_lower": pointing[:10].mean(),
+        "pointing_higher": pointing[10:].mean(),
+        "lerf_last_accuracy": right[-1],
+        "lerf_mean_accuracy": right.mean(),
+        "mean_iou": mine[mine["metric"] == "iou"]["value"].item(),
+    }
+    for metric, value in expected.items():
+        assert got["clrp", metric, "image_3"] == pytest.approx(value), metric
+    assert len(got) == len(expected) * len(METHODS) * len(IMAGES)
+
+
+def test_incomplete_rows_are_refused():
+    rows = score_rows(0)
+    with pytest.raises(InputError, match="image image_0 of lrp has 19 distinct levels of pointing"):
+        image_scores(rows.drop(index=rows.index[5]), "cub200_2011", "vgg16")
+    with pytest.raises(InputError, match="levels are repeated"):
+        image_scores(pd.concat([rows, rows]), "cub200_2011", "vgg16")
+    with pytest.raises(InputError, match="unknown metric speed"):
+        image_scores(rows.assign(metric="speed"), "cub200_2011", "vgg16")
+
+
+@pytest.mark.parametrize("table", [1, 2, 3, 4])
+def test_fill(scores, table):
+    """The published text stays, every cell is filled, and the value is the mean over images."""
+    published = read_published(PUBLISHED / f"clam_table{table}.csv")
+    filled = fill(published, scores)
+    pd.testing.assert_frame_equal(filled[published.columns], published)
+    assert list(filled.columns[len(published.columns) :]) == ["reproduced", "ci_low", "ci_high", "n_images"]
+    assert (filled["n_images"] == len(IMAGES)).all()
+    assert ((filled["ci_low"] <= filled["reproduced"]) & (filled["reproduced"] <= filled["ci_high"])).all()
+    row = filled.iloc[-1]
+    mine = scores[
+        (scores[["dataset", "model", "method", "metric"]] == row[["dataset", "model", "method", "metric"]]).all(axis=1)
+    ]
+    interval = bootstrap_mean(mine.sort_values("image_id")["value"].to_numpy())
+    assert (row["reproduced"], row["ci_low"], row["ci_high"]) == (interval.mean, interval.low, interval.high)
+
+
+def test_the_four_tables_have_264_cells(scores):
+    sizes = [len(fill(read_published(PUBLISHED / f"clam_table{i}.csv"), scores, resamples=10)) for i in range(1, 5)]
+    assert sum(sizes) == 264
+
+
+def test_fill_does_not_depend_on_row_order(scores):
+    published = read_published(PUBLISHED / "clam_table4.csv")
+    shuffled = scores.sample(frac=1, random_state=0)
+    pd.testing.assert_frame_equal(fill(published, scores), fill(published, shuffled))
+
+
+def test_a_missing_cell_is_named(scores):
+    published = read_published(PUBLISHED / "clam_table2.csv")
+    gone = (
+        (scores["method"] == "grad_cam") & (scores["model"] == "resnet50") & (scores["metric"] == "lerf_last_accuracy")
+    )
+    with pytest.raises(
+        InputError, match="clam_table2: no scores of grad_cam for lerf_last_accuracy on cub200_2011 with resnet50"
+    ):
+        fill(published, scores[~gone])
+
+
+def test_images_without_a_value_are_not_counted(scores):
+    published = read_published(PUBLISHED / "clam_table4.csv").iloc[:1]
+    chosen = (scores["method"] == "lrp") & (scores["image_id"].isin(IMAGES[:2]))
+    filled = fill(published, scores.assign(value=scores["value"].mask(chosen)))
+    assert filled["n_images"].tolist() == [len(IMAGES) - 2]
+
+
+def small_table() -> pd.DataFrame:
+    published = read_published(PUBLISHED / "clam_table2.csv")
+    published = published[published["method"].isin(["lrp", "lrp_clam", "grad_cam"]) & (published["model"] == "vgg16")]
+    values = {"lrp": 0.5, "lrp_clam": 0.61234, "grad_cam": 1.0}
+    return published.assign(reproduced=published["method"].map(values), ci_low=0.0, ci_high=1.0, n_images=3)
+
+
+def test_markdown():
+    lines = to_markdown(small_table(), "Table 2").splitlines()
+    assert lines[0] == "Table 2"
+    assert lines[2].startswith("| Method | CUB-200-2011, VGG-16, last: published | ours | CUB-200-2011, VGG-16, mean")
+    assert lines[4].startswith("| LRP | .7856 | .5000 | .8530 | .5000 |")
+    assert lines[5].startswith("| LRP+CLAM | <u>.8004</u> | <u>.6123</u> |")
+    assert lines[6].startswith("| Grad-CAM | .7421 | **1.0000** |")
+    assert lines[6].endswith("| **.8367** | **1.0000** |")
+
+
+def test_latex():
+    text = to_latex(small_table(), "Table 2 & more")
+    assert r"\caption{Table 2 \& more}" in text
+    assert r" & \multicolumn{4}{c}{CUB-200-2011} & \multicolumn{4}{c}{ImageNet} \\" in text
+    assert r"\cmidrule(lr){2-5}\cmidrule(lr){6-9}" in text
+    assert r"LRP+CLAM & \underline{.8004} & \underline{.6123} & " in text
+    assert r"Grad-CAM & .7421 & \textbf{1.0000} & " in text
+    widths = {line.count("&") for line in text.splitlines() if line.startswith(("LRP", "Grad")) or "published" in line}
+    assert widths == {8}
+
+
+def test_digits():
+    assert [digits(v) for v in (0.555, 1.0, -0.0079, -0.00001, 12.5)] == [
+        ".5550",
+        "1.0000",
+        "-.0079",
+        ".0000",
+        "12.5000",
+    ]
+    assert digits(0.0101, signed=True) == "+.0101"
+
+
+def test_written_files(tmp_path, scores):
+    published = read_published(PUBLISHED / "clam_table1.csv")
+    filled = fill(published, scores, resamples=50)
+    write_table(filled, tmp_path / "clam_table1.csv", "Table 1")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["clam_table1.csv", "clam_table1.md", "clam_table1.tex"]
+    read = read_published(tmp_path / "clam_table1.csv")
+    pd.testing.assert_frame_equal(read[published.columns], published)
+    np.testing.assert_allclose(read["reproduced"].astype(float), filled["reproduced"], atol=1e-6)
+    write_frame(pd.DataFrame({"claim": ["a|b"], "p": [np.nan], "n": [3]}), tmp_path / "frame.csv")
+    assert (tmp_path / "frame.md").read_text().splitlines()[-1] == r"| a\|b |  | 3 |"
+
+
+def test_frame_to_markdown():
+    assert frame_to_markdown(pd.DataFrame({"x": [0.5]}), "A").splitlines() == ["A", "", "| x |", "| --- |", "| .5000 |"]
+
+
+def test_load_scores(tmp_path):
+    path = tmp_path / "imagenet" / "vgg16" / "pointing.parquet"
+    path.parent.mkdir(parents=True)
+    rows = score_rows(0)
+    rows[rows["metric"] == "pointing"].to_parquet(path)
+    loaded = load_scores([path])
+    assert set(loaded["dataset"]) == {"imagenet"}
+    assert set(loaded["model"]) == {"vgg16"}
+    assert set(loaded["metric"]) == {"pointing_energy_mean", "pointing_lower", "pointing_higher"}
+
+
+def test_controls(scores):
+    some = scores[scores["metric"] == "mean_iou"]
+    table = controls(some)
+    assert table["method"].tolist()[:3] == ["lrp", "lrp_clam", "lrp_clam_untrained"]
+    assert len(table) == 2 * 9
+    row = table.set_index(["model", "method"]).loc[("vgg16", "lrp_clam")]
+    wide = some[some["model"] == "vgg16"].pivot(index="image_id", columns="method", values="value")
+    difference = (wide["lrp_clam"] - wide["lrp_clam_untrained"]).to_numpy()
+    assert row["minus_untrained"] == pytest.approx(difference.mean())
+    assert row["p_untrained"] == sign_flip_test(difference)
+    assert table[table["method"] == "lrp"]["minus_base"].isna().all()
+    assert table[table["method"] == "lrp_clam_untrained"]["p_untrained"].isna().all()
+    with pytest.raises(InputError, match="no scores of sglrp_clam_untrained"):
+        controls(some[some["method"] != "sglrp_clam_untrained"])
