@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 from relmap import registry
-from relmap.data.manifest import build_manifest, write_manifest
+from relmap.data.manifest import build_manifest, read_manifest, write_manifest
 from relmap.figures.comparison import columns
 from relmap.maps import write_maps
 
@@ -76,17 +76,19 @@ def make_dataset(results: Path, dataset: str, images: int, seed: int) -> None:
     (results / "data" / f"{dataset}.json").write_text(json.dumps({**card, "fingerprint": "ab" * 32}))
 
 
-def make_scores(results: Path, dataset: str, model: str, images: int, seed: int) -> None:
+def make_scores(results: Path, dataset: str, model: str, seed: int) -> None:
     """Write model card, predictions, pointing scores and maps of the test images."""
     rng = np.random.default_rng(seed)
-    ids = [f"{dataset}_{index:03}" for index in range(images, 2 * images)]
-    labels = np.arange(images, 2 * images) % len(CLASSES)
-    card = {"architecture": model, "classes": len(CLASSES), "sha256": "cd" * 32, "input_size": SIDE, "width": 0.125}
+    manifest = read_manifest(results / "manifests" / f"{dataset}.parquet")
+    test = manifest.rows("test")
+    ids, labels = manifest.frame["image_id"].iloc[test].tolist(), manifest.labels(test)
+    images, classes = len(ids), len(manifest.info.class_names)
+    card = {"architecture": model, "classes": classes, "sha256": "cd" * 32, "input_size": SIDE, "width": 0.125}
     card["preprocessing"] = {"resize": SIDE, "crop": SIDE, "mean": [0.5] * 3, "std": [0.25] * 3}
     path = results / "models" / dataset / f"{model}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(card))
-    predicted = np.where(np.arange(images) % 4 == 3, (labels + 1) % len(CLASSES), labels)
+    predicted = np.where(np.arange(images) % 4 == 3, (labels + 1) % classes, labels)
     predictions = pd.DataFrame({"image_id": ids, "label": labels, "predicted": predicted, "probability": 0.8})
     predictions["correct"] = predictions["label"] == predictions["predicted"]
     path = results / "predictions" / dataset / f"{model}.parquet"
@@ -109,27 +111,28 @@ def make_scores(results: Path, dataset: str, model: str, images: int, seed: int)
         write_maps(path, _smooth(rng, images), ids, labels, {"method": method})
 
 
-def make_examples(results: Path, dataset: str, model: str, images: int, seed: int) -> None:
+def make_examples(results: Path, dataset: str, model: str, seed: int) -> None:
     """Write attribute regions and related training images."""
     rng = np.random.default_rng(seed)
-    candidates, attributes, related = images, 6, 3
+    manifest = read_manifest(results / "manifests" / f"{dataset}.parquet")
+    ids = {split: manifest.frame["image_id"].iloc[manifest.rows(split)].to_numpy(str) for split in ("train", "test")}
+    candidates, attributes, related = len(ids["test"]), 6, 3
     shape = (candidates, len(LAYERS), attributes)
 
     def boxes(*leading: int) -> np.ndarray:
         corner = rng.uniform(0, SIDE - 24, (*leading, 2))
         return np.concatenate([corner, corner + rng.uniform(10, 24, (*leading, 2))], axis=-1).astype(np.float32)
 
-    train = np.array([f"{dataset}_{index:03}" for index in range(images)])
     sides = (4, 8, 16, 32)
     path = results / "clam" / dataset / model / "clam" / "examples.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
         path,
-        image_id=np.array([f"{dataset}_{index:03}" for index in range(images, 2 * images)]),
+        image_id=ids["test"],
         layers=np.array(LAYERS),
         regions=boxes(*shape),
         kept=rng.random(shape) < 0.6,
-        related_id=rng.choice(train, (*shape, related)),
+        related_id=rng.choice(ids["train"], (*shape, related)),
         related_box=boxes(*shape, related),
         related_distance=np.sort(rng.random((*shape, related)), axis=-1),
         **{
@@ -157,7 +160,7 @@ def make_results(results: Path, images: int = 12) -> Path:
     for number, dataset in enumerate(("cub200_2011", "imagenet")):
         make_dataset(results, dataset, images, seed=number)
         for model in ("vgg16", "resnet50"):
-            make_scores(results, dataset, model, images, seed=10 + number)
-    make_examples(results, "cub200_2011", "vgg16", images, seed=20)
+            make_scores(results, dataset, model, seed=10 + number)
+    make_examples(results, "cub200_2011", "vgg16", seed=20)
     make_tables(results, seed=30)
     return results

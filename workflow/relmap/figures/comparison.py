@@ -115,7 +115,7 @@ def comparison_figure(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
     """
     if not rows:
         raise InputError("comparison figure: no images to show; are there scores and predictions of any?")
-    label_width, header, footer = 0.78, 0.33, 0.42
+    label_width, header, footer = 0.78, 0.28, 0.42
     cell = (PAGE_WIDTH - label_width) / (len(methods) + 1)
     side = cell - 0.03
     shown_gains = any(row.gains for row in rows)
@@ -136,7 +136,7 @@ def comparison_figure(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
             if method not in row.maps:
                 page.frame(left, top, side, "no map")
                 continue
-            page.picture(overlay(row.picture, row.maps[method]), left, top, side)
+            page.picture(overlay(row.picture, row.maps[method]), left, top, side, smooth=False)
             for box in row.boxes:
                 page.box(box, pixels, left, top, side, colour="black", bold=False)
             if method in row.gains:

@@ -305,7 +305,7 @@ def layer_cells(
     return cells
 
 
-def shorten(name: str, length: int = 22) -> str:
+def shorten(name: str, length: int = 30) -> str:
     """A class name cut to a length, with an ellipsis."""
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
@@ -353,7 +353,7 @@ def layer_sheet(cells: Mapping[str, Sequence[Cell]], title: str, by_rows: bool, 
                 page.box(box, content.image.shape[0], left, top, side, ATTRIBUTE_COLOURS[place], str(place + 1))
             if content.note:
                 page.text(
-                    content.note, left + side / 2, top + side + 0.01, va="top", fontsize=4.6, color=content.note_colour
+                    content.note, left + side / 2, top + side + 0.01, va="top", fontsize=4.3, color=content.note_colour
                 )
     page.text(
         "A region and its related training images share colour and number, most similar first. Class below a training "

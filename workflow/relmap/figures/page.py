@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from relmap.figures.style import PNG_DPI, few_colours, relmap_style
+from relmap.figures.style import PNG_DPI, relmap_style
 
 TEXT = 5.2  # points
 
@@ -52,10 +52,10 @@ class Page:
 
     def figure(self) -> Figure:
         """The finished page."""
-        self._figure.add_artist(_Raster(np.asarray(few_colours(self._canvas).convert("RGBA"))))
+        self._figure.add_artist(_Raster(np.asarray(self._canvas.convert("RGBA"))))
         return self._figure
 
-    def picture(self, image: np.ndarray, left: float, top: float, side: float) -> None:
+    def picture(self, image: np.ndarray, left: float, top: float, side: float, smooth: bool = True) -> None:
         """Draw a square image.
 
         Args:
@@ -63,9 +63,11 @@ class Page:
             left: inches.
             top: inches.
             side: inches.
+            smooth: interpolate where pixels are enlarged; otherwise they remain squares, as befits measured values.
         """
         pixels = round(side * PNG_DPI)
-        scaled = Image.fromarray(image).resize((pixels, pixels), Image.Resampling.BICUBIC)
+        how = Image.Resampling.BICUBIC if smooth or pixels < image.shape[0] else Image.Resampling.NEAREST
+        scaled = Image.fromarray(image).resize((pixels, pixels), how)
         self._canvas.paste(scaled, (round(left * PNG_DPI), round(top * PNG_DPI)))
 
     def box(
