@@ -243,7 +243,7 @@ def _devkit_labels(truth: Path, meta: Path, flat: list[Path]) -> dict[str, str]:
 
 def _synsets(meta: Path) -> list[tuple[int, str, str]]:
     """(devkit id, wnid, words) of the low-level classes of meta.mat."""
-    import scipy.io  # only here: it costs half a second
+    import scipy.io.matlab  # only here: it costs half a second
 
     try:
         table = scipy.io.loadmat(meta, squeeze_me=True)["synsets"]
@@ -254,7 +254,7 @@ def _synsets(meta: Path) -> list[tuple[int, str, str]]:
         ]
     except FileNotFoundError as error:
         raise InputError(f"{meta}: missing; extract ILSVRC2012_devkit_t12.tar.gz again") from error
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, scipy.io.matlab.MatReadError) as error:
         raise InputError(f"{meta}: not the devkit's table ({error}); extract the devkit again") from error
 
 

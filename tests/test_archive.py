@@ -1,0 +1,225 @@
+"""Extraction: whole or nothing, inside or nothing."""
+
+import gzip
+import hashlib
+import io
+import shutil
+import stat
+import tarfile
+import zipfile
+from collections import namedtuple
+
+import pytest
+from relmap.data.archive import Limits, extract
+from relmap.errors import InputError
+
+FILES = {"data/a.txt": b"alpha" * 300, "data/deep/b.txt": b"beta", "top.txt": b"top"}
+
+
+def member(name, size=0, kind=tarfile.REGTYPE, link=""):
+    info = tarfile.TarInfo(name)
+    info.size, info.type, info.linkname = size, kind, link
+    return info
+
+
+def tar_bytes(files, extra=()):
+    """A plain tar of ``files``, then of the bare members ``extra``."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, content in files.items():
+            tar.addfile(member(name, len(content)), io.BytesIO(content))
+        for info in extra:
+            tar.addfile(info)
+    return stream.getvalue()
+
+
+def write_tar(path, files=FILES, extra=()):
+    content = tar_bytes(files, extra)
+    path.write_bytes(gzip.compress(content) if path.suffix in (".tgz", ".gz") else content)
+    return path
+
+
+def write_zip(path, files=FILES):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, content in files.items():
+            zipped.writestr(name, content)
+    return path
+
+
+def content_of(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.tgz", "x.tar.gz", "x.zip"])
+def test_every_format(tmp_path, out, name):
+    write = write_zip if name.endswith("zip") else write_tar
+    assert extract(write(tmp_path / name), out) == out
+    assert content_of(out) == FILES
+    assert not [p for p in out.iterdir() if p.name.startswith(".")]
+
+
+def test_a_tar_of_tars(tmp_path, out):
+    inner = {f"n0144076{i}.tar": tar_bytes({f"n0144076{i}_1.JPEG": b"jpeg%d" % i}) for i in (4, 5)}
+    extract(write_tar(tmp_path / "ILSVRC2012_img_train.tar", inner), out)
+    assert content_of(out) == {f"n0144076{i}/n0144076{i}_1.JPEG": b"jpeg%d" % i for i in (4, 5)}
+
+
+def test_folders_are_merged_and_files_replaced(tmp_path, out):
+    extract(write_tar(tmp_path / "first.tar"), out)
+    extract(write_tar(tmp_path / "second.tar", {"data/a.txt": b"new", "data/deep/c.txt": b"c"}), out)
+    assert content_of(out) == FILES | {"data/a.txt": b"new", "data/deep/c.txt": b"c"}
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path, out):
+    archive = write_tar(tmp_path / "x.tar")
+    (out / ".x.tar.extracting").mkdir(parents=True)
+    (out / ".x.tar.extracting" / "stale.txt").write_text("stale")
+    extract(archive, out)
+    assert content_of(out) == FILES
+
+
+@pytest.mark.parametrize(
+    ("info", "reason"),
+    [
+        (member("../evil.txt"), "its path leaves the destination"),
+        (member("data/../../evil.txt"), "its path leaves the destination"),
+        (member("/tmp/evil.txt"), "its path is absolute or malformed"),
+        (member("C:evil.txt"), "its path is absolute or malformed"),
+        (member("data\\evil.txt"), "its path is absolute or malformed"),
+        (member("link", kind=tarfile.SYMTYPE, link="/etc/passwd"), r"it is a link \(to '/etc/passwd'\)"),
+        (member("link", kind=tarfile.LNKTYPE, link="data/a.txt"), "it is a link"),
+        (member("device", kind=tarfile.CHRTYPE), "it is a device or a pipe"),
+        (member("pipe", kind=tarfile.FIFOTYPE), "it is a device or a pipe"),
+    ],
+)
+def test_dangerous_tar_members_are_refused(tmp_path, out, info, reason):
+    archive = write_tar(tmp_path / "x.tgz", extra=[info])
+    with pytest.raises(InputError, match=rf"x\.tgz: member .* is refused, {reason}.*delete it and retrieve it from"):
+        extract(archive, out)
+    assert list(out.iterdir()) == []
+    assert {p.name for p in tmp_path.iterdir()} == {"x.tgz", "out"}
+
+
+def test_a_nested_tar_is_no_way_out(tmp_path, out):
+    archive = write_tar(tmp_path / "x.tar", {"n1.tar": tar_bytes({}, [member("../../evil.txt")])})
+    with pytest.raises(InputError, match="its path leaves the destination"):
+        extract(archive, out)
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "/evil.txt", "data/../../evil.txt"])
+def test_dangerous_zip_names_are_refused(tmp_path, out, name):
+    archive = write_zip(tmp_path / "x.zip", FILES | {name: b"evil"})
+    with pytest.raises(InputError, match="is refused, its path"):
+        extract(archive, out)
+    assert list(out.iterdir()) == []
+    assert {p.name for p in tmp_path.iterdir()} == {"x.zip", "out"}
+
+
+def test_links_and_encryption_in_a_zip_are_refused(tmp_path, out):
+    archive = write_zip(tmp_path / "link.zip")
+    with zipfile.ZipFile(archive, "a") as zipped:
+        info = zipfile.ZipInfo("link")
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        zipped.writestr(info, "/etc/passwd")
+    with pytest.raises(InputError, match="member 'link' is refused, it is a link"):
+        extract(archive, out)
+    content = bytearray(write_zip(tmp_path / "locked.zip", {"a": b"x"}).read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "locked.zip").write_bytes(bytes(content))
+    with pytest.raises(InputError, match="member 'a' is refused, it is encrypted"):
+        extract(tmp_path / "locked.zip", out)
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.tgz", "x.zip"])
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9])
+def test_a_truncated_archive_is_named(tmp_path, out, name, share):
+    # Noise does not shrink, so every share cuts through a member.
+    noise = b"".join(hashlib.sha256(b"%d" % i).digest() for i in range(900))
+    files = {"a/one": noise, "a/two": noise[::-1]}
+    path = (write_zip if name.endswith("zip") else write_tar)(tmp_path / name, files)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(InputError, match=rf"{name}: truncated, corrupt, or .*; delete it and retrieve it again"):
+        extract(path, out)
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_tar_cut_between_two_members_is_truncated(tmp_path, out, nested):
+    content = tar_bytes({"a": b"1", "b": b"2"})[: 2 * 512]
+    if nested:
+        content = tar_bytes({"n1.tar": content})
+    (tmp_path / "x.tar").write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.tar: truncated.*" + (r"n1\.tar inside it" if nested else "the end of")):
+        extract(tmp_path / "x.tar", out)
+    assert list(out.iterdir()) == []
+
+
+def test_a_flipped_byte_in_a_zip_is_noticed(tmp_path, out):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as zipped:
+        zipped.writestr("a", b"0123456789" * 10)
+    path.write_bytes(path.read_bytes().replace(b"0123456789", b"0123456780", 1))
+    with pytest.raises(InputError, match=r"x\.zip: truncated, corrupt"):
+        extract(path, out)
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", bytes(600)])
+def test_another_format_is_named(tmp_path, out, content):
+    (tmp_path / "x.tgz").write_bytes(content)
+    if content == bytes(600):
+        # Zeros are the end mark of an empty tar.
+        assert content_of(extract(tmp_path / "x.tgz", out)) == {}
+        return
+    with pytest.raises(InputError, match=r"x\.tgz: .*neither a tar nor a zip"):
+        extract(tmp_path / "x.tgz", out)
+
+
+def test_an_absent_archive_is_named(tmp_path, out):
+    with pytest.raises(InputError, match=r"x\.tgz: no such archive; retrieve it again"):
+        extract(tmp_path / "x.tgz", out)
+
+
+@pytest.mark.parametrize("name", ["x.tgz", "x.zip"])
+@pytest.mark.parametrize(
+    "limits", [Limits(ratio_from=10_000), Limits(size=99_999), Limits(files=1)], ids=["ratio", "size", "files"]
+)
+def test_bombs_are_refused(tmp_path, out, name, limits):
+    files = {"zeros": bytes(100_000), "more": b""}
+    path = (write_zip if name.endswith("zip") else write_tar)(tmp_path / name, files)
+    with pytest.raises(InputError, match=rf"{name}: refused, it unpacks to at least \d+ bytes in \d files from"):
+        extract(path, out, limits)
+    assert list(out.iterdir()) == []
+    extract(path, out)
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.zip"])
+def test_no_space_is_said_before_anything_is_written(tmp_path, out, monkeypatch, name):
+    path = (write_zip if name.endswith("zip") else write_tar)(tmp_path / name)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(1000, 990, 10))
+    with pytest.raises(
+        InputError, match=rf"{name}: extracting needs \d+ bytes, but .*out has 10 free; free some space"
+    ):
+        extract(path, out)
+    assert list(out.iterdir()) == []
+
+
+def test_a_disk_that_fills_while_extracting(tmp_path, out, monkeypatch):
+    from relmap.data import archive
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archive._Writer, "write", full)
+    with pytest.raises(InputError, match=r"x\.tgz: no space left in .*out while extracting .*free some"):
+        extract(write_tar(tmp_path / "x.tgz"), out)
+    assert list(out.iterdir()) == []

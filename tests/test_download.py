@@ -1,0 +1,386 @@
+"""Retrieval against a local server that behaves as badly as real ones."""
+
+import csv
+import hashlib
+import shutil
+import threading
+import time
+from collections import namedtuple
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from relmap.data import download
+from relmap.data.download import Download, read_table, retrieve, retrieve_dataset
+from relmap.errors import InputError
+from test_archive import FILES, content_of, tar_bytes
+
+CONTENT = bytes(range(256)) * 2000
+# Whole blocks of the first half, after which "closes early" stops.
+KEPT = len(CONTENT) // 2 // download._BLOCK * download._BLOCK
+SHA = hashlib.sha256(CONTENT).hexdigest()
+TABLE = Path(__file__).parents[1] / "resources" / "downloads.csv"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves ``server.content``; ``server.script`` is one behaviour per request, then "good" for ever."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        server = self.server
+        server.requests.append(dict(self.headers))
+        behaviour = server.script.pop(0) if server.script else "good"
+        content, start, status = server.content, 0, 200
+        asked = self.headers.get("Range")
+        if behaviour.isdigit():
+            self.send_response(int(behaviour))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        fresh = self.headers.get("If-Range") in (None, server.etag) or behaviour == "ignores If-Range"
+        if asked and fresh and behaviour != "ignores Range":
+            start, status = int(asked.removeprefix("bytes=").rstrip("-")), 206
+            if start >= len(content):
+                status, start, content = 416, 0, b""
+        body = content[start:]
+        self.send_response(status)
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if status == 416:
+            self.send_header("Content-Range", f"bytes */{len(server.content)}")
+        if server.etag:
+            self.send_header("ETag", server.etag)
+        if behaviour == "chunked":
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+            return
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if behaviour == "closes early":
+            self.wfile.write(body[: len(body) // 2])
+            self.close_connection = True
+        elif behaviour == "sends nothing":
+            self.close_connection = True
+        else:
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def server():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.content, server.etag, server.script, server.requests = CONTENT, '"one"', [], []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def table_for(server, **values):
+    entry = {"name": "x.bin", "dataset": "toy", "size": len(CONTENT), "sha256": SHA} | values
+    return {entry["name"]: Download(url=f"http://127.0.0.1:{server.server_port}/x.bin", **entry)}
+
+
+def fetch(server, tmp_path, mirror=None, attempts=3, **values):
+    table = table_for(server, **values)
+    return retrieve(next(iter(table)), tmp_path / "d", table, mirror, attempts=attempts, pause=0.001)
+
+
+def names(tmp_path):
+    return {path.name for path in (tmp_path / "d").iterdir()} if (tmp_path / "d").exists() else set()
+
+
+def test_plain(server, tmp_path):
+    path = fetch(server, tmp_path)
+    assert path == tmp_path / "d" / "x.bin" and path.read_bytes() == CONTENT
+    assert names(tmp_path) == {"x.bin", ".x.bin.verified.json"}
+    fetch(server, tmp_path)
+    assert len(server.requests) == 1, "a verified file is not fetched again"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"sha256": "", "md5": hashlib.md5(CONTENT).hexdigest(), "size": None},
+        {"sha256": "", "name": f"vgg16-{SHA[:8]}.pth", "size": None},
+        {"sha256": "", "size": None},
+    ],
+    ids=["md5", "digits in the name", "nothing published"],
+)
+def test_other_checks(server, tmp_path, values):
+    assert fetch(server, tmp_path, **values).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"sha256": "0" * 64}, {"sha256": "", "md5": "0" * 32}, {"sha256": "", "name": "vgg16-00000000.pth"}],
+    ids=["sha256", "md5", "digits in the name"],
+)
+def test_wrong_bytes_leave_nothing(server, tmp_path, values):
+    message = r"wrong checksum of .* expected (sha256|md5) 0+, got [0-9a-f]+; the file was removed; run again, and if"
+    with pytest.raises(InputError, match=message):
+        fetch(server, tmp_path, **values)
+    assert names(tmp_path) == set()
+    assert len(server.requests) == 1, "wrong bytes are not a reason to try again"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [["closes early"], ["closes early"] * 4, ["503", "closes early", "502"], ["429", "sends nothing"]],
+)
+def test_interruptions_are_resumed(server, tmp_path, script):
+    server.script = list(script)
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    assert len(server.requests) == len(script) + 1
+    if "closes early" in script:
+        assert server.requests[-1]["Range"].startswith("bytes=") and server.requests[-1]["If-Range"] == '"one"'
+
+
+def test_giving_up_keeps_what_the_next_run_resumes(server, tmp_path):
+    server.script = ["closes early"] + ["503"] * 3
+    with pytest.raises(InputError, match=rf"failed 3 times .*{KEPT} bytes are kept .*set data_mirror"):
+        fetch(server, tmp_path)
+    assert names(tmp_path) == {".x.bin.part", ".x.bin.part.json"}
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    assert server.requests[-1]["Range"] == f"bytes={KEPT}-"
+    assert names(tmp_path) == {"x.bin", ".x.bin.verified.json"}
+
+
+def test_a_server_that_ignores_ranges(server, tmp_path):
+    server.script = ["closes early", "ignores Range"]
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    assert "Range" in server.requests[-1]
+
+
+@pytest.mark.parametrize("behaviour", ["good", "ignores If-Range"])
+def test_a_file_that_changes_between_two_runs_is_started_anew(server, tmp_path, behaviour):
+    server.script = ["closes early"] + ["503"] * 3
+    with pytest.raises(InputError):
+        fetch(server, tmp_path, sha256="", size=None)
+    server.content, server.etag, server.script = CONTENT[::-1], '"two"', [behaviour]
+    assert fetch(server, tmp_path, sha256="", size=None).read_bytes() == CONTENT[::-1]
+
+
+def test_a_part_without_validator_is_not_continued(server, tmp_path):
+    server.etag, server.script = "", ["closes early"]
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    assert "Range" not in server.requests[-1]
+
+
+def test_a_stale_part_costs_one_more_download(server, tmp_path):
+    """Same length and ETag, other bytes: only the checksum tells."""
+    server.script = ["closes early"] + ["503"] * 3
+    with pytest.raises(InputError):
+        fetch(server, tmp_path)
+    part = tmp_path / "d" / ".x.bin.part"
+    part.write_bytes(bytes(len(part.read_bytes())))
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("size", [None, len(CONTENT)])
+def test_a_part_that_is_complete_or_too_long(server, tmp_path, size):
+    for content in (CONTENT, CONTENT + b"too much"):
+        server.script = ["closes early"] + ["503"] * 3
+        with pytest.raises(InputError):
+            fetch(server, tmp_path, size=size)
+        (tmp_path / "d" / ".x.bin.part").write_bytes(content)
+        assert fetch(server, tmp_path, size=size).read_bytes() == CONTENT
+        shutil.rmtree(tmp_path / "d")
+
+
+def test_an_answer_without_length(server, tmp_path):
+    server.script = ["chunked"]
+    assert fetch(server, tmp_path, size=None).read_bytes() == CONTENT
+
+
+def test_a_file_of_another_size_is_not_downloaded(server, tmp_path):
+    with pytest.raises(
+        InputError, match=rf"offers {len(CONTENT)} bytes, expected 7; the provider has changed the file"
+    ):
+        fetch(server, tmp_path, size=7)
+    assert names(tmp_path) == set()
+
+
+def test_a_refusal_is_final(server, tmp_path):
+    server.script = ["404"]
+    with pytest.raises(
+        InputError, match=r"x\.bin: http://.* answers 404 .*correct the row in resources/downloads\.csv"
+    ):
+        fetch(server, tmp_path)
+    assert len(server.requests) == 1 and names(tmp_path) == set()
+
+
+def test_no_server(server, tmp_path):
+    table = table_for(server)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(InputError, match=r"x\.bin: http://.* failed 2 times .*0 bytes are kept"):
+        retrieve("x.bin", tmp_path / "d", table, attempts=2, pause=0.001)
+    assert names(tmp_path) == set()
+
+
+def test_no_space_is_said_before_the_first_byte(server, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10**6, 10**6 - 99, 99))
+    with pytest.raises(InputError, match=rf"x\.bin: needs {len(CONTENT)} bytes in .*d, which has 99 free; free some"):
+        fetch(server, tmp_path)
+    assert names(tmp_path) == set()
+
+
+def test_a_disk_that_fills_meanwhile(server, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(download, "_receive", full)
+    with pytest.raises(InputError, match=r"x\.bin: no space left in .*d; free some, or set data_root"):
+        fetch(server, tmp_path)
+    assert names(tmp_path) == set()
+
+
+def test_the_server_says_when_to_come_back(server, tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    server.script = ["503"] * 4
+    table = table_for(server)
+    retrieve("x.bin", tmp_path / "d", table, pause=3)
+    assert waits == [3, 6, 12, 24]
+
+
+@pytest.mark.parametrize("inner", ["", "toy"])
+def test_a_mirror_comes_first(server, tmp_path, inner):
+    mirror = tmp_path / "mirror"
+    (mirror / inner).mkdir(parents=True)
+    (mirror / inner / "x.bin").write_bytes(CONTENT)
+    assert fetch(server, tmp_path, mirror).read_bytes() == CONTENT
+    assert server.requests == []
+
+
+def test_a_mirror_on_another_disk_is_copied(server, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", refuse)
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "x.bin").write_bytes(CONTENT)
+    path = fetch(server, tmp_path, tmp_path / "mirror")
+    assert path.read_bytes() == CONTENT and path.stat().st_nlink == 1
+
+
+def test_a_wrong_file_in_the_mirror_is_named_and_kept(server, tmp_path):
+    (tmp_path / "mirror").mkdir()
+    wrong = tmp_path / "mirror" / "x.bin"
+    wrong.write_bytes(CONTENT[::-1])
+    with pytest.raises(InputError, match=r"mirror/x\.bin: wrong checksum .*replace the mirror's file"):
+        fetch(server, tmp_path, tmp_path / "mirror")
+    wrong.write_bytes(b"short")
+    with pytest.raises(InputError, match=rf"mirror/x\.bin: x\.bin has 5 bytes, expected {len(CONTENT)}"):
+        fetch(server, tmp_path, tmp_path / "mirror")
+    assert wrong.exists() and names(tmp_path) == set()
+
+
+def test_a_mirror_without_the_file_or_without_folder(server, tmp_path):
+    (tmp_path / "mirror").mkdir()
+    assert fetch(server, tmp_path, tmp_path / "mirror").read_bytes() == CONTENT
+    shutil.rmtree(tmp_path / "d")
+    with pytest.raises(
+        InputError, match=r"data_mirror: .*nowhere is not a folder; correct the path, or remove the key"
+    ):
+        fetch(server, tmp_path, tmp_path / "nowhere")
+
+
+def test_a_login_says_what_to_put_where(server, tmp_path):
+    (tmp_path / "mirror").mkdir()
+    message = (
+        rf"x\.bin \(; {len(CONTENT)} bytes, md5 0+\) needs an account: .*http://.* and put it at .*d/x\.bin, "
+        r"or into the data_mirror .*mirror"
+    )
+    with pytest.raises(InputError, match=message):
+        fetch(server, tmp_path, tmp_path / "mirror", login=True, md5="0" * 32)
+    assert server.requests == [] and names(tmp_path) == set()
+    (tmp_path / "d" / "x.bin").write_bytes(CONTENT)
+    assert fetch(server, tmp_path, login=True).is_file()
+
+
+def test_a_file_that_was_put_there_is_verified_and_never_deleted(server, tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "x.bin").write_bytes(CONTENT[::-1])
+    with pytest.raises(InputError, match=r"d/x\.bin: wrong checksum .*replace it with the official file"):
+        fetch(server, tmp_path, login=True)
+    with pytest.raises(InputError, match="delete it and run again"):
+        fetch(server, tmp_path)
+    assert names(tmp_path) == {"x.bin"}
+
+
+def test_without_published_checksum_the_first_one_counts(server, tmp_path):
+    path = fetch(server, tmp_path, sha256="", size=None)
+    path.write_bytes(CONTENT[::-1])
+    with pytest.raises(InputError, match=rf"has changed since it was retrieved: expected sha256 {SHA}, got "):
+        fetch(server, tmp_path, sha256="", size=None)
+
+
+def test_a_verified_file_is_read_once(server, tmp_path, monkeypatch):
+    fetch(server, tmp_path)
+    monkeypatch.setattr(download, "_digest", lambda *_: pytest.fail("read again"))
+    fetch(server, tmp_path)
+
+
+def test_an_unknown_name(server, tmp_path):
+    with pytest.raises(InputError, match=r"y\.bin: not in the download table; it knows x\.bin"):
+        retrieve("y.bin", tmp_path, table_for(server))
+
+
+def test_a_dataset_is_retrieved_and_unpacked(server, tmp_path):
+    server.content = tar_bytes(FILES)
+    sha = hashlib.sha256(server.content).hexdigest()
+    table = table_for(server, name="x.tar", size=len(server.content), sha256=sha, extract_to="train")
+    assert retrieve_dataset("toy", tmp_path / "d", table) == tmp_path / "d"
+    assert content_of(tmp_path / "d" / "train") == FILES
+    assert (tmp_path / "d" / "archives" / "x.tar").is_file()
+    with pytest.raises(InputError, match="dataset 'other' is not in the download table; it knows toy"):
+        retrieve_dataset("other", tmp_path, table)
+
+
+def test_missing_logins_are_said_before_anything_is_downloaded(server, tmp_path):
+    table = (
+        table_for(server) | table_for(server, name="a.tar", login=True) | table_for(server, name="b.tar", login=True)
+    )
+    with pytest.raises(InputError) as caught:
+        retrieve_dataset("toy", tmp_path / "d", table)
+    for name in ("a.tar", "b.tar"):
+        assert f"put it at {tmp_path / 'd' / 'archives' / name}" in str(caught.value)
+    assert server.requests == [] and names(tmp_path) == set()
+
+
+def test_the_repository_table():
+    table = read_table(TABLE)
+    assert table["CUB_200_2011.tgz"].size == 1150585339
+    assert table["ILSVRC2012_img_val.tar"].login and table["ILSVRC2012_img_val.tar"].extract_to == "val"
+    assert table["vgg11-bbd30ac9.pth"].digest == ("sha256", "bbd30ac9")
+    assert all(entry.licence and entry.url.endswith(entry.name) for entry in table.values())
+    unchecked = [name for name, entry in table.items() if not entry.digest[1]]
+    assert unchecked == ["gtsegs_ijcv.mat"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"md5": "xyz"}, {"sha256": "0" * 63}, {"size": "1 GB"}, {"login": "maybe"}, {"name": "a/../b"}, {"name": ""}],
+)
+def test_a_malformed_table_is_named(tmp_path, change):
+    with open(TABLE, newline="") as file:
+        rows = list(csv.DictReader(file))
+    with open(tmp_path / "t.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows([rows[0], rows[1] | change])
+    with pytest.raises(InputError, match=r"t\.csv: line 3 .*malformed value; correct it"):
+        read_table(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("name,url\n")
+    with pytest.raises(InputError, match=r"t\.csv: the columns must be name,dataset"):
+        read_table(tmp_path / "t.csv")
+    with pytest.raises(InputError, match="no such download table"):
+        read_table(tmp_path / "absent.csv")

@@ -1,0 +1,173 @@
+"""The manifest: round trip, fingerprint, and what it refuses."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from dataset_trees import picture, save
+from relmap.data.manifest import build_manifest, read_manifest, write_manifest
+from relmap.errors import InputError
+
+CLASSES = ("auk", "bunting")
+
+
+def rows_in(root, count=4):
+    rows = []
+    for index in range(count):
+        save(picture(seed=index), root / f"{index}.png")
+        rows.append(
+            {
+                "image_id": f"image{index}",
+                "path": f"{index}.png",
+                "split": "train" if index < count - 1 else "test",
+                "label": index % 2,
+                "class_name": CLASSES[index % 2],
+                "boxes": [[1.0, 2.0, 11.0, 12.0], [20.0, 20.0, 30.0, 28.0]] if index else [],
+                "width": 40,
+                "height": 30,
+            }
+        )
+    return rows
+
+
+def build(root, rows, **options):
+    return build_manifest("toy", root, rows, CLASSES, **options)
+
+
+def test_round_trip_keeps_rows_names_and_missing_values(tmp_path):
+    rows = rows_in(tmp_path)
+    save(picture(), tmp_path / "m.png")
+    rows[0]["mask_path"] = "m.png"
+    rows[1]["part_points"] = [[2.0, 5.5, 6.5]]
+    manifest = build(tmp_path, rows, part_names=("head",), distinguishing={1: ["head"]}, point_names=("back",))
+    write_manifest(manifest.frame, tmp_path / "toy.parquet", manifest.info)
+    again = read_manifest(tmp_path / "toy.parquet")
+    assert again.info == manifest.info
+    pd.testing.assert_frame_equal(again.frame, manifest.frame)
+    assert again.frame["mask_path"].tolist() == ["m.png", None, None, None]
+    assert again.frame["boxes"][1] == [[1.0, 2.0, 11.0, 12.0], [20.0, 20.0, 30.0, 28.0]]
+    assert again.frame["boxes"][0] == []
+    assert again.info.distinguishing == {1: ["head"]}
+    assert again.rows("train").tolist() == [0, 1, 2]
+    assert again.labels(again.rows("test")).tolist() == [1]
+    assert again.resolve(again.frame["path"][3]).is_file()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_fingerprint_follows_content_and_nothing_else(tmp_path):
+    rows = rows_in(tmp_path / "a")
+    first = build(tmp_path / "a", rows).info.fingerprint
+    assert build(tmp_path / "b", rows_in(tmp_path / "b")).info.fingerprint == first, "the folder must not count"
+    assert build(tmp_path / "a", rows[::-1]).info.fingerprint == first, "the order of rows must not count"
+    changed = [dict(row) for row in rows]
+    changed[1]["boxes"] = [[1.0, 2.0, 11.0, 13.0]]
+    assert build(tmp_path / "a", changed).info.fingerprint != first
+    assert build(tmp_path / "a", rows, part_names=("head",)).info.fingerprint != first
+    path = tmp_path / "a" / "1.png"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    assert path.stat().st_size == size
+    assert build(tmp_path / "a", rows).info.fingerprint != first, "one byte of one image counts"
+
+
+def test_above_the_limit_sizes_stand_for_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr("relmap.data.manifest.HASH_BYTES_LIMIT", 10)
+    rows = rows_in(tmp_path)
+    first = build(tmp_path, rows).info.fingerprint
+    path = tmp_path / "1.png"
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert build(tmp_path, rows).info.fingerprint != first
+
+
+def test_boxes_a_little_outside_are_cut(tmp_path):
+    rows = rows_in(tmp_path)
+    rows[1]["boxes"] = [[-1.0, -2.0, 41.5, 30.0]]
+    assert build(tmp_path, rows).frame["boxes"][1] == [[0.0, 0.0, 40.0, 30.0]]
+
+
+@pytest.mark.parametrize(
+    "box", [[30.0, 2.0, 60.0, 12.0], [5.0, 5.0, 5.0, 12.0], [9.0, 2.0, 3.0, 12.0], [float("nan"), 2.0, 3.0, 12.0]]
+)
+def test_boxes_far_outside_or_empty_are_refused(tmp_path, box):
+    rows = rows_in(tmp_path)
+    rows[2]["boxes"] = [[1.0, 1.0, 2.0, 2.0], box]
+    with pytest.raises(InputError, match=r"toy: box .* of 2\.png .*40 x 30.*correct the annotation"):
+        build(tmp_path, rows)
+
+
+def test_a_class_without_training_images_is_named(tmp_path):
+    rows = rows_in(tmp_path)
+    rows[1]["split"] = "test"
+    with pytest.raises(InputError, match=r"class 'bunting' \(label 1\) has no training images; add some, or remove"):
+        build(tmp_path, rows)
+    assert len(build(tmp_path, rows, require_training=False)) == 4
+
+
+def test_a_missing_mask_is_named_where_masks_are_required(tmp_path):
+    rows = rows_in(tmp_path)
+    save(picture(), tmp_path / "m.png")
+    for row in rows[:3]:
+        row["mask_path"] = "m.png"
+    assert len(build(tmp_path, rows)) == 4
+    with pytest.raises(InputError, match=r"image 3\.png has no segmentation mask \(1 such images\); add the mask"):
+        build(tmp_path, rows, require_masks=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": "image0"}, r"image id 'image0' appears more than once; remove"),
+        ({"split": "val"}, r"image2 has the unknown split 'val'; use train or test"),
+        ({"label": 2}, r"image2 has label 2, but there are 2 classes"),
+        ({"width": 0}, r"2\.png has size 0 x 30"),
+        ({"path": "gone.png"}, r"gone\.png: cannot be read .*restore it, or remove its row"),
+        ({"mask_path": "gone_mask.png"}, r"gone_mask\.png: cannot be read"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path, change, message):
+    rows = rows_in(tmp_path)
+    rows[2] |= {"boxes": []} | change
+    with pytest.raises(InputError, match=message):
+        build(tmp_path, rows)
+
+
+def test_no_images(tmp_path):
+    with pytest.raises(InputError, match="no images found; check that the folder holds the extracted dataset"):
+        build(tmp_path, [])
+
+
+def test_an_unknown_split_is_named(tmp_path):
+    with pytest.raises(InputError, match="split 'val' is unknown; choose one of train, test"):
+        build(tmp_path, rows_in(tmp_path)).rows("val")
+
+
+def test_other_files_are_not_manifests(tmp_path):
+    with pytest.raises(InputError, match="no such manifest; run the rule that makes it"):
+        read_manifest(tmp_path / "absent.parquet")
+    (tmp_path / "text.parquet").write_text("not parquet")
+    with pytest.raises(InputError, match=r"text\.parquet: not a readable Parquet file .*delete it and run again"):
+        read_manifest(tmp_path / "text.parquet")
+    pd.DataFrame({"image_id": ["a"]}).to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(InputError, match=r"other\.parquet: not a relmap manifest, it lacks the columns path, "):
+        read_manifest(tmp_path / "other.parquet")
+
+
+def test_a_truncated_manifest_is_named(tmp_path):
+    manifest = build(tmp_path, rows_in(tmp_path))
+    path = tmp_path / "toy.parquet"
+    write_manifest(manifest.frame, path, manifest.info)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"toy\.parquet: not a readable Parquet file"):
+        read_manifest(path)
+
+
+def test_columns_have_the_declared_types(tmp_path):
+    manifest = build(tmp_path, rows_in(tmp_path))
+    write_manifest(manifest.frame, tmp_path / "toy.parquet", dataclasses.replace(manifest.info, root="elsewhere"))
+    schema = pq.read_schema(tmp_path / "toy.parquet")
+    assert str(schema.field("boxes").type) == "list<element: list<element: double>>"
+    frame = read_manifest(tmp_path / "toy.parquet").frame
+    assert frame["label"].dtype == np.int64 and frame["difficult"].dtype == bool
+    assert frame.attrs["root"] == "elsewhere"
