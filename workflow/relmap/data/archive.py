@@ -77,10 +77,11 @@ def extract(archive: str | os.PathLike, destination: str | os.PathLike, limits: 
             _untar_file(archive, writer)
         _merge(room, destination)
     except _BROKEN as error:
-        message = (
-            f"{archive}: truncated, corrupt, or neither a tar nor a zip ({error}); delete it and retrieve it again"
-        )
-        raise InputError(message) from error
+        # tarfile lists every format that it tried, a line each.
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+        raise InputError(
+            f"{archive}: truncated, corrupt, or neither a tar nor a zip ({reason}); delete it and retrieve it again"
+        ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(destination).free
