@@ -34,6 +34,8 @@ _ROUNDING = 1e-12
 def score_regions(part_maps: Tensor, distinguishing: Tensor, boxes: Tensor) -> dict[str, Tensor]:
     """Score the regions that attributes chose, and a random region of the same size.
 
+    Images are independent of each other; at some 80 bytes a pixel, pass large sets in batches.
+
     Args:
         part_maps: (N, H, W) integer, the index of the part at each pixel; 0 is the background.
         distinguishing: (N, P) bool, row n says which part indices distinguish the class of image n; column 0 is the
