@@ -1,0 +1,74 @@
+# relmap: relevance maps of image classifiers, and the evidence about them.
+#
+# Everything that a run makes lies in results/<run>/, and is named by this grammar:
+#
+#   data/{dataset}/                                       pictures and annotations in their true on-disk format
+#   data/{dataset}.json                                   card of the data set, written last
+#   manifests/{dataset}.parquet                           one row per image
+#   models/{dataset}/{model}.safetensors .json .history.csv
+#   predictions/{dataset}/{model}.parquet                 the evaluated images, one row each
+#   clam/{dataset}/{model}/{arm}/{place}_{layer}.safetensors   one CLA-layer, place counted from the output
+#   clam/{dataset}/{model}/{arm}/related.zarr             index of training images' best regions
+#   clam/{dataset}/{model}/{arm}/examples.npz             regions and related images of some test images
+#   maps/{dataset}/{model}/{method}.zarr .json            maps of one method; the JSON carries their content hash
+#   scores/{dataset}/{model}/{metric family}.parquet      tidy rows per image, method, metric and level
+#   tables/{name}.csv .md .tex                            published and reproduced
+#   figures/{name}.png .pdf, notebooks/{name}.ipynb       executed notebooks and what they drew
+#   index.html, config.yaml, provenance.json              the report, the merged config, what ran where
+#   logs/{rule}/{wildcards}.log, benchmarks/{rule}/{wildcards}.tsv
+#
+# Rules, their scripts and their logs share one name, verb_noun. Numerics live in workflow/relmap, whose files are inputs
+# of the rules that use them, so that a change of mathematics remakes what it made.
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: f"{workflow.basedir}/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+
+
+pathvars:
+    results=f"results/{config['run']}",
+    logs=f"results/{config['run']}/logs",
+    benchmarks=f"results/{config['run']}/benchmarks",
+    data_root=config["data_root"],
+
+
+wildcard_constraints:
+    dataset=alternatives(DATASETS),
+    model=alternatives(MODELS),
+    arm=alternatives([*ARMS, UNTRAINED]),
+    place=r"\d{2}",
+    layer=r"(features|layer)[\w.]+",
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/clam.smk"
+include: "workflow/rules/attribute.smk"
+include: "workflow/rules/score.smk"
+include: "workflow/rules/tabulate.smk"
+include: "workflow/rules/render.smk"
+
+
+# Everything that the config asks for.
+rule all:
+    default_target: True
+    input:
+        "<results>/index.html",
+        "<results>/config.yaml",
+        "<results>/provenance.json",
+
+
+# CLAM: its tables, claims, figures, and the tables that the paper lacks.
+rule clam:
+    input:
+        CLAM_TABLES,
+        CLAM_FIGURES,
+        rules.tabulate_accuracies.output,

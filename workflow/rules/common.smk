@@ -1,0 +1,278 @@
+"""
+Helpers that plan the run. No rules here, and no torch: this file is read at every start.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+WORKFLOW = os.path.join(workflow.basedir, "workflow")
+# Jobs import relmap and call the tools of this interpreter, whether or not its environment was activated.
+sys.path.insert(0, WORKFLOW)
+os.environ.update(
+    PYTHONPATH=os.pathsep.join(filter(None, [WORKFLOW, os.environ.get("PYTHONPATH")])),
+    PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
+)
+
+from relmap import registry
+from relmap.clam.layers import layer_file, select_layers
+from relmap.config import load
+from relmap.errors import InputError
+
+try:
+    config.update(load(config))
+except InputError as error:
+    sys.exit(f"error: {error}")
+
+DATASETS = list(config["datasets"])
+MODELS = list(config["models"])
+ARMS = list(config["clam"]["arms"])
+CLAM, UNTRAINED = registry.CLAM_ARM, registry.UNTRAINED_ARM
+METRIC_FAMILIES = ["pointing", "lerf", "segmentation"]
+# Mean IoU needs segmentations, which ImageNet has not.
+SEGMENTED = ["cub200_2011"]
+
+
+def alternatives(names):
+    """Regular expression of any of the names; of none, one that never matches."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def here(path):
+    """A file of the repository, relative to the working directory where that lies in it."""
+    absolute = os.path.join(workflow.basedir, path)
+    inside = Path.cwd().resolve() == Path(workflow.basedir).resolve()
+    return path if inside else absolute
+
+
+def lib(*patterns):
+    """Files of the library, as inputs: what a rule computes follows from them."""
+    found = [
+        str(path.relative_to(workflow.basedir))
+        for pattern in patterns
+        for path in Path(WORKFLOW, "relmap").glob(pattern)
+    ]
+    return [here(path) for path in sorted(found)]
+
+
+def sources(*kinds):
+    """Data sets whose pictures come from one of the given sources."""
+    return [name for name in DATASETS if config["datasets"][name]["source"] in kinds]
+
+
+def weighted(kind):
+    """Models whose ImageNet weights come from the given source."""
+    return [name for name in MODELS if config["models"][name]["weights"] == kind]
+
+
+def downloads():
+    """The download table; read only by runs that retrieve something."""
+    from relmap.data.download import read_table
+
+    return read_table(os.path.join(workflow.basedir, "resources/downloads.csv"))
+
+
+def files_of(dataset):
+    """Rows of the download table that belong to one data set."""
+    return [entry for entry in downloads().values() if entry.dataset == dataset]
+
+
+def unpacked(wildcards):
+    """Marks of a retrieved data set's unpacked archives; none for one that lies there already."""
+    if wildcards.dataset not in sources("retrieve"):
+        return []
+    return [
+        f"<data_root>/{wildcards.dataset}/.unpacked/{entry.name}"
+        for entry in files_of(wildcards.dataset)
+        if entry.extract_to
+    ]
+
+
+def identity(wildcards):
+    """What makes a retrieved file the right one."""
+    entry = downloads()[wildcards.file]
+    return [entry.url, entry.size, *entry.digest]
+
+
+def destination(wildcards):
+    """Folder below the data set's that an archive unpacks into."""
+    return downloads()[wildcards.file].extract_to
+
+
+def published_weights(wildcards):
+    """torchvision's weights file of a model."""
+    name = next(entry.name for entry in files_of("torchvision_models") if entry.name.startswith(f"{wildcards.model}-"))
+    return f"<data_root>/torchvision_models/archives/{name}"
+
+
+def arms_of(dataset, model):
+    """Trained arms of CLAM that the config places on a data set and model."""
+    return [arm for arm, places in config["clam"]["arms"].items() if model in places.get(dataset, {})]
+
+
+def layers_of(dataset, model, arm):
+    """Layers with a CLA-layer, from the output to the input; the untrained control has those of `clam`."""
+    places = config["clam"]["arms"][CLAM if arm == UNTRAINED else arm]
+    return select_layers(model, places[dataset][model])
+
+
+def cla_layers(dataset, model, arm, stop=None):
+    """Files of the CLA-layers of one arm, from the output, up to but without place `stop`."""
+    names = [layer_file(*item) for item in enumerate(layers_of(dataset, model, arm))]
+    return [f"<results>/clam/{dataset}/{model}/{arm}/{name}.safetensors" for name in names[:stop]]
+
+
+def layers_above(wildcards):
+    """CLA-layers that refine relevance before it reaches this one."""
+    return cla_layers(wildcards.dataset, wildcards.model, wildcards.arm, int(wildcards.place))
+
+
+def whole_chain(wildcards):
+    """All CLA-layers of an arm."""
+    return cla_layers(wildcards.dataset, wildcards.model, wildcards.arm)
+
+
+def families_of(dataset, model):
+    """Method families that one data set and model have."""
+    return ["lrp", *arms_of(dataset, model), UNTRAINED, "baselines"]
+
+
+def methods_of(wildcards):
+    """Ids of the methods that one data set and model have, in the tables' order."""
+    arms = [*arms_of(wildcards.dataset, wildcards.model), UNTRAINED]
+    return [method.id for method in registry.methods(arms)]
+
+
+def family_ids(family):
+    """Ids of the methods that one job makes."""
+    return [method.id for method in registry.family_methods(family)]
+
+
+def stores_of(wildcards):
+    """Map stores of all methods."""
+    return [f"<results>/maps/{wildcards.dataset}/{wildcards.model}/{method}.zarr" for method in methods_of(wildcards)]
+
+
+def hashes_of(wildcards):
+    """Manifests of all map stores: their content hashes decide what must be scored anew."""
+    return [path.replace(".zarr", ".json") for path in stores_of(wildcards)]
+
+
+def pairs(pattern, datasets=DATASETS):
+    """The pattern filled with every data set and model."""
+    return expand(pattern, dataset=datasets, model=MODELS)
+
+
+# The birds' parts, and which of them tell classes apart, are known where they are rendered.
+PARTED = [name for name in sources("render") if name == "cub200_2011"]
+
+# What training and refining depend on; the arms decide only which layers there are.
+CLAM_SETTINGS = {key: value for key, value in config["clam"].items() if key not in ("arms", "related", "ablation")}
+
+CLAM_NOTEBOOKS = {
+    "clam_comparison": [3, 7, 8, 9, 10, 11, 12, 13],
+    "clam_curves": [5, 6],
+    "clam_layers": [4, 14, 15, 16, 17, 18],
+}
+
+
+def all_layers(wildcards):
+    """Names of an arm's layers, from the output to the input."""
+    return list(layers_of(wildcards.dataset, wildcards.model, wildcards.arm))
+
+
+def untrained_layers(wildcards):
+    """Names of the control's layers."""
+    return list(layers_of(wildcards.dataset, wildcards.model, UNTRAINED))
+
+
+def family_layers(family):
+    """Input function: the CLA-layers that a method family needs."""
+
+    def layers(wildcards):
+        if family in ARMS:
+            return cla_layers(wildcards.dataset, wildcards.model, family)
+        if family == UNTRAINED:
+            return f"<results>/clam/{wildcards.dataset}/{wildcards.model}/{UNTRAINED}"
+        return []
+
+    return layers
+
+
+def family_layer_names(family):
+    """Params function: names of these layers, from the output to the input."""
+
+    def names(wildcards):
+        if family in (*ARMS, UNTRAINED):
+            return list(layers_of(wildcards.dataset, wildcards.model, family))
+        return []
+
+    return names
+
+
+def family_settings(family):
+    """CLAM's settings for its arms, nothing for others."""
+    return CLAM_SETTINGS if family in (*ARMS, UNTRAINED) else {}
+
+
+def family_modules(family):
+    """Library files that only CLAM's families use."""
+    return ["clam/*.py"] if family in (*ARMS, UNTRAINED) else []
+
+
+def clam_chain(wildcards):
+    """CLA-layers of the paper's arm."""
+    return cla_layers(wildcards.dataset, wildcards.model, CLAM)
+
+
+def scores(*families):
+    """Score files of all data sets and models that have them."""
+    places = {"segmentation": SEGMENTED, "attributes": PARTED}
+    return [
+        path
+        for family in families
+        for path in pairs(f"<results>/scores/{{dataset}}/{{model}}/{family}.parquet", places.get(family, DATASETS))
+    ]
+
+
+def formats(name, *suffixes):
+    """One table in several formats."""
+    return [f"<results>/tables/{name}.{suffix}" for suffix in suffixes or ("csv", "md", "tex")]
+
+
+# At the start of a line Snakemake takes `report` for its directive.
+shown = report
+
+
+def figure_files(notebook):
+    """What a notebook draws, for the report, with labels."""
+    return [
+        shown(
+            f"<results>/figures/clam_figure{number:02}.png",
+            caption="../report/figure.rst",
+            category="CLAM",
+            subcategory="Figures",
+            labels={"figure": str(number)},
+        )
+        for number in CLAM_NOTEBOOKS[notebook]
+    ]
+
+
+def beside(notebook, suffix):
+    """The other files of these figures."""
+    return [f"<results>/figures/clam_figure{number:02}.{suffix}" for number in CLAM_NOTEBOOKS[notebook]]
+
+
+CLAM_TABLES = [
+    *[path for number in (1, 2, 3, 4) for path in formats(f"clam_table{number}")],
+    *[path for name in ("claims", "controls") for path in formats(f"clam_{name}", "csv", "md")],
+    *(formats("clam_attributes", "csv", "md") if PARTED else []),
+    *(formats("clam_ablation", "csv", "md") if config["clam"]["ablation"] else []),
+]
+CLAM_FIGURES = [
+    f"<results>/figures/clam_figure{number:02}.{suffix}"
+    for numbers in CLAM_NOTEBOOKS.values()
+    for number in numbers
+    for suffix in ("png", "pdf")
+]

@@ -1,0 +1,138 @@
+"""
+Classifiers and what they predict.
+
+Inputs: manifests; for published weights, the files that resources/downloads.csv names.
+Outputs: <results>/models/{dataset}/{model}.safetensors with its card and curves, <results>/predictions/...
+"""
+
+
+# The demo's "ImageNet weights": a short training on the rendered ImageNet role.
+rule pretrain_classifier:
+    input:
+        manifest="<results>/manifests/imagenet.parquet",
+        library=lib("models/*.py", "data/images.py"),
+    output:
+        weights="<results>/models/imagenet/{model}.safetensors",
+        card="<results>/models/imagenet/{model}.json",
+        history="<results>/models/imagenet/{model}.history.csv",
+    log:
+        "<logs>/pretrain_classifier/{model}.log",
+    benchmark:
+        "<benchmarks>/pretrain_classifier/{model}.tsv"
+    wildcard_constraints:
+        model=alternatives(weighted("train")),
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        seed=lookup(dpath="seed", within=config),
+        model=lookup(dpath="models/{model}", within=config),
+        training=lookup(dpath="training/pretrain/{model}", within=config),
+        precision=lookup(dpath="compute/precision", within=config),
+        device=lookup(dpath="compute/device", within=config),
+    message:
+        "Training {wildcards.model} on the ImageNet role"
+    script:
+        "../scripts/pretrain_classifier.py"
+
+
+rule convert_weights:
+    input:
+        published=published_weights,
+        manifest="<results>/manifests/imagenet.parquet",
+        library=lib("models/card.py", "models/zoo.py"),
+    output:
+        weights="<results>/models/imagenet/{model}.safetensors",
+        card="<results>/models/imagenet/{model}.json",
+        history="<results>/models/imagenet/{model}.history.csv",
+    log:
+        "<logs>/convert_weights/{model}.log",
+    benchmark:
+        "<benchmarks>/convert_weights/{model}.tsv"
+    wildcard_constraints:
+        model=alternatives(weighted("torchvision")),
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        model=lookup(dpath="models/{model}", within=config),
+        device=lookup(dpath="compute/device", within=config),
+        batch_size=lookup(dpath="compute/batch_size", within=config),
+    message:
+        "Converting torchvision's weights of {wildcards.model}"
+    script:
+        "../scripts/convert_weights.py"
+
+
+# As in the paper: the convolutions stay, the fully connected part is trained.
+rule finetune_classifier:
+    input:
+        pretrained="<results>/models/imagenet/{model}.safetensors",
+        manifest="<results>/manifests/{dataset}.parquet",
+        library=lib("models/*.py", "data/images.py"),
+    output:
+        weights="<results>/models/{dataset}/{model}.safetensors",
+        card="<results>/models/{dataset}/{model}.json",
+        history="<results>/models/{dataset}/{model}.history.csv",
+    log:
+        "<logs>/finetune_classifier/{dataset}/{model}.log",
+    benchmark:
+        "<benchmarks>/finetune_classifier/{dataset}/{model}.tsv"
+    wildcard_constraints:
+        dataset="cub200_2011",
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        seed=lookup(dpath="seed", within=config),
+        model=lookup(dpath="models/{model}", within=config),
+        training=lookup(dpath="training/finetune/{model}", within=config),
+        precision=lookup(dpath="compute/precision", within=config),
+        device=lookup(dpath="compute/device", within=config),
+    message:
+        "Fine-tuning {wildcards.model} on {wildcards.dataset}"
+    script:
+        "../scripts/finetune_classifier.py"
+
+
+# Its rows are the images that everything downstream explains and measures.
+rule predict:
+    input:
+        manifest="<results>/manifests/{dataset}.parquet",
+        weights="<results>/models/{dataset}/{model}.safetensors",
+        card="<results>/models/{dataset}/{model}.json",
+        library=lib("models/card.py", "models/zoo.py", "data/images.py"),
+    output:
+        predictions="<results>/predictions/{dataset}/{model}.parquet",
+    log:
+        "<logs>/predict/{dataset}/{model}.log",
+    benchmark:
+        "<benchmarks>/predict/{dataset}/{model}.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        seed=lookup(dpath="seed", within=config),
+        max_images=lookup(dpath="evaluation/max_images", within=config),
+        device=lookup(dpath="compute/device", within=config),
+        batch_size=lookup(dpath="compute/batch_size", within=config),
+    message:
+        "Predicting {wildcards.dataset} with {wildcards.model}"
+    script:
+        "../scripts/predict.py"

@@ -1,0 +1,7 @@
+"""Not written yet."""
+
+from relmap.errors import InputError
+from relmap.logs import job
+
+with job(snakemake.log[0]):
+    raise InputError("attribute: this script is not written yet")

@@ -1,0 +1,20 @@
+"""Choose the images to evaluate and write what the network says of them."""
+
+from relmap.data.images import Preprocessing
+from relmap.data.manifest import read_manifest
+from relmap.device import choose_device
+from relmap.evaluation import evaluation_rows, prediction_frame, write_parquet
+from relmap.logs import job
+from relmap.models.card import load_model
+from relmap.models.sources import class_probabilities
+
+with job(snakemake.log[0], snakemake.threads) as log:
+    params = snakemake.params
+    manifest = read_manifest(snakemake.input.manifest)
+    model, card = load_model(snakemake.input.weights, choose_device(params.device))
+    rows = evaluation_rows(manifest, params.max_images, params.seed)
+    preprocessing = Preprocessing.from_dict(card.preprocessing)
+    probabilities = class_probabilities(model, manifest, rows, preprocessing, params.batch_size, snakemake.threads)
+    frame = prediction_frame(manifest, rows, probabilities.numpy())
+    log.info("%d images, %.3f correct", len(frame), frame["correct"].mean())
+    write_parquet(frame, snakemake.output.predictions)

@@ -1,0 +1,17 @@
+"""Write the card of a data set that lies in the data root: where it is and where it came from."""
+
+from pathlib import Path
+
+from relmap.errors import InputError
+from relmap.files import write_json
+from relmap.logs import job
+
+with job(snakemake.log[0]):
+    dataset, source = snakemake.wildcards.dataset, snakemake.params.source
+    root = Path(snakemake.params.data_root) / dataset
+    if not root.is_dir():
+        raise InputError(
+            f"datasets.{dataset}.source is `{source}`, but there is no folder {root}; put the data there, correct "
+            "`data_root`, or set the source to `retrieve` or `render`"
+        )
+    write_json(snakemake.output.card, {"dataset": dataset, "source": source, "root": str(root)})

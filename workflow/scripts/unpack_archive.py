@@ -1,0 +1,12 @@
+"""Verify an archive (a person may have put it there) and unpack it below the data set's folder."""
+
+from pathlib import Path
+
+from relmap.data.archive import extract
+from relmap.data.download import read_table, retrieve
+from relmap.logs import job
+
+with job(snakemake.log[0]):
+    archive = Path(snakemake.input.archive)
+    retrieve(archive.name, archive.parent, read_table(snakemake.input.table))
+    extract(archive, Path(snakemake.params.root) / snakemake.params.folder)
