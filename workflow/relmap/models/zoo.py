@@ -157,9 +157,12 @@ def initialise(model: nn.Module, seed: int) -> None:
     """Set all weights afresh, in place.
 
     Convolutions as in torchvision (He et al. 2015, fan-out); linear layers by fan-in instead of torchvision's fixed
-    deviation of 0.01, with which a narrow VGG without batch norm starts with no signal at its output.
+    deviation of 0.01, with which a narrow VGG without batch norm starts with no signal at its output. The last batch
+    norm of a bottleneck starts at zero (Goyal et al. 2017): each block is the identity at first, and short trainings
+    get much further.
     """
     generator = torch.Generator().manual_seed(seed)
+    bottlenecks = []
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
@@ -167,8 +170,12 @@ def initialise(model: nn.Module, seed: int) -> None:
             initialise_linear(module, generator)
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
+        elif isinstance(module, torchvision.models.resnet.Bottleneck):
+            bottlenecks.append(module)
         if isinstance(module, nn.Conv2d) and module.bias is not None:
             nn.init.zeros_(module.bias)
+    for block in bottlenecks:
+        nn.init.zeros_(block.bn3.weight)
 
 
 def initialise_linear(layer: nn.Linear, generator: torch.Generator) -> None:

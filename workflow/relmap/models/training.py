@@ -1,0 +1,396 @@
+"""Training from scratch, and fine-tuning of the fully connected part on features that are computed once.
+
+Every random draw of an epoch follows from (seed, epoch) alone. A training that was interrupted and goes on from its
+checkpoint therefore ends with the same weights, bit for bit on one machine, as one that was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from relmap.errors import InputError
+from relmap.files import atomic_path
+from relmap.models.augment import clean_view, random_view
+from relmap.models.checkpoint import State, fingerprint, restore, store
+from relmap.models.examples import InMemory, Normalisation, Source, Streamed, grouped, held_out
+from relmap.models.folding import add_batch_norm, fold_batch_norm
+from relmap.models.inference import autocast, device_of, evaluate, laid_out, precision_type, predict, threads
+from relmap.models.recipe import TrainingConfig, learning_rate, training_size
+from relmap.models.zoo import architecture_of, new_last_layer
+
+__all__ = [
+    "HISTORY_COLUMNS",
+    "Fit",
+    "InMemory",
+    "Normalisation",
+    "Source",
+    "Streamed",
+    "TrainingConfig",
+    "cache_features",
+    "evaluate",
+    "finetune",
+    "predict",
+    "threads",
+    "train",
+    "write_history",
+]
+
+HISTORY_COLUMNS = ("epoch", "split", "loss", "accuracy", "learning_rate", "seconds")
+
+
+@dataclass
+class Fit:
+    """What a training leaves behind besides the weights.
+
+    Attributes:
+        history: rows with the keys ``HISTORY_COLUMNS``; splits ``train`` (as trained: augmented, with dropout) and
+            ``validation`` (the held-out part).
+        best_epoch: the epoch whose weights were kept, from 1.
+        accuracy: its held-out accuracy (of the training pictures where nothing is held out).
+    """
+
+    history: list[dict[str, Any]]
+    best_epoch: int
+    accuracy: float
+
+
+# A view of a batch: (batch, epoch, generator) -> what the module takes; without a generator, the clean view.
+Prepare = Callable[[torch.Tensor, int, torch.Generator | None], torch.Tensor]
+
+
+def train(
+    model: nn.Module,
+    source: Source,
+    config: TrainingConfig,
+    normalisation: Normalisation,
+    input_size: int,
+    *,
+    seed: int = 0,
+    checkpoint: str | os.PathLike | None = None,
+    identity: str = "",
+    name: str = "train",
+) -> Fit:
+    """Train all weights of ``model``, in place, on the device where it lies.
+
+    Args:
+        model: network taking normalised (N,3,input_size,input_size).
+        source: pictures in [0,1]; larger than ``input_size``, they leave room for shifts.
+        config: the recipe.
+        normalisation: applied after augmentation.
+        input_size: side of the network's input in pixels.
+        seed: of order, views and dropout.
+        checkpoint: file to go on from and to keep up to date; the caller removes it once the model is saved.
+        identity: fingerprint of the data; a checkpoint of other data, recipe or seed is not used.
+        name: label in the log.
+
+    Returns:
+        History and the epoch whose weights the model now has.
+
+    Raises:
+        InputError: the training diverges, or the source has no examples.
+    """
+
+    def prepare(batch: torch.Tensor, epoch: int, generator: torch.Generator | None) -> torch.Tensor:
+        if generator is None:
+            return normalisation(clean_view(batch, input_size, input_size))
+        size = training_size(config, input_size, epoch)
+        return normalisation(random_view(batch, config.augmentation, input_size, size, generator))
+
+    added = config.batch_norm and add_batch_norm(model)
+    model.to(memory_format=torch.channels_last)
+    fit = _fit(model, source, prepare, config, seed, checkpoint, identity, name)
+    model.to(memory_format=torch.contiguous_format)
+    if added:
+        fold_batch_norm(model)
+    return fit
+
+
+def finetune(
+    model: nn.Module,
+    architecture: str,
+    classes: int,
+    source: Source,
+    config: TrainingConfig,
+    normalisation: Normalisation,
+    input_size: int,
+    *,
+    seed: int = 0,
+    checkpoint: str | os.PathLike | None = None,
+    identity: str = "",
+    name: str = "finetune",
+) -> Fit:
+    """Give ``model`` a fresh last layer and train its fully connected part only (CLAM, A.1), in place.
+
+    The convolutions are frozen, so their features are computed once: of the clean picture and of ``views - 1`` random
+    views. Arguments are those of ``train``; ``classes`` is the number of outputs of the fresh layer.
+
+    Raises:
+        InputError: as ``train``; or the features need more memory than ``feature_gib``.
+    """
+    new_last_layer(model, architecture, classes, seed)
+    head = model.get_submodule(architecture_of(architecture).head)
+    cached = cache_features(model, head, source, config, normalisation, input_size, seed=seed, name=name)
+
+    def prepare(batch: torch.Tensor, epoch: int, generator: torch.Generator | None) -> torch.Tensor:
+        if generator is None:
+            return batch[:, 0]
+        view = torch.randint(batch.shape[1], (len(batch),), generator=generator)
+        return batch[torch.arange(len(batch), device=batch.device), view.to(batch.device)]
+
+    fit = _fit(head, cached, prepare, config, seed, checkpoint, identity, name)
+    model.eval()
+    return fit
+
+
+@torch.no_grad()
+def cache_features(
+    model: nn.Module,
+    head: nn.Module,
+    source: Source,
+    config: TrainingConfig,
+    normalisation: Normalisation,
+    input_size: int,
+    *,
+    seed: int = 0,
+    name: str = "features",
+) -> InMemory:
+    """What ``head`` receives for each picture: features (N, views, F) on the CPU, view 0 being the clean picture.
+
+    Raises:
+        InputError: they need more memory than ``config.feature_gib``.
+    """
+    device = device_of(model)
+    received: list[torch.Tensor] = []
+    hook = head.register_forward_pre_hook(lambda module, inputs: received.append(inputs[0]))
+    generator = torch.Generator().manual_seed(_epoch_seed(seed, -1))
+    count = len(source.labels)
+    groups = grouped(torch.arange(count), config.batch_size)
+    features: torch.Tensor | None = None
+    model.eval()
+    try:
+        progress = tqdm(source.batches(groups), f"{name}: features", len(groups), False, disable=None)
+        for group, batch in zip(groups, progress, strict=True):
+            batch = batch.to(device)
+            views = [clean_view(batch, input_size, input_size)]
+            views += [
+                random_view(batch, config.augmentation, input_size, input_size, generator)
+                for _ in range(config.views - 1)
+            ]
+            for index, view in enumerate(views):
+                received.clear()
+                with autocast(device, config.precision):
+                    model(normalisation(view).contiguous(memory_format=torch.channels_last))
+                found = received[0].float().cpu()
+                if features is None:
+                    shape = (count, config.views, found.shape[1])
+                    _check_room(shape, config.feature_gib)
+                    features = torch.empty(shape)
+                features[group, index] = found
+    finally:
+        hook.remove()
+    return InMemory(features, source.labels)
+
+
+def _check_room(shape: tuple[int, int, int], limit: float) -> None:
+    needed = 4 * math.prod(shape) / 2**30
+    if needed > limit:
+        fitting = int(shape[1] * limit / needed)
+        raise InputError(
+            f"training: the features of {shape[0]} pictures x {shape[1]} views take {needed:.1f} GiB, over "
+            f"feature_gib: {limit}; lower views to {max(1, fitting)} or raise feature_gib"
+        )
+
+
+def _fit(
+    module: nn.Module,
+    source: Source,
+    prepare: Prepare,
+    config: TrainingConfig,
+    seed: int,
+    checkpoint: str | os.PathLike | None,
+    identity: str,
+    name: str,
+) -> Fit:
+    """The one training loop. ``module`` ends with the weights of its best epoch, in evaluation mode."""
+    if not len(source.labels):
+        raise InputError(f"{name}: there are no training pictures; check the manifest's split column")
+    device = device_of(module)
+    training, validation = held_out(source.labels, config.holdout, seed)
+    module.requires_grad_(True)
+    optimiser = _optimiser(module, config)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision_type(device, config.precision) == torch.float16)
+    digest = fingerprint(module, source.labels, config, seed, identity)
+    state = State()
+    if checkpoint is not None:
+        state = restore(Path(checkpoint), digest, module, optimiser, scaler, device) or state
+    written = time.monotonic()
+    with _dropout(module, config.dropout):
+        while state.epoch < config.epochs and not _stalled(state, config.patience):
+            started = time.monotonic()
+            rate = _train_epoch(module, source, training, prepare, config, seed, state, optimiser, scaler, name)
+            if len(validation):
+                _score_epoch(module, source, validation, prepare, config, state, rate)
+            _log(name, state.history, config.epochs, time.monotonic() - started)
+            state.epoch += 1
+            _keep_best(module, state)
+            last = state.epoch == config.epochs or _stalled(state, config.patience)
+            if checkpoint is not None and (last or time.monotonic() - written >= config.checkpoint_seconds):
+                store(Path(checkpoint), digest, module, optimiser, scaler, state)
+                written = time.monotonic()
+    module.load_state_dict(state.best)
+    module.eval().requires_grad_(False)
+    return Fit(state.history, state.best_epoch, state.best_score[0])
+
+
+def _train_epoch(
+    module: nn.Module,
+    source: Source,
+    training: torch.Tensor,
+    prepare: Prepare,
+    config: TrainingConfig,
+    seed: int,
+    state: State,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    name: str,
+) -> float:
+    """One pass over the training pictures; returns the last learning rate and adds a row to the history."""
+    device, started = device_of(module), time.monotonic()
+    generator = torch.Generator().manual_seed(_epoch_seed(seed, state.epoch))
+    order = training[torch.randperm(len(training), generator=generator)]
+    groups = grouped(order, config.batch_size)
+    losses = torch.zeros((), device=device)
+    correct = torch.zeros((), device=device)
+    rate = 0.0
+    module.train()
+    with _seeded(_epoch_seed(seed, state.epoch), device):
+        progress = tqdm(source.batches(groups), f"{name} {state.epoch + 1}", len(groups), False, disable=None)
+        for step, (group, batch) in enumerate(zip(groups, progress, strict=True)):
+            rate = learning_rate(config, state.epoch * len(groups) + step, config.epochs * len(groups))
+            for parameters in optimiser.param_groups:
+                parameters["lr"] = rate
+            labels = source.labels[group].to(device)
+            inputs = laid_out(prepare(batch.to(device, non_blocking=True), state.epoch, generator))
+            with autocast(device, config.precision):
+                outputs = module(inputs)
+            loss = F.cross_entropy(outputs.float(), labels, label_smoothing=config.label_smoothing)
+            optimiser.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimiser)
+            if config.clip:
+                nn.utils.clip_grad_norm_(module.parameters(), config.clip)
+            scaler.step(optimiser)
+            scaler.update()
+            losses += loss.detach() * len(group)
+            correct += (outputs.detach().argmax(1) == labels).sum()
+    loss_mean = losses.item() / len(order)
+    if not math.isfinite(loss_mean):
+        raise InputError(f"{name}: the training diverged in epoch {state.epoch + 1}; lower learning_rate or set clip")
+    state.history.append(
+        _row(state.epoch + 1, "train", loss_mean, correct.item() / len(order), rate, time.monotonic() - started)
+    )
+    return rate
+
+
+@torch.no_grad()
+def _score_epoch(
+    module: nn.Module,
+    source: Source,
+    validation: torch.Tensor,
+    prepare: Prepare,
+    config: TrainingConfig,
+    state: State,
+    rate: float,
+) -> None:
+    """Loss and accuracy on the held-out pictures, as a row of the history."""
+    device, started = device_of(module), time.monotonic()
+    module.eval()
+    groups = grouped(validation, config.batch_size)
+    outputs = []
+    for batch in source.batches(groups):
+        with autocast(device, config.precision):
+            outputs.append(module(laid_out(prepare(batch.to(device), state.epoch, None))).float())
+    logits, labels = torch.cat(outputs), source.labels[validation].to(device)
+    loss = F.cross_entropy(logits, labels).item()
+    accuracy = (logits.argmax(1) == labels).float().mean().item()
+    state.history.append(_row(state.epoch + 1, "validation", loss, accuracy, rate, time.monotonic() - started))
+
+
+def _row(epoch: int, split: str, loss: float, accuracy: float, rate: float, seconds: float) -> dict[str, Any]:
+    return dict(zip(HISTORY_COLUMNS, (epoch, split, loss, accuracy, rate, round(seconds, 3)), strict=True))
+
+
+def _keep_best(module: nn.Module, state: State) -> None:
+    """Keep a copy of the weights if the last row of the history has the best accuracy (then the least loss) so far."""
+    score = (state.history[-1]["accuracy"], -state.history[-1]["loss"])
+    if score > state.best_score:
+        state.best_score, state.best_epoch = score, state.epoch
+        state.best = {key: value.detach().clone() for key, value in module.state_dict().items()}
+
+
+def _stalled(state: State, patience: int) -> bool:
+    return bool(patience) and state.epoch - state.best_epoch >= patience
+
+
+def _log(name: str, history: list[dict[str, Any]], epochs: int, seconds: float) -> None:
+    """One line an epoch, in place of a bar that a log file cannot show."""
+    epoch = history[-1]["epoch"]
+    parts = [f"{row['split']} {row['loss']:.3f} / {row['accuracy']:.1%}" for row in history if row["epoch"] == epoch]
+    tqdm.write(f"{name}: epoch {epoch}/{epochs}, {', '.join(parts)}, {seconds:.1f} s", file=sys.stderr)
+
+
+def _optimiser(module: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    decayed = [value for value in module.parameters() if value.dim() > 1]
+    others = [value for value in module.parameters() if value.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(groups, config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
+    return torch.optim.AdamW(groups, config.learning_rate)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return (seed + 1) * 1_000_003 + epoch
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """The global generators (dropout draws from them) seeded within the block, and as before after it."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _dropout(module: nn.Module, probability: float) -> Iterator[None]:
+    """All dropout layers at ``probability`` within the block; a negative one changes nothing."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Dropout)]
+    before = [layer.p for layer in layers]
+    for layer in layers:
+        layer.p = probability if probability >= 0 else layer.p
+    try:
+        yield
+    finally:
+        for layer, value in zip(layers, before, strict=True):
+            layer.p = value
+
+
+def write_history(history: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> None:
+    """Write the rows of a training's history as CSV, atomically."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, HISTORY_COLUMNS)
+        writer.writeheader()
+        writer.writerows(history)
