@@ -100,6 +100,15 @@ def gradient(relu: str = "gradient") -> Composite:
     return Composite(STRUCTURE | kinds | {"relu": ReluGradient(relu)}, fold_batch_norm=False)
 
 
+def excitation_backprop() -> Composite:
+    """Excitation backpropagation (Zhang et al. 2018): z+ without bias; signed shares at average pools and additions.
+
+    Batch norms pass relevance on. Both are TorchRay's reading.
+    """
+    plus = alpha_beta(1.0, 0.0, batch_norm="pass")
+    return replace(plus, kinds={**plus.kinds, "add": Share("signed")})
+
+
 def epsilon_plus_flat(first_flat: bool = True) -> Composite:
     """Convolutions z+ with bias, linear layers epsilon with bias, and the flat rule for the first layer."""
     kinds = {"conv": AlphaBeta(1, 0, bias=True), "linear": Epsilon()}

@@ -49,6 +49,12 @@ class Propagator:
 
     The model is traced once; its parameters are read, never changed. Several starts share one forward pass.
 
+    Attributes:
+        graph: the operations that relevance walks through.
+        rules: the rule of each operation by name.
+        needed: names of the operations whose outputs the rules need. A forward pass that keeps those of several methods
+            serves all of them, where they share a graph.
+
     Example:
         >>> propagator = Propagator(model, composites.alpha_beta(1, 0))
         >>> activations = propagator.forward(images)
@@ -60,7 +66,7 @@ class Propagator:
         graph = trace(model) if graph is None else graph
         self.graph = fold_batch_norm(graph) if composite.fold_batch_norm else graph
         self.rules: dict[str, Rule] = composite.rules(self.graph)
-        self._needed = self._needed_outputs()
+        self.needed = self._needed_outputs()
 
     def _needed_outputs(self) -> frozenset[str]:
         names: set[str] = set()
@@ -84,7 +90,7 @@ class Propagator:
         keep = set(keep)
         for name in keep:
             self.graph[name]
-        wanted = keep if until is not None else keep | self._needed
+        wanted = keep if until is not None else keep | self.needed
         last_use = {name: index for index, operation in enumerate(self.graph) for name in operation.inputs}
         if images.dim() == 4:
             images = images.contiguous(memory_format=torch.channels_last)

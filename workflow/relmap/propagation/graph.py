@@ -3,8 +3,8 @@
 ``trace(model)`` follows a model once with ``torch.fx`` and returns a ``Graph``: operations in order of execution, each
 with the names of its inputs. An operation is named by its module's path (``features.28``, ``layer1.0.conv2``); a module
 that is used again gets ``_1``, ``_2`` (torchvision's ``layer1.0.relu``), a function the path of the module it is called
-in (``layer1.0.add``). The user's model is never changed: operations hold detached references to its parameters, in-place
-ReLUs run out of place, dropout is left out and batch norms use their running statistics.
+in (``layer1.0.add``). The user's model is never changed: operations hold detached references to its parameters,
+in-place ReLUs run out of place, dropout is left out and batch norms use their running statistics.
 """
 
 from __future__ import annotations
@@ -278,8 +278,8 @@ def trace(model: nn.Module) -> Graph:
 def fold_batch_norm(graph: Graph) -> Graph:
     """Fold each batch norm into the convolution or linear layer before it, where that is its only consumer.
 
-    ``g (W x + b - m) / s + c`` is one affine layer with weight ``g W / s``. Batch norms that follow something else stay.
-    The new operation carries the convolution's name.
+    ``g (W x + b - m) / s + c`` is one affine layer with weight ``g W / s``. Batch norms that follow something else
+    stay. The new operation carries the convolution's name.
     """
     renamed: dict[str, str] = {}
     folded: dict[str, Operation] = {}

@@ -39,10 +39,7 @@ class AlphaBeta(Rule):
         for factor, same, other in signs:
             if factor == 0:
                 continue
-            if self.signed_input:
-                pairs = [(x.clamp(min=0), same), (x.clamp(max=0), other)]
-            else:
-                pairs = [(x, same)]
+            pairs = [(x.clamp(min=0), same), (x.clamp(max=0), other)] if self.signed_input else [(x, same)]
             part = self._part(affine, pairs, same, relevance, record.shapes[0])
             part = part if factor == 1 else part.mul_(factor)
             total = part if total is None else total.add_(part)

@@ -3,7 +3,8 @@ r"""Operations without weights of their own: ReLU, pooling, addition, concatenat
 Maximum pooling sends relevance to the winner (its true backward). Average pooling and addition are linear with weights
 that are not negative, so the only question is which part of the inputs counts:
 
-.. math:: R_i = c_i\,[J^T (R / J c)]_i, \quad c = x \;\text{(signed)},\; x^+ \;\text{(positive)},\; |x| \;\text{(absolute)}
+.. math::
+    R_i = c_i\,[J^T (R / J c)]_i, \quad c = x \;\text{(signed)},\; x^+ \;\text{(positive)},\; |x| \;\text{(absolute)}
 """
 
 from __future__ import annotations

@@ -1,0 +1,31 @@
+"""The small trained networks whose reference vectors the tests compare with."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from relmap.models.card import load_weights
+from relmap.models.zoo import build
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+def network(architecture: str, dtype: torch.dtype = torch.float64) -> torch.nn.Module:
+    """``vgg16`` or ``resnet50`` at an eighth of the width, ten classes, 64 x 64 pixels."""
+    model = build(architecture, 10, 0.125, 64, device="meta")
+    load_weights(model, REFERENCE / "nets" / f"{architecture}s.safetensors")
+    return model.to(dtype).eval().requires_grad_(False)
+
+
+@cache
+def inputs(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (8,3,64,64), normalised, and targets (2,8): the label and the class after it."""
+    stored = np.load(REFERENCE / "nets" / "inputs.npz")
+    labels = torch.from_numpy(stored["labels"]).long()
+    return torch.from_numpy(stored["normalised"]).to(dtype), torch.stack([labels, (labels + 1) % 10])
+
+
+def vectors(path: str) -> dict[str, np.ndarray]:
+    with np.load(REFERENCE / path) as stored:
+        return {name: stored[name] for name in stored}

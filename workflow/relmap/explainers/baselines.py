@@ -1,0 +1,124 @@
+"""The methods that CLAM's tables compare with, sharing passes: one forward, one backward per kind of gradient.
+
+Gradient, linear approximation and Grad-CAM come from the same backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from relmap.errors import InputError
+from relmap.explainers.cam import grad_cam, last_feature_map
+from relmap.explainers.excitation import excitation, excitation_layer
+from relmap.explainers.gradients import linear_approximation, sensitivity
+from relmap.propagation import Graph, Propagator, composites, starts, trace
+
+
+def _at_input(graph: Graph) -> str:
+    return graph.operations[0].name
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One method.
+
+    Attributes:
+        backward: key of ``PASSES``.
+        read: (features, their relevance), each (N, C, h, w), to the map (N, h, w).
+        layer: graph to the name of the operation whose output is read.
+    """
+
+    backward: str
+    read: Callable[[Tensor, Tensor], Tensor]
+    layer: Callable[[Graph], str] = _at_input
+
+
+PASSES: Mapping[str, composites.Composite] = {
+    "gradient": composites.gradient(),
+    "deconvnet": composites.gradient("deconvnet"),
+    "guided": composites.gradient("guided"),
+    "excitation": composites.excitation_backprop(),
+}
+
+BASELINES: Mapping[str, Baseline] = {
+    "linear_approximation": Baseline("gradient", linear_approximation),
+    "deconvnet": Baseline("deconvnet", sensitivity),
+    "gradient": Baseline("gradient", sensitivity),
+    "guided_backprop": Baseline("guided", sensitivity),
+    "grad_cam": Baseline("gradient", grad_cam, last_feature_map),
+    "excitation_backprop": Baseline("excitation", excitation, excitation_layer),
+}
+
+
+class Baselines:
+    """Explains one model by some of ``BASELINES``; the model is traced once, its parameters are read, never changed.
+
+    Args:
+        model: a classifier of images.
+        methods: keys of ``BASELINES``.
+        layers: method -> name of a layer or block to read instead of the method's own choice.
+
+    Raises:
+        InputError: an unknown method or layer.
+    """
+
+    def __init__(self, model: nn.Module, methods: Iterable[str], layers: Mapping[str, str] | None = None) -> None:
+        methods, layers = tuple(methods), dict(layers or {})
+        unknown = [name for name in (*methods, *layers) if name not in BASELINES]
+        if unknown:
+            raise InputError(f"unknown baseline {unknown[0]!r}; choose from {', '.join(BASELINES)}")
+        graph = trace(model)
+        self._layers = {
+            name: graph.activation_of(layers[name]) if name in layers else BASELINES[name].layer(graph)
+            for name in methods
+        }
+        backward = dict.fromkeys(BASELINES[name].backward for name in methods)
+        self._propagators = {key: Propagator(model, PASSES[key], graph) for key in backward}
+        self._order = [operation.name for operation in graph]
+
+    def __call__(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Maps of the logits of ``targets``, each image by itself.
+
+        Args:
+            images: (N, C, H, W), normalised as the model takes them.
+            targets: (N,) int64.
+
+        Returns:
+            method -> (N, H, W) float32, signed, not normalised; maps of inner layers bilinearly resized.
+        """
+        if not self._propagators:
+            return {}
+        needed = frozenset[str]().union(self._layers.values(), *(p.needed for p in self._propagators.values()))
+        activations = next(iter(self._propagators.values())).forward(images, keep=needed)
+        start = starts.one_hot(activations.logits, targets)[None]
+        maps: dict[str, Tensor] = {}
+        for key, propagator in self._propagators.items():
+            layers = {name: layer for name, layer in self._layers.items() if BASELINES[name].backward == key}
+            stop = min(layers.values(), key=self._order.index)
+            result = propagator.propagate(activations, start, stop=stop, capture=layers.values())
+            for name, layer in layers.items():
+                features, relevance = activations.outputs[layer], result.captured[layer][0]
+                maps[name] = _resized(BASELINES[name].read(features, relevance), images.shape[-2:]).float()
+        return {name: maps[name] for name in self._layers}
+
+
+def explain_baselines(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    methods: Iterable[str] = tuple(BASELINES),
+    layers: Mapping[str, str] | None = None,
+) -> dict[str, Tensor]:
+    """Maps of one batch; see ``Baselines``, which saves the tracing where there are several."""
+    return Baselines(model, methods, layers)(images, targets)
+
+
+def _resized(maps: Tensor, size: torch.Size) -> Tensor:
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
