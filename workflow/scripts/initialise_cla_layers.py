@@ -1,7 +1,26 @@
-"""Not written yet."""
+"""The control: CLA-layers of the same sizes, patterns and strengths with initial weights."""
 
-from relmap.errors import InputError
+from pathlib import Path
+
+from relmap.clam.layers import layer_file
+from relmap.clam.plan import plan_layers
+from relmap.clam.settings import ClamOptions
+from relmap.clam.trained import save_layer
+from relmap.clam.training import EXPLAINERS, initial_layers
+from relmap.explainers.lrp import lrp_propagator
+from relmap.files import atomic_path
 from relmap.logs import job
+from relmap.subject import Subject, training_rows
 
-with job(snakemake.log[0]):
-    raise InputError("initialise_cla_layers: this script is not written yet")
+with job(snakemake.log[0], snakemake.threads) as log:
+    params, files = snakemake.params, snakemake.input
+    subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
+    options = ClamOptions.from_config(params.settings)
+    propagator = lrp_propagator(subject.model, subject.preprocessing, **params.explainers)
+    plan = plan_layers(propagator, params.layers, subject.card.input_size, options)
+    rows = training_rows(subject.manifest, params.settings["train_images_per_class"], params.seed)
+    batches = subject.batches(rows, what="features")
+    layers = initial_layers(propagator, batches, plan, list(EXPLAINERS), subject.card.classes, options, params.seed)
+    with atomic_path(snakemake.output.layers) as folder:
+        for place, layer in enumerate(layers):
+            save_layer(Path(folder) / f"{layer_file(place, layer.settings.layer)}.safetensors", layer)

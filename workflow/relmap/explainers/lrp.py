@@ -89,7 +89,5 @@ def explain_lrp(
         transforms=transforms,
         capture=[layer.relevance_at for layer in layers] if capture else (),
     )
-    relevance = {
-        layer.settings.layer: result.captured[layer.relevance_at].sum(2) for layer in layers if capture
-    }
+    relevance = {layer.settings.layer: result.captured[layer.relevance_at].sum(2) for layer in layers if capture}
     return Explanation(result.relevance.sum(2), regions, relevance)
