@@ -12,7 +12,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
-from relmap.clam.layers import select_layers
+from relmap.clam.layers import LAYER_SETS, candidate_layers, select_layers
 from relmap.errors import InputError
 
 RESERVED_ARMS = ("untrained", "lrp", "baselines")
@@ -133,6 +133,12 @@ def _check(config: Mapping[str, Any]) -> None:
                 f"{settings['input_size']} pixels taken from it (`input_size`); raise one or lower the other"
             )
     clam = config["clam"]
+    known = [name for architecture in LAYER_SETS for name in candidate_layers(architecture)]
+    for layer in clam["layers"]:
+        if layer not in known:
+            nearest = difflib.get_close_matches(layer, known, n=1)
+            hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
+            raise InputError(f"config: `clam.layers.{layer}`: no model has this layer{hint}")
     for variant in clam["ablation"]:
         try:
             load({**config, "clam": {**clam, **variant["set"], "ablation": []}})

@@ -35,7 +35,7 @@ for family in ["lrp", "baselines", *ARMS, UNTRAINED]:
             seed=lookup(dpath="seed", within=config),
             family=family,
             methods=family_ids(family),
-            layers=family_layer_names(family),
+            target=lookup(dpath="evaluation/target", within=config),
             settings=family_settings(family),
             explainers=lookup(dpath="explainers", within=config),
             device=lookup(dpath="compute/device", within=config),

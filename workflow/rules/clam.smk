@@ -13,7 +13,7 @@ rule train_cla_layer:
         weights="<results>/models/{dataset}/{model}.safetensors",
         card="<results>/models/{dataset}/{model}.json",
         above=layers_above,
-        library=lib("clam/*.py", "propagation/**/*.py"),
+        library=lib("clam/*.py", "explainers/lrp.py", "propagation/**/*.py", "subject.py"),
     output:
         layer="<results>/clam/{dataset}/{model}/{arm}/{place}_{layer}.safetensors",
     log:
@@ -32,7 +32,7 @@ rule train_cla_layer:
     params:
         seed=lookup(dpath="seed", within=config),
         layers=all_layers,
-        settings=CLAM_SETTINGS,
+        settings=clam_settings,
         explainers=lookup(dpath="explainers", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
@@ -50,7 +50,7 @@ rule initialise_cla_layers:
         manifest="<results>/manifests/{dataset}.parquet",
         weights="<results>/models/{dataset}/{model}.safetensors",
         card="<results>/models/{dataset}/{model}.json",
-        library=lib("clam/*.py"),
+        library=lib("clam/*.py", "propagation/**/*.py", "subject.py"),
     output:
         layers=directory("<results>/clam/{dataset}/{model}/untrained"),
     log:
@@ -66,7 +66,8 @@ rule initialise_cla_layers:
     params:
         seed=lookup(dpath="seed", within=config),
         layers=untrained_layers,
-        settings=CLAM_SETTINGS,
+        settings=clam_settings,
+        explainers=lookup(dpath="explainers", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:
@@ -81,7 +82,7 @@ rule index_training_images:
         weights="<results>/models/{dataset}/{model}.safetensors",
         card="<results>/models/{dataset}/{model}.json",
         layers=whole_chain,
-        library=lib("clam/*.py", "maps.py"),
+        library=lib("clam/*.py", "propagation/**/*.py", "subject.py"),
     output:
         index=directory("<results>/clam/{dataset}/{model}/{arm}/related.zarr"),
     log:
@@ -98,9 +99,9 @@ rule index_training_images:
         runtime=120,
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
-        layers=all_layers,
-        settings=CLAM_SETTINGS,
-        related=lookup(dpath="clam/related", within=config),
+        seed=lookup(dpath="seed", within=config),
+        settings=clam_settings,
+        explainers=lookup(dpath="explainers", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:
@@ -136,8 +137,7 @@ rule relate_images:
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
-        layers=all_layers,
-        settings=CLAM_SETTINGS,
+        settings=clam_settings,
         related=lookup(dpath="clam/related", within=config),
         explainers=lookup(dpath="explainers", within=config),
         device=lookup(dpath="compute/device", within=config),
@@ -173,7 +173,7 @@ rule ablate_clam:
     params:
         seed=lookup(dpath="seed", within=config),
         layers=list(layers_of("cub200_2011", "vgg16", CLAM)),
-        settings=CLAM_SETTINGS,
+        settings=settings_on(layers_of("cub200_2011", "vgg16", CLAM)),
         variants=lookup(dpath="clam/ablation", within=config),
         explainers=lookup(dpath="explainers", within=config),
         device=lookup(dpath="compute/device", within=config),

@@ -48,12 +48,11 @@ def here(path):
 
 def lib(*patterns):
     """Files of the library, as inputs: what a rule computes follows from them."""
-    found = [
-        str(path.relative_to(workflow.basedir))
-        for pattern in patterns
-        for path in Path(WORKFLOW, "relmap").glob(pattern)
-    ]
-    return [here(path) for path in sorted(found)]
+    found = {pattern: sorted(Path(WORKFLOW, "relmap").glob(pattern)) for pattern in patterns}
+    absent = [pattern for pattern, paths in found.items() if not paths]
+    if absent:
+        raise ValueError(f"no file of the library is named {absent[0]}")
+    return [here(str(path.relative_to(workflow.basedir))) for paths in found.values() for path in paths]
 
 
 def sources(*kinds):
@@ -200,20 +199,26 @@ def family_layers(family):
     return layers
 
 
-def family_layer_names(family):
-    """Params function: names of these layers, from the output to the input."""
+def settings_on(layers):
+    """CLAM's settings on some layers; those of other models' layers are left out."""
+    own = {name: values for name, values in CLAM_SETTINGS["layers"].items() if name in layers}
+    return {**CLAM_SETTINGS, "layers": own}
 
-    def names(wildcards):
-        if family in (*ARMS, UNTRAINED):
-            return list(layers_of(wildcards.dataset, wildcards.model, family))
-        return []
 
-    return names
+def clam_settings(wildcards):
+    """CLAM's settings on an arm's layers (without the wildcard, on those of `clam`)."""
+    return settings_on(layers_of(wildcards.dataset, wildcards.model, wildcards.get("arm", CLAM)))
 
 
 def family_settings(family):
-    """CLAM's settings for its arms, nothing for others."""
-    return CLAM_SETTINGS if family in (*ARMS, UNTRAINED) else {}
+    """Params function: CLAM's settings for its arms, nothing for others."""
+
+    def settings(wildcards):
+        if family in (*ARMS, UNTRAINED):
+            return settings_on(layers_of(wildcards.dataset, wildcards.model, family))
+        return {}
+
+    return settings
 
 
 def family_modules(family):
@@ -266,7 +271,7 @@ def beside(notebook, suffix):
 
 CLAM_TABLES = [
     *[path for number in (1, 2, 3, 4) for path in formats(f"clam_table{number}")],
-    *[path for name in ("claims", "controls") for path in formats(f"clam_{name}", "csv", "md")],
+    *[path for name in ("claims", "comparisons", "controls") for path in formats(f"clam_{name}", "csv", "md")],
     *(formats("clam_attributes", "csv", "md") if PARTED else []),
     *(formats("clam_ablation", "csv", "md") if config["clam"]["ablation"] else []),
 ]

@@ -152,7 +152,7 @@ rule write_report:
         tables=CLAM_TABLES,
         accuracies="<results>/tables/accuracies.csv",
         figures=CLAM_FIGURES,
-        library=lib("report.py", "report/*"),
+        library=lib("report/*.py", "report/*.j2"),
     output:
         index=report("<results>/index.html", caption="../report/index.rst", category="Report"),
     log:

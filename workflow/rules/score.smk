@@ -105,7 +105,7 @@ rule score_attributes:
         card="<results>/models/{dataset}/{model}.json",
         layers=clam_chain,
         untrained="<results>/clam/{dataset}/{model}/untrained",
-        library=lib("metrics/attributes.py", "clam/*.py"),
+        library=lib("metrics/attribute_parts.py", "clam/*.py", "propagation/**/*.py"),
     output:
         scores="<results>/scores/{dataset}/{model}/attributes.parquet",
     log:
@@ -122,8 +122,7 @@ rule score_attributes:
         runtime=60,
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
-        seed=lookup(dpath="seed", within=config),
-        settings=CLAM_SETTINGS,
+        explainers=lookup(dpath="explainers", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:

@@ -12,7 +12,7 @@ rule tabulate:
         lerf=scores("lerf"),
         segmentation=scores("segmentation"),
         published=[here(f"resources/published/clam_table{number}.csv") for number in (1, 2, 3, 4)],
-        library=lib("tables.py"),
+        library=lib("tables.py", "statistics.py"),
     output:
         csv=report(
             expand("<results>/tables/clam_table{number}.csv", number=[1, 2, 3, 4]),
@@ -47,8 +47,9 @@ rule decide_claims:
         pointing=scores("pointing"),
         lerf=scores("lerf"),
         segmentation=scores("segmentation"),
-        claims=here("resources/claims/clam.csv"),
-        library=lib("claims.py"),
+        claims=here("resources/claims/clam.yaml"),
+        published=[here(f"resources/published/clam_table{number}.csv") for number in (1, 2, 3, 4)],
+        library=lib("claims.py", "statistics.py"),
     output:
         csv=report(
             "<results>/tables/clam_claims.csv",
@@ -57,6 +58,8 @@ rule decide_claims:
             subcategory="Claims",
         ),
         md="<results>/tables/clam_claims.md",
+        comparisons="<results>/tables/clam_comparisons.csv",
+        comparisons_md="<results>/tables/clam_comparisons.md",
     log:
         "<logs>/decide_claims.log",
     benchmark:
@@ -69,8 +72,6 @@ rule decide_claims:
         runtime=20,
     params:
         seed=lookup(dpath="seed", within=config),
-        resamples=lookup(dpath="evaluation/resamples", within=config),
-        confidence=lookup(dpath="evaluation/confidence", within=config),
         significance=lookup(dpath="evaluation/significance", within=config),
     message:
         "Which of the paper's claims hold"
@@ -83,7 +84,7 @@ rule tabulate_controls:
         pointing=scores("pointing"),
         lerf=scores("lerf"),
         segmentation=scores("segmentation"),
-        library=lib("tables.py"),
+        library=lib("tables.py", "statistics.py"),
     output:
         csv="<results>/tables/clam_controls.csv",
         md="<results>/tables/clam_controls.md",
@@ -110,7 +111,7 @@ rule tabulate_controls:
 rule tabulate_attributes:
     input:
         attributes=scores("attributes"),
-        library=lib("tables.py"),
+        library=lib("clam/attribute_table.py", "tables.py", "statistics.py"),
     output:
         csv="<results>/tables/clam_attributes.csv",
         md="<results>/tables/clam_attributes.md",
@@ -138,7 +139,7 @@ rule tabulate_accuracies:
     input:
         cards=pairs("<results>/models/{dataset}/{model}.json"),
         predictions=pairs("<results>/predictions/{dataset}/{model}.parquet"),
-        library=lib("tables.py"),
+        library=lib("tables.py", "statistics.py"),
     output:
         csv=report(
             "<results>/tables/accuracies.csv",

@@ -1,5 +1,7 @@
 """Explain the evaluated images by every method of one family, and keep one store of maps a method."""
 
+from pathlib import Path
+
 import pandas as pd
 import torch
 from relmap import registry
@@ -19,7 +21,10 @@ with job(snakemake.log[0], snakemake.threads) as log:
     predictions = pd.read_parquet(files.predictions)
     targets = predictions[params.target].to_numpy()
     rows = rows_of(subject.manifest, predictions["image_id"])
-    layers = [load_layer(path, subject.device) for path in files.get("layers", [])]
+    # The control's layers are one folder, for one job draws them all.
+    control = params.family == registry.UNTRAINED_ARM
+    paths = sorted(Path(files.layers).glob("*.safetensors")) if control else files.layers
+    layers = [load_layer(path, subject.device) for path in paths]
     options = ClamOptions.from_config(params.settings)
     propagator = lrp_propagator(subject.model, subject.preprocessing, **params.explainers)
     found = {method: [] for method in params.methods}

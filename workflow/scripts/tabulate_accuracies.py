@@ -1,7 +1,27 @@
-"""Not written yet."""
+"""Accuracies of the classifiers by split, and of the images evaluated."""
 
-from relmap.errors import InputError
+from pathlib import Path
+
+import pandas as pd
+from relmap.files import read_json
 from relmap.logs import job
+from relmap.tables import write_frame
 
 with job(snakemake.log[0]):
-    raise InputError("tabulate_accuracies: this script is not written yet")
+    rows = []
+    for path, predictions in zip(snakemake.input.cards, snakemake.input.predictions, strict=True):
+        card, seen = read_json(path), pd.read_parquet(predictions)
+        rows.append(
+            {
+                "dataset": card["dataset"],
+                "model": Path(path).stem,
+                "classes": card["classes"],
+                "width": card["width"],
+                "input_size": card["input_size"],
+                **{f"accuracy_{split}": card["accuracies"].get(split) for split in ("train", "test")},
+                "accuracy_evaluated": seen["correct"].mean(),
+                "images_evaluated": len(seen),
+                "weights": card["origin"],
+            }
+        )
+    write_frame(pd.DataFrame(rows), snakemake.output.csv, "Accuracies of the classifiers")

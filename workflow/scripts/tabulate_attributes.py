@@ -1,7 +1,17 @@
-"""Not written yet."""
+"""Attribute regions against the parts that tell classes apart: beside chance, and beside untrained layers."""
 
-from relmap.errors import InputError
+from pathlib import Path
+
+import pandas as pd
+from relmap.clam.attribute_table import attribute_table
 from relmap.logs import job
+from relmap.tables import write_frame
 
 with job(snakemake.log[0]):
-    raise InputError("tabulate_attributes: this script is not written yet")
+    params = snakemake.params
+    parts = [
+        pd.read_parquet(path).assign(dataset=Path(path).parts[-3], model=Path(path).parts[-2])
+        for path in snakemake.input.attributes
+    ]
+    table = attribute_table(pd.concat(parts, ignore_index=True), params.confidence, params.resamples, params.seed)
+    write_frame(table, snakemake.output.csv, "Attribute regions on the parts that tell classes apart")

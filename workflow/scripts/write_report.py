@@ -1,7 +1,7 @@
-"""Not written yet."""
+"""Write the report's first page."""
 
-from relmap.errors import InputError
 from relmap.logs import job
+from relmap.report import write_report
 
 with job(snakemake.log[0]):
-    raise InputError("write_report: this script is not written yet")
+    write_report(snakemake.params.results, snakemake.output.index)

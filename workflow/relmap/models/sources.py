@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
 
 from relmap.data.images import Preprocessing, batches, load_pixels
-from relmap.data.manifest import Manifest
+from relmap.data.manifest import SPLITS, Manifest
 from relmap.models.training import InMemory, Normalisation, Source, Streamed, evaluate, predict
 
 # Training pictures up to this size are decoded once and kept; larger sets are decoded whenever they are needed.
@@ -59,11 +61,16 @@ def class_probabilities(
 
 
 def accuracies(
-    model: nn.Module, manifest: Manifest, preprocessing: Preprocessing, batch_size: int = 64, workers: int = 1
+    model: nn.Module,
+    manifest: Manifest,
+    preprocessing: Preprocessing,
+    splits: Sequence[str] = SPLITS,
+    batch_size: int = 64,
+    workers: int = 1,
 ) -> dict[str, float]:
-    """Share of images classified rightly, by split."""
+    """Share of images classified rightly, by split; a split without images is left out."""
     found = {}
-    for split in ("train", "test"):
+    for split in splits:
         rows = manifest.rows(split)
         if len(rows):
             images = (batch for batch, _ in batches(manifest, rows, preprocessing, batch_size, workers))
