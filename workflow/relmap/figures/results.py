@@ -18,6 +18,7 @@ from relmap.data.manifest import Manifest, read_manifest
 from relmap.errors import InputError
 from relmap.figures.comparison import Row
 from relmap.figures.pictures import move_boxes, read_picture
+from relmap.figures.style import signed
 from relmap.files import read_json
 from relmap.maps import read_maps
 
@@ -138,20 +139,24 @@ class Setting:
                 raise InputError(f"{path}: no map of image '{min(missing)}'; delete the store and run again")
         return chosen
 
-    def rows(self, image_ids: Sequence[str], methods: Sequence[str], gains: pd.DataFrame) -> list[Row]:
+    def rows(
+        self, image_ids: Sequence[str], methods: Sequence[str], gains: pd.DataFrame, heading: str = ""
+    ) -> list[Row]:
         """Everything that a comparison figure needs of some images.
 
         Args:
             image_ids: images, in the order of the rows.
             methods: columns.
             gains: of ``relmap.figures.comparison.gains``.
+            heading: first line of every label.
         """
         maps = self.maps(methods, image_ids)
         rows = []
         for image in image_ids:
             truth, predicted = self.class_name(image), self.predicted_name(image)
             verdict = "predicted rightly" if truth == predicted else f"predicted: {predicted}"
-            lines = [fill(truth, 17), fill(verdict, 17), f"gain {gains.loc[image, 'gain']:+.3f}"]
+            lines = [heading] if heading else []
+            lines += [fill(truth, 17), fill(verdict, 17), f"gain {signed(gains.loc[image, 'gain'])}"]
             each = {name: float(gains.loc[image, name]) for name in gains.columns if name != "gain"}
             rows.append(Row(self.picture(image), self.boxes(image), maps[image], "\n".join(lines), each))
         return rows

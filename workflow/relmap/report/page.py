@@ -1,0 +1,149 @@
+"""Gather what a run made and write ``index.html``."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from relmap import registry
+from relmap.errors import InputError
+from relmap.files import atomic_path
+from relmap.provenance import costs
+from relmap.report import reading
+
+_TEMPLATES = Path(__file__).parent
+
+
+def write_report(results_dir: str | os.PathLike, out: str | os.PathLike) -> None:
+    """Write the first page of a run's report.
+
+    The page needs no server, network or other file but the run's own figures, which it links relatively. A part of the
+    run that is absent is named as absent.
+
+    Args:
+        results_dir: the run's folder.
+        out: the page to write.
+
+    Raises:
+        InputError: the folder does not exist, or a file in it is broken.
+    """
+    results, out = Path(results_dir), Path(out)
+    if not results.is_dir():
+        raise InputError(f"{results}: no such folder; run the workflow first")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["duration"] = duration
+    base = os.path.relpath(results.resolve(), out.resolve().parent)
+    html = environment.get_template("index.html.j2").render(base=Path(base).as_posix(), **gather(results))
+    with atomic_path(out) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+def gather(results: Path) -> dict[str, Any]:
+    """Everything that the template shows, by name."""
+    config_text, config = reading.read_config(results / "config.yaml")
+    claims = reading.read_csv(results / "tables" / "clam_claims.csv")
+    if claims is not None and "verdict" not in claims:
+        raise InputError(f"{results}/tables/clam_claims.csv: lacks the column verdict; delete it and run again")
+    tables = [_table(results, number, title) for number, title in reading.CLAM_TABLES.items()]
+    figures = [(number, reading.read_figure(results / "figures", number)) for number in reading.CLAM_FIGURES]
+    rules = costs(results / "benchmarks")
+    return {
+        "run": str(config.get("run") or results.resolve().name),
+        "config_text": config_text,
+        "confidence": f"{100 * float((config.get('evaluation') or {}).get('confidence', 0.95)):g} %",
+        "rendered": _rendered(config),
+        "narrow": _narrow(config),
+        "datasets": _datasets(results),
+        "models": _models(results),
+        "provenance": reading.read_optional_json(results / "provenance.json"),
+        "rules": sorted(rules.items(), key=lambda item: -item[1]["seconds"]),
+        "seconds": sum(rule["seconds"] for rule in rules.values()),
+        "jobs": sum(rule["jobs"] for rule in rules.values()),
+        "accuracies": _sortable(results, "accuracies"),
+        "tables": tables,
+        "cells": (sum(table["filled"] for table in tables), sum(table["cells"] for table in tables)),
+        "claims": None if claims is None else claims.to_dict("records"),
+        "verdicts": Counter([] if claims is None else claims["verdict"]),
+        "controls": _sortable(results, "clam_controls"),
+        "attributes": _sortable(results, "clam_attributes"),
+        "ablation": _sortable(results, "clam_ablation"),
+        "figures": figures,
+        "drawn": sum(figure is not None for _, figure in figures),
+        "notebooks": sorted(path.name for path in (results / "notebooks").glob("*.ipynb")),
+    }
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 41.2 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _sortable(results: Path, name: str) -> tuple[list[str], list[list[reading.Cell]]] | None:
+    frame = reading.read_csv(results / "tables" / f"{name}.csv")
+    return None if frame is None else reading.sortable(frame)
+
+
+def _table(results: Path, number: int, title: str) -> dict[str, Any]:
+    """One of the paper's tables: layout, long form, and how many cells are filled."""
+    frame = reading.read_csv(results / "tables" / f"clam_table{number}.csv")
+    table: dict[str, Any] = {"number": number, "title": title, "grid": None, "long": None, "filled": 0, "cells": 0}
+    if frame is None:
+        return table
+    missing = {"value", "reproduced", "ci_low", "ci_high", "n_images"} - set(frame.columns)
+    if missing:
+        path = results / "tables" / f"clam_table{number}.csv"
+        raise InputError(f"{path}: lacks {', '.join(sorted(missing))}; delete it and run again")
+    filled = int(pd.to_numeric(frame["reproduced"], errors="coerce").notna().sum())
+    table |= {"grid": reading.grid(frame), "long": reading.sortable(reading.filled_table(frame))}
+    table["files"] = sorted(path.name for path in (results / "tables").glob(f"clam_table{number}.*"))
+    return table | {"filled": filled, "cells": len(frame)}
+
+
+def _rendered(config: Mapping[str, Any]) -> list[str]:
+    """Labels of the data sets that the run rendered itself."""
+    chosen = config.get("datasets") or {}
+    return [registry.label(name) for name, entry in chosen.items() if (entry or {}).get("source") == "render"]
+
+
+def _narrow(config: Mapping[str, Any]) -> list[str]:
+    """The networks that have fewer channels than the published ones, with their factor."""
+    chosen = config.get("models") or {}
+    found = {name: float((entry or {}).get("width", 1.0)) for name, entry in chosen.items()}
+    return [f"{registry.label(name)} at {width:g} of its width" for name, width in found.items() if width < 1]
+
+
+def _datasets(results: Path) -> list[dict[str, Any]]:
+    """Data cards: those that say which data set they are of."""
+    found = []
+    for path in sorted((results / "data").glob("*.json")):
+        card = reading.read_optional_json(path)
+        if isinstance(card, Mapping) and "dataset" in card:
+            found.append({"label": registry.label(str(card["dataset"])), **card})
+    return found
+
+
+def _models(results: Path) -> list[dict[str, Any]]:
+    """Model cards below ``models/<dataset>/<model>.json``."""
+    found = []
+    keys = ("data", "label")
+    order = [entry.label for entry in (*registry.DATASETS, *registry.MODELS)]
+    for path in sorted((results / "models").glob("*/*.json")):
+        card = reading.read_optional_json(path)
+        if isinstance(card, Mapping) and "architecture" in card:
+            found.append({"data": registry.label(path.parent.name), "label": registry.label(path.stem), **card})
+    return sorted(found, key=lambda card: [order.index(card[key]) if card[key] in order else 99 for key in keys])

@@ -1,0 +1,228 @@
+"""What a run left behind, as plain values for the page. What is absent comes back as None, so that the page says so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from PIL import Image
+
+from relmap import registry
+from relmap.errors import InputError
+from relmap.files import read_json
+from relmap.tables import digits
+
+CLAM_TABLES = {
+    1: "Pointing accuracy, mean over residual energies",
+    2: "Accuracy on perturbed images (LeRF), after the last step and mean over steps",
+    3: "Pointing accuracy at lower and higher residual energies",
+    4: "Mean IoU with the segmentation mask",
+}
+CLAM_FIGURES = tuple(range(3, 19))  # 1 and 2 are schematic
+_HEADS = {
+    "pointing_energy_mean": "",
+    "pointing_lower": "lower",
+    "pointing_higher": "higher",
+    "lerf_last_accuracy": "last",
+    "lerf_mean_accuracy": "mean",
+    "mean_iou": "",
+}
+# JSON keeps no order of keys that matters; readers want to see these before the rest.
+_FIRST = ("image", "data set", "network", "class", "predicted", "gain")
+_IDENTIFIERS = ("dataset", "model", "method", "metric", "first", "second")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a sortable table: what is read, and what it is sorted by (a number or lower-case text)."""
+
+    text: str
+    key: float | str
+
+    @property
+    def short(self) -> bool:
+        """Whether it must stay on one line."""
+        return len(self.text) <= 32
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it is sorted, and aligned, as a number."""
+        return isinstance(self.key, float)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A published table in the paper's layout.
+
+    Attributes:
+        heads: per column (data set, model, metric's short name).
+        rows: method's label and a dictionary per column: published, ours, improved (by CLAM); None without a cell.
+        ranks: per column, Spearman's rank correlation of published and ours over methods; None when undefined.
+    """
+
+    heads: list[tuple[str, str, str]]
+    rows: list[tuple[str, list[dict[str, Any] | None]]]
+    ranks: list[str | None]
+
+
+def read_optional_json(path: Path) -> Any:
+    """A JSON file, or None when it is absent.
+
+    Raises:
+        InputError: it is there and broken.
+    """
+    return read_json(path) if path.is_file() else None
+
+
+def read_csv(path: Path) -> pd.DataFrame | None:
+    """A CSV file as the text that stands in it, or None when it is absent.
+
+    Raises:
+        InputError: it is there and not a table.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a table ({error}); delete it and run again") from error
+
+
+def number(text: str) -> float | None:
+    """The number that a cell's text stands for, if it does."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def cell(text: str, column: str = "") -> Cell:
+    """A cell for display: identifiers by their labels, fractions with four decimals, anything else as it is."""
+    if column in _IDENTIFIERS:
+        return Cell(registry.label(text), registry.label(text).lower())
+    if column == "interval":
+        low = number(text.split(" ")[0])
+        return Cell(text, text if low is None else low)
+    value = number(text)
+    if value is None:
+        return Cell(text, text.lower())
+    if value != value:
+        return Cell("", "")
+    signed = column.startswith(("difference", "minus_", "published_difference", "gain"))
+    whole = "." not in text and "e" not in text.lower()
+    return Cell(text if whole else digits(value, signed).replace("-", "\N{MINUS SIGN}"), value)
+
+
+def sortable(frame: pd.DataFrame) -> tuple[list[str], list[list[Cell]]]:
+    """Readable heads and cells of any tidy frame of text."""
+    words = {"dataset": "data set", "model": "network"}
+    heads = [words.get(name, name.replace("_", " ")) for name in frame.columns]
+    rows = [[cell(row[name], name) for name in frame.columns] for row in frame.to_dict("records")]
+    return heads, rows
+
+
+def filled_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Published beside ours: the columns that readers need, with the difference.
+
+    Args:
+        frame: a filled table (``relmap.tables.fill``), as text.
+    """
+    value, ours = (pd.to_numeric(frame[name], errors="coerce") for name in ("value", "reproduced"))
+    shown = frame[["dataset", "model", "method", "metric"]].copy()
+    shown["metric"] = [_HEADS.get(metric, metric) for metric in frame["metric"]]
+    shown["published"], shown["reproduced"] = frame["value"], frame["reproduced"]
+    limits = zip(frame["ci_low"], frame["ci_high"], strict=True)
+    shown["interval"] = [" to ".join(cell(limit).text for limit in pair) for pair in limits]
+    shown["difference"] = [f"{number:.6f}" for number in ours - value]
+    shown["images"] = frame["n_images"]
+    shown["note"] = frame.get("note", "")
+    # A column that says nothing is left out.
+    return shown.loc[:, (shown != "").any()]
+
+
+def grid(frame: pd.DataFrame) -> Grid:
+    """Lay a filled table out as the paper does: a row a method, a column a data set, model and metric."""
+    columns = list(dict.fromkeys(zip(frame["dataset"], frame["model"], frame["metric"], strict=True)))
+    orders = [[entry.id for entry in kind] for kind in (registry.DATASETS, registry.MODELS, registry.METRICS)]
+
+    def rank(column: tuple[str, ...]) -> list[int]:
+        return [ids.index(key) if key in ids else len(ids) for ids, key in zip(orders, column, strict=True)]
+
+    columns.sort(key=rank)
+    cells = {
+        (row["method"], row["dataset"], row["model"], row["metric"]): (number(row["value"]), number(row["reproduced"]))
+        for row in frame.to_dict("records")
+    }
+    bases = {method.id: method.base for method in registry.methods() if method.base}
+    rows = []
+    for method in dict.fromkeys(frame["method"]):
+        line: list[dict[str, Any] | None] = []
+        for column in columns:
+            published, ours = cells.get((method, *column), (None, None))
+            if published is None and ours is None:
+                line.append(None)
+                continue
+            before = cells.get((bases.get(method), *column), (None, None))[1]
+            line.append(
+                {
+                    "published": "" if published is None else digits(published),
+                    "ours": "" if ours is None or ours != ours else digits(ours),
+                    "improved": None not in (ours, before) and ours > before,
+                }
+            )
+        rows.append((registry.label(method), line))
+    ranks: list[str | None] = []
+    for column in columns:
+        pairs = pd.DataFrame([value for key, value in cells.items() if key[1:] == column], dtype=float)
+        agreement = pairs[0].corr(pairs[1], method="spearman") if len(pairs) > 2 else float("nan")
+        ranks.append(None if agreement != agreement else f"{agreement:+.2f}".replace("-", "\N{MINUS SIGN}"))
+    heads = [(registry.label(d), registry.label(m), _HEADS.get(metric, metric)) for d, m, metric in columns]
+    return Grid(heads, rows, ranks)
+
+
+def read_config(path: Path) -> tuple[str | None, dict[str, Any]]:
+    """A run's configuration as text and as values; (None, {}) when it is absent.
+
+    Raises:
+        InputError: it is there and not YAML.
+    """
+    if not path.is_file():
+        return None, {}
+    text = path.read_text(encoding="utf-8")
+    try:
+        return text, yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML ({error}); delete it and run again") from error
+
+
+def read_figure(folder: Path, number: int) -> dict[str, Any] | None:
+    """One figure's file names, size, words and rows; None when its PNG is absent."""
+    name = f"clam_figure{number:02}"
+    png = folder / f"{name}.png"
+    if not png.is_file():
+        return None
+    with Image.open(png) as image:
+        width, height = image.size
+    words = read_optional_json(folder / f"{name}.json") or {}
+    rows = words.get("rows", [])
+    frame = pd.DataFrame([{key: _text(value) for key, value in row.items()} for row in rows])
+    first = [name for name in _FIRST if name in frame]
+    frame = frame[first + [name for name in frame if name not in first]]
+    return {
+        "number": number,
+        "png": f"{name}.png",
+        "pdf": f"{name}.pdf" if (folder / f"{name}.pdf").is_file() else None,
+        "width": width,
+        "height": height,
+        "caption": words.get("caption"),
+        "selection": words.get("selection"),
+        "rows": sortable(frame) if len(frame) else None,
+    }
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value) if isinstance(value, str) else json.dumps(value)
