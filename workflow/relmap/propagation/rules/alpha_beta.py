@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from relmap.propagation.affine import Affine
@@ -34,9 +35,8 @@ class AlphaBeta(Rule):
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         (x,), affine = record.inputs, record.operation.affine
-        signs = [(self.alpha, "positive", "negative"), (-self.beta, "negative", "positive")]
         total = None
-        for factor, same, other in signs:
+        for factor, same, other in ((self.alpha, "positive", "negative"), (self.beta, "negative", "positive")):
             if factor == 0:
                 continue
             pairs = [(x.clamp(min=0), same), (x.clamp(max=0), other)] if self.signed_input else [(x, same)]
@@ -48,7 +48,7 @@ class AlphaBeta(Rule):
     def _part(
         self, affine: Affine, pairs: list[tuple[Tensor, str]], sign: str, relevance: Tensor, shape: torch.Size
     ) -> Tensor:
-        """Share of one sign: ``sum_p x_p * V_p^T (R / z)`` with ``z = sum_p V_p x_p``."""
+        """``sum_p x_p * V_p^T (R / |z|)`` with ``z = sum_p V_p x_p`` of one sign: so the negative part comes negated."""
         z = None
         for x, name in pairs:
             term = affine.apply(x, affine.weights(name))
@@ -56,9 +56,11 @@ class AlphaBeta(Rule):
         if self.bias and affine.bias is not None:
             b = affine.bias.clamp(min=0) if sign == "positive" else affine.bias.clamp(max=0)
             z.add_(b.view(-1, *[1] * (z.dim() - 2)))
-        # Where z is 0 every product in its sum is 0, so any finite quotient gives 0; a bound saves a masked division.
-        tiny = 1e-30
-        z = z.add_(self.epsilon).clamp_(min=tiny) if sign == "positive" else z.sub_(self.epsilon).clamp_(max=-tiny)
+        if sign == "negative":
+            z.neg_()
+        # Relevance of outputs with z = 0 is dropped, in one pass over z. It must not meet a merely small z: convolution
+        # algorithms that mix neighbours (Winograd) would carry the rounding of a huge quotient to inputs that count.
+        z = F.threshold_(z.add_(self.epsilon) if self.epsilon else z, 1e-30, torch.inf)
         s = relevance / z
         parts = [affine.transpose(s, affine.weights(name), shape).mul_(x) for x, name in pairs]
         return parts[0] if len(parts) == 1 else parts[0].add_(parts[1])

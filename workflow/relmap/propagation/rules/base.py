@@ -43,7 +43,7 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
     """``z + epsilon sign(z)`` with sign(0) = 1."""
-    return z + torch.where(z < 0, -epsilon, epsilon)
+    return torch.where(z < 0, z - epsilon, z + epsilon)
 
 
 def pull_back(run: Callable[..., Tensor], s: Tensor, shapes: tuple[torch.Size, ...]) -> tuple[Tensor, ...]:
