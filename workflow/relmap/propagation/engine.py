@@ -88,7 +88,7 @@ class Propagator:
             until: stop after this operation and keep only what ``keep`` names; ``logits`` is then its output.
         """
         keep = set(keep)
-        for name in keep:
+        for name in keep if until is None else {*keep, until}:
             self.graph[name]
         wanted = keep if until is not None else keep | self.needed
         last_use = {name: index for index, operation in enumerate(self.graph) for name in operation.inputs}

@@ -109,10 +109,10 @@ class Graph:
                 return name
 
 
-def _maximum_pool(kernel, stride=None, padding=0, dilation=1, ceil_mode=False) -> tuple[Callable, dict]:
-    stride = kernel if stride is None or stride == [] else stride
-    settings = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
-    return (lambda x: F.max_pool2d(x, kernel, stride, padding, dilation, ceil_mode)), settings
+def _maximum_pool(kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False) -> tuple[Callable, dict]:
+    stride = kernel_size if stride is None or stride == [] else stride
+    window = {"kernel": kernel_size, "stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
+    return (lambda x: F.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)), window
 
 
 def _average_pool(kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
@@ -134,6 +134,13 @@ class _Tracer(torch.fx.Tracer):
         return node
 
 
+def _operands(node: torch.fx.Node) -> list[torch.fx.Node]:
+    """The nodes among a node's arguments in their order; one that is given twice counts twice."""
+    found: list[torch.fx.Node] = []
+    torch.fx.map_arg((node.args, node.kwargs), found.append)
+    return found
+
+
 class _Builder:
     """Turns fx nodes into operations."""
 
@@ -149,7 +156,7 @@ class _Builder:
 
     def add(self, node: torch.fx.Node, name: str, kind: str, run: Callable, **more: Any) -> None:
         name = self.unique(name)
-        inputs = tuple(self.names[i] for i in node.all_input_nodes) if kind != "input" else ()
+        inputs = tuple(self.names[operand] for operand in _operands(node)) if kind != "input" else ()
         self.operations.append(Operation(name, kind, inputs, run, **more))
         self.names[node] = name
 
@@ -208,7 +215,7 @@ class _Builder:
         args, kwargs = node.args, node.kwargs
         target = getattr(torch.Tensor, node.target) if node.op == "call_method" else node.target
         if target in (operator.add, operator.iadd, torch.add, torch.Tensor.add, torch.Tensor.add_):
-            if len(node.all_input_nodes) != 2 or kwargs:
+            if len(_operands(node)) != 2 or kwargs:
                 raise InputError(f"operation {node.name!r}: only the sum of two tensors is supported")
             self.add(node, named("add"), "add", torch.add)
         elif target in (torch.cat, torch.concat):
@@ -225,11 +232,8 @@ class _Builder:
         elif target is F.avg_pool2d:
             run = _average_pool(*args[1:], **kwargs)
             self.add(node, named("avgpool"), "average_pool", run)
-        elif getattr(target, "__name__", "") in ("boolean_dispatch", "fn", "max_pool2d") and "max_pool" in node.name:
-            accepted = {k: v for k, v in kwargs.items() if k != "return_indices"}
-            accepted.setdefault("kernel", accepted.pop("kernel_size", args[1] if len(args) > 1 else None))
-            positional = dict(zip(("stride", "padding", "dilation", "ceil_mode"), args[2:6], strict=False))
-            run, settings = _maximum_pool(**{**positional, **accepted})
+        elif target in (F.max_pool2d, torch.max_pool2d):
+            run, settings = _maximum_pool(*args[1:], **{k: v for k, v in kwargs.items() if k != "return_indices"})
             self.add(node, named("max_pool"), "max_pool", run, settings=settings)
         elif target is F.dropout:
             self.skip(node)

@@ -48,7 +48,7 @@ class AlphaBeta(Rule):
     def _part(
         self, affine: Affine, pairs: list[tuple[Tensor, str]], sign: str, relevance: Tensor, shape: torch.Size
     ) -> Tensor:
-        """``sum_p x_p * V_p^T (R / |z|)`` with ``z = sum_p V_p x_p`` of one sign: so the negative part comes negated."""
+        """``sum_p x_p * V_p^T (R / |z|)``, ``z = sum_p V_p x_p`` of one sign: the negative part comes negated."""
         z = None
         for x, name in pairs:
             term = affine.apply(x, affine.weights(name))

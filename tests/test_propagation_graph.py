@@ -1,0 +1,225 @@
+"""Tracing torchvision's networks: same logits, sensible names, folded batch norms, and clear refusals."""
+
+import operator
+from collections import Counter
+from functools import cache
+
+import pytest
+import torch
+import torch.nn.functional as F
+from reference_nets import network
+from relmap.errors import InputError
+from relmap.explainers.cam import last_feature_map
+from relmap.explainers.excitation import excitation_layer
+from relmap.propagation import Graph, Propagator, composites, trace
+from relmap.propagation.graph import fold_batch_norm
+from relmap.torchvision_shim import torchvision
+from torch import nn
+
+SIZES = {"vgg16": 32, "resnet50": 32, "densenet121": 32, "alexnet": 64, "inception_v3": 80, "squeezenet1_1": 32}
+KINDS = {
+    "vgg16": {"conv": 13, "linear": 3, "relu": 15, "max_pool": 5, "average_pool": 1, "reshape": 1},
+    "resnet50": {"conv": 53, "batch_norm": 53, "relu": 49, "add": 16, "max_pool": 1, "average_pool": 1},
+    "densenet121": {"conv": 120, "batch_norm": 121, "concatenate": 62, "average_pool": 4},
+    "alexnet": {"conv": 5, "linear": 3, "relu": 7, "max_pool": 3},
+    "inception_v3": {"conv": 94, "batch_norm": 94, "concatenate": 15, "average_pool": 10, "max_pool": 4},
+    "squeezenet1_1": {"conv": 26, "relu": 26, "concatenate": 8, "max_pool": 3, "linear": 0},
+}
+
+
+@cache
+def torchvision_network(name: str) -> nn.Module:
+    """Full topology with random weights and batch norm statistics that are not the initial ones."""
+    if name == "vgg16":  # its 138 million weights take long to draw; the narrow one has the same topology
+        return network("vgg16", torch.float32)
+    torch.manual_seed(0)
+    options = {"init_weights": False} if name == "inception_v3" else {}
+    model = getattr(torchvision.models, name)(num_classes=10, **options)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.1)
+    return model.eval()
+
+
+def run(graph: Graph, images: torch.Tensor) -> torch.Tensor:
+    values = {}
+    for operation in graph:
+        arguments = [images] if operation.kind == "input" else [values[name] for name in operation.inputs]
+        values[operation.name] = operation.run(*arguments)
+    return values[graph.output.name]
+
+
+@pytest.mark.parametrize("name", SIZES)
+@torch.no_grad()
+def test_logits_and_kinds(name):
+    model = torchvision_network(name)
+    size = 64 if name == "vgg16" else SIZES[name]
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    logits = model(images)
+    graph = trace(model)
+    folded = fold_batch_norm(graph)
+    torch.testing.assert_close(run(graph, images), logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(run(folded, images), logits, rtol=1e-4, atol=1e-4)
+    counts = Counter(operation.kind for operation in graph)
+    assert {kind: counts[kind] for kind in KINDS[name]} == KINDS[name]
+    names = [operation.name for operation in graph]
+    assert len(set(names)) == len(names)
+    # DenseNet normalises before it convolves: half of its batch norms have no convolution before them.
+    left = sum(operation.kind == "batch_norm" for operation in folded)
+    assert left == (62 if name == "densenet121" else 0)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_relevance_reaches_the_input(name):
+    model = torchvision_network(name)
+    size = 64 if name == "vgg16" else SIZES[name]
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    propagator = Propagator(model, composites.alpha_beta())
+    activations = propagator.forward(images)
+    torch.testing.assert_close(activations.logits, model(images).detach(), rtol=1e-4, atol=1e-4)
+    result = propagator.propagate(activations, torch.ones(1, *activations.logits.shape))
+    assert result.relevance.shape == (1, *images.shape)
+    assert result.relevance.isfinite().all() and result.relevance.abs().sum() > 0
+
+
+def test_names_are_the_modules_paths():
+    graph = trace(network("resnet50"))
+    names = [operation.name for operation in graph]
+    modules = dict(network("resnet50").named_modules())
+    assert all(name in modules for name in names if graph[name].kind in ("conv", "linear", "batch_norm", "max_pool"))
+    block = " ".join(name.removeprefix("layer1.1.") for name in names if name.startswith("layer1.1."))
+    assert block == "conv1 bn1 relu conv2 bn2 relu_1 conv3 bn3 add relu_2"
+    assert graph["layer1.1.add"].inputs == ("layer1.1.bn3", "layer1.0.relu_2")
+    assert graph["layer1.0.add"].inputs == ("layer1.0.bn3", "layer1.0.downsample.1")
+    folded = fold_batch_norm(graph)
+    assert folded["layer1.0.add"].inputs == ("layer1.0.conv3", "layer1.0.downsample.0")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layer", "expected"),
+    [
+        ("vgg16", "features.28", "features.29"),
+        ("vgg16", "features.29", "features.29"),
+        ("vgg16", "features.30", "features.30"),
+        ("vgg16", "classifier.0", "classifier.1"),
+        ("vgg16", "classifier.6", "classifier.6"),
+        ("resnet50", "conv1", "relu"),
+        ("resnet50", "layer1.0.conv2", "layer1.0.relu_1"),
+        ("resnet50", "layer1.0", "layer1.0.relu_2"),
+        ("resnet50", "layer1.0.conv3", "layer1.0.bn3"),
+        ("resnet50", "layer4", "layer4.2.relu_2"),
+    ],
+)
+def test_activation_of(architecture, layer, expected):
+    assert trace(network(architecture)).activation_of(layer) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "last", "excitation"),
+    [
+        ("vgg16", "features.29", "features.23"),
+        ("resnet50", "layer4.2.relu_2", "layer3.5.relu_2"),
+        ("densenet121", "relu", "relu"),
+        ("alexnet", "features.11", "features.11"),
+        ("inception_v3", "Mixed_7c.cat_2", "Mixed_7c.cat_2"),
+        ("squeezenet1_1", "classifier.2", "classifier.2"),
+    ],
+)
+def test_layers_of_the_baselines(name, last, excitation):
+    graph = trace(torchvision_network(name))
+    assert last_feature_map(graph) == last
+    assert excitation_layer(graph) == excitation
+
+
+def test_first_affine_and_non_negative():
+    graph = trace(network("resnet50"))
+    assert graph.first_affine() == {"conv1"}
+    assert {"relu", "maxpool", "layer4.2.relu_2", "avgpool", "flatten"} <= graph.non_negative()
+    assert not {"input", "bn1", "layer1.0.add", "fc"} & graph.non_negative()
+
+
+class Functional(nn.Module):
+    """Every function that tracing knows, in the ways in which people call them."""
+
+    def __init__(self, tail):
+        super().__init__()
+        self.conv, self.linear, self.tail = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(8, 5), tail
+
+    def forward(self, x):
+        x = self.tail(F.relu(self.conv(x), inplace=True))
+        return self.linear(F.dropout(torch.flatten(x, start_dim=1), training=self.training))
+
+
+@pytest.mark.parametrize(
+    ("tail", "kinds"),
+    [
+        (lambda x: F.adaptive_avg_pool2d(F.max_pool2d(x, 3, stride=2), (2, 1)), "max_pool average_pool"),
+        (
+            lambda x: F.adaptive_avg_pool2d(F.max_pool2d(x, kernel_size=2, ceil_mode=True), output_size=(1, 2)),
+            "max_pool",
+        ),
+        (lambda x: torch.max_pool2d(x, (3, 6), 3), "max_pool"),
+        (lambda x: F.avg_pool2d(x, (3, 6)), "average_pool"),
+        (lambda x: F.avg_pool2d(x, kernel_size=3, stride=(3, 6), padding=0), "average_pool"),
+        (lambda x: F.avg_pool2d(x + x.relu(), (3, 6)), "add relu average_pool"),
+        (lambda x: F.avg_pool2d(x + x, (3, 6)), "add average_pool"),
+        (lambda x: F.avg_pool2d(operator.iadd(torch.relu(x), x), (3, 6)), "add relu average_pool"),
+        (lambda x: F.avg_pool2d(torch.cat([x, x], dim=2), (6, 6)), "concatenate average_pool"),
+        (lambda x: F.avg_pool2d(torch.cat((x, x), 1), (6, 6)), "concatenate average_pool"),
+    ],
+)
+@torch.no_grad()
+def test_functions(tail, kinds):
+    model = Functional(tail).eval()
+    images = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    graph = trace(model)
+    torch.testing.assert_close(run(graph, images), model(images))
+    assert set(kinds.split()) <= {operation.kind for operation in graph}
+
+
+class Branching(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softplus()),
+            "layer '1': no rule is known for Softplus; add its operation",
+        ),
+        (nn.Sequential(nn.Conv2d(3, 4, 3, padding="same")), "layer '0': only numeric zero padding"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")), "layer '0': only numeric zero padding"),
+        (Functional(torch.sin), "operation 'sin' in the model: no rule is known"),
+        (Functional(lambda x: x * 2), "operation 'mul' in the model: no rule is known"),
+        (Functional(lambda x: x + 1), "only the sum of two tensors is supported"),
+        (Branching(), "Branching cannot be traced"),
+        (nn.Sequential(nn.ReLU()), "has no convolution or linear layer"),
+    ],
+    ids=str,
+)
+def test_refusals_name_the_culprit(model, message):
+    with pytest.raises(InputError) as error:
+        trace(model)
+    assert message in str(error.value)
+
+
+def test_unknown_kind_for_a_composite():
+    kinds = {kind: rule for kind, rule in composites.STRUCTURE.items() if kind != "relu"}
+    with pytest.raises(InputError, match=r"operation 'features\.1': this method has no rule for kind 'relu'"):
+        Propagator(network("vgg16"), composites.Composite({**kinds, **composites.epsilon().kinds} | {"relu": None}))
+
+
+def test_a_model_in_training_mode_is_traced_as_it_evaluates():
+    model = torchvision_network("inception_v3")
+    model.train()  # it would take its auxiliary head, too
+    try:
+        names = [operation.name for operation in trace(model)]
+        assert model.training and all(module.training for module in model.modules())
+    finally:
+        model.eval()
+    assert not any(name.startswith("AuxLogits") for name in names)
