@@ -295,6 +295,13 @@ class TestLayers:
         unknown = layers.measures(examples, boxes.__getitem__, lambda image: None)
         assert np.isnan(unknown.loc["test", "part_agreement"])
 
+    def test_region_without_related_image_is_left_out(self) -> None:
+        examples = self._one([[0, 0, 2, 2], [0, 0, 2, 2]], [[0, 0, 2, 2], [0, 0, 0, 0]])
+        examples.related_id[0, 0, 1, 0], examples.related_distance[0, 0, 1, 0] = "", np.inf
+        frame = layers.measures(examples, lambda image: np.array([[0, 0, 2, 2.0]]), lambda image: None)
+        assert frame.loc["test", "size_ratio"] == pytest.approx(1)
+        assert frame.loc["test", "distance"] == 0
+
     def test_figures_get_different_images_by_their_measures(self) -> None:
         frame = pd.DataFrame(
             {

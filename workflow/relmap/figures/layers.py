@@ -164,11 +164,13 @@ def measures(
             parts[image] = part_map(image)
         return parts[image]
 
-    nearest = np.where(examples.kept, examples.related_distance[..., 0], np.nan)
-    with np.errstate(invalid="ignore"):
-        mean = np.nanmean(nearest, axis=(0, 2), keepdims=True)
-        deviation = np.nanstd(nearest, axis=(0, 2), keepdims=True)
-        standard = (nearest - mean) / np.where(deviation > 0, deviation, 1.0)
+    nearest = examples.related_distance[..., 0]
+    known = examples.kept & np.isfinite(nearest)  # infinite where a region has no related image
+    counts = np.maximum(known.sum(axis=(0, 2), keepdims=True), 1)
+    centred = np.where(known, nearest, 0.0)
+    centred = np.where(known, nearest - centred.sum(axis=(0, 2), keepdims=True) / counts, 0.0)
+    deviation = np.sqrt((centred**2).sum(axis=(0, 2), keepdims=True) / counts)
+    standard = centred / np.where(deviation > 0, deviation, 1.0)
     records = []
     for index, image in enumerate(examples.image_id):
         ratios, overlaps, distances = [], [], []
