@@ -92,9 +92,9 @@ def _explain(error: ValidationError) -> str:
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         unknown = next(key for key in error.instance if key not in known)
-        nearest = difflib.get_close_matches(str(unknown), known, n=1, cutoff=0.5)
-        cure = f"did you mean `{nearest[0]}`?" if nearest else f"known here: {', '.join(known)}"
-        return f"config: unknown key `{_join(where, unknown)}`; {cure}"
+        nearest = difflib.get_close_matches(str(unknown), known, n=1)
+        guess = f"did you mean `{nearest[0]}`? " if nearest else ""
+        return f"config: unknown key `{_join(where, unknown)}`; {guess}known here: {', '.join(known)}"
     meaning = str(error.schema.get("description", "")).split("\n")[0].strip().rstrip(".")
     meaning = f" ({meaning})" if meaning else ""
     if error.validator == "propertyNames":

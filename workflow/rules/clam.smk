@@ -36,8 +36,6 @@ rule train_cla_layer:
         explainers=lookup(dpath="explainers", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
-        # Not an output: it is what an interrupted training goes on from.
-        checkpoint=subpath(output.layer, with_suffix=".checkpoint"),
     message:
         "Training the CLA-layer at {wildcards.layer} of {wildcards.model} on {wildcards.dataset} ({wildcards.arm})"
     script:

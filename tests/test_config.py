@@ -1,0 +1,134 @@
+"""The config: complete, validated, and clear about what is wrong."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from relmap.clam.layers import LAYER_SETS, candidate_layers, layer_file, layer_label, select_layers
+from relmap.clam.settings import ClamOptions
+from relmap.config import SCHEMA, defaults, dump, load
+from relmap.errors import InputError
+from relmap.models.training import TrainingConfig
+
+ROOT = Path(__file__).parents[1]
+DEFAULTS = defaults()
+
+
+def read(name):
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def merged(override, base=None):
+    """As Snakemake merges config files: mappings key by key, everything else replaced."""
+    result = copy.deepcopy(DEFAULTS if base is None else base)
+    for key, value in override.items():
+        nested = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(value, result[key]) if nested else value
+    return result
+
+
+def test_config_yaml_states_every_default():
+    assert load(read("config.yaml")) == DEFAULTS
+    assert read("config.yaml") == DEFAULTS, "a key of the schema is not explained in config.yaml"
+
+
+@pytest.mark.parametrize("name", ["config/paper.yaml", "config/smoke.yaml"])
+def test_other_configs_are_valid(name):
+    complete = load(merged(read(name)))
+    assert complete["run"] == Path(name).stem
+    ClamOptions.from_config(complete["clam"])
+
+
+def test_schema_describes_every_key():
+    schema = yaml.safe_load(SCHEMA.read_text())
+    Draft202012Validator.check_schema(schema)
+
+    def walk(node, where):
+        node = {**schema["$defs"][node["$ref"].rsplit("/", 1)[1]], **node} if "$ref" in node else node
+        assert node.get("description"), f"{where} has no description"
+        if node.get("type") == "object":
+            assert "additionalProperties" in node, f"{where} lets unknown keys pass"
+        for key, inner in node.get("properties", {}).items():
+            walk(inner, f"{where}.{key}")
+
+    for key, node in schema["properties"].items():
+        walk(node, key)
+
+
+def test_training_sections_are_recipes():
+    for recipes in DEFAULTS["training"].values():
+        for recipe in recipes.values():
+            TrainingConfig.from_mapping(recipe)
+
+
+def test_defaults_fill_a_partial_config():
+    assert load({"run": "x", "training": {"finetune": {"vgg16": {"epochs": 3}}}}) == merged(
+        {"run": "x", "training": {"finetune": {"vgg16": {"epochs": 3}}}}
+    )
+
+
+def test_dump_round_trips():
+    assert yaml.safe_load(dump(DEFAULTS)) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ({"seeed": 1}, ["seeed", "seed"]),
+        ({"training": {"pretrain": {"vgg16": {"epoch": 3}}}}, ["training.pretrain.vgg16.epoch", "epochs"]),
+        ({"models": {"alexnet": {}}}, ["models.alexnet", "vgg16"]),
+        ({"evaluation": {"lerf": {"steps": "many"}}}, ["evaluation.lerf.steps", "many", "integer"]),
+        ({"models": {"vgg16": {"width": "1"}}}, ["models.vgg16.width", "number"]),
+        ({"compute": {"device": "gpu"}}, ["compute.device", "auto, cpu, cuda"]),
+        ({"run": "a/b"}, ["run", "a/b"]),
+        ({"models": {"vgg16": {"resize": 60}}}, ["models.vgg16.resize", "60", "64"]),
+        ({"clam": {"patch_size": 2, "attribute_size": 2}}, ["patch_size 2", "attribute_size 2"]),
+        ({"clam": {"layers": {"features.28": {"patch_size": 3, "attribute_size": 3}}}}, ["clam.layers.features.28"]),
+        ({"clam": {"layers": {"features.27": {}}}}, ["features.27", "features.2"]),
+        ({"clam": {"arms": {"untrained": {"imagenet": {"vgg16": "before_pooling"}}}}}, ["untrained", "reserved"]),
+        ({"clam": {"arms": {"clam": {"imagenet": {"vgg16": "case1"}}}}}, ["clam.arms.clam.imagenet.vgg16", "case1"]),
+        ({"clam": {"arms": {"clam": {"imagenet": {"vgg16": ["features.3"]}}}}}, ["features.3", "features.28"]),
+        ({"clam": {"ablation": [{"name": "odd", "set": {"distanc": "l2"}}]}}, ["odd", "distanc", "distance"]),
+    ],
+)
+def test_wrong_configs_name_culprit_and_cure(override, words):
+    with pytest.raises(InputError) as caught:
+        load(merged(override))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_layer_sets_run_from_output_to_input():
+    assert len(LAYER_SETS["vgg16"]["all_convolutions"]) == 13
+    assert LAYER_SETS["vgg16"]["before_pooling"] == (
+        "features.28",
+        "features.21",
+        "features.14",
+        "features.7",
+        "features.2",
+    )
+    assert len(LAYER_SETS["resnet50"]["case2"]) == 16
+    assert LAYER_SETS["resnet50"]["case1"][:3] == ("layer4.2", "layer4.2.conv2", "layer4.1")
+    for architecture, sets in LAYER_SETS.items():
+        order = candidate_layers(architecture)
+        for layers in sets.values():
+            assert sorted(layers, key=order.index) == list(layers)
+
+
+def test_candidate_layers_exist_in_the_networks():
+    from relmap.models.zoo import build
+
+    for architecture in LAYER_SETS:
+        names = dict(build(architecture, 2, device="meta").named_modules())
+        assert set(candidate_layers(architecture)) <= names.keys()
+
+
+def test_selected_layers_are_sorted_and_known():
+    assert select_layers("vgg16", ["features.2", "features.28"]) == ("features.28", "features.2")
+    with pytest.raises(InputError, match="at least one"):
+        select_layers("vgg16", [])
+    assert layer_file(3, "layer4.2") == "03_layer4.2"
+    assert layer_label("features.28") == "Conv-28"

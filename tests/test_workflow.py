@@ -1,0 +1,119 @@
+"""The workflow's graph: it resolves for every config, offline, and refuses wrong ones in one line."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def snakemake(folder, *arguments):
+    """Run Snakemake in an empty folder, as `make test` does."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    command += ["--cores", "1", "--workflow-profile", "none", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+
+
+def jobs(text):
+    """Jobs per rule, from a dry run's summary."""
+    table = re.search(r"Job stats:\n.*?\n-+ +-+\n(.*?)\n\n", text, re.DOTALL)
+    assert table, text[-3000:]
+    return {line.split()[0]: int(line.split()[1]) for line in table[1].splitlines()}
+
+
+def planned(folder, *arguments):
+    run = snakemake(folder, "--dry-run", *arguments)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    return jobs(run.stdout + run.stderr)
+
+
+def test_paper_scale_resolves_without_data(tmp_path):
+    counts = planned(tmp_path, "--configfile", "config/paper.yaml")
+    # 13 convolutions and 5 before pooling of VGG-16, 16 blocks of ResNet-50 on two data sets, 32 layers in case 1.
+    assert counts["train_cla_layer"] == 13 + 5 + 16 + 16 + 32
+    assert counts["retrieve_file"] == 2 + 4 + 2
+    assert counts["unpack_archive"] == 2 + 4
+    assert counts["convert_weights"] == 2
+    assert not {"render_cub", "pretrain_classifier", "score_attributes"} & counts.keys()
+
+
+@pytest.fixture(scope="module")
+def default(tmp_path_factory):
+    """The default run's jobs."""
+    return planned(tmp_path_factory.mktemp("default"))
+
+
+def test_default_trains_what_the_paper_trains(default):
+    assert default["pretrain_classifier"] == default["finetune_classifier"] == 2
+    for family in ("lrp", "baselines", "clam", "untrained"):
+        assert default[f"attribute_{family}"] == 4
+    assert default["score_pointing"] == default["score_lerf"] == 4
+    assert default["score_segmentation"] == default["score_attributes"] == 2
+    assert {"tabulate", "decide_claims", "write_report"} <= default.keys()
+
+
+def test_smoke_is_the_same_graph(tmp_path, default):
+    assert planned(tmp_path, "--configfile", "config/smoke.yaml").keys() == default.keys()
+
+
+def test_target_of_the_paper(tmp_path, default):
+    assert default.keys() - planned(tmp_path, "clam").keys() == {
+        "all",
+        "write_config",
+        "record_provenance",
+        "write_report",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config", "seeed=3"], ["seeed", "`seed`"]),
+        (["--config", "compute={device: gpu}"], ["compute.device", "auto, cpu, cuda"]),
+        (
+            ["--config", "clam={arms: {clam: {imagenet: {vgg16: [features.99]}}}}"],
+            ["clam.arms.clam.imagenet.vgg16", "features.99", "features.28"],
+        ),
+    ],
+)
+def test_wrong_config_ends_in_one_line(tmp_path, arguments, words):
+    run = snakemake(tmp_path, "--dry-run", *arguments)
+    assert run.returncode != 0
+    errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert all(word in errors[0] for word in words), errors[0]
+    assert "Traceback" not in run.stdout + run.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_scripts_ask_only_for_what_their_rules_give():
+    """Every `params.x`, `input.x`, `output.x` of a script is named in the rule that runs it."""
+    rules = "\n".join(path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
+    blocks = re.split(r"\n\s*rule\b", rules)
+    for script in sorted((ROOT / "workflow" / "scripts").glob("*.py")):
+        users = [block for block in blocks if f"scripts/{script.name}" in block]
+        assert users, f"no rule runs {script.name}"
+        text = script.read_text()
+        asked = {
+            "params": set(re.findall(r"\bparams\.(\w+)", text)),
+            "input": set(re.findall(r"\b(?:snakemake\.input|files|given)\.(\w+)", text)) - {"get"},
+            "output": set(re.findall(r"\bsnakemake\.output\.(\w+)", text)),
+        }
+        for block in users:
+            for kind, names in asked.items():
+                section = re.search(rf"\n\s+{kind}:\n(.*?)(?=\n\s+\w+:\n|\Z)", block, re.DOTALL)
+                given = set(re.findall(r"^\s+(\w+)=", section[1], re.MULTILINE)) if section else set()
+                assert names <= given, f"{script.name} asks for {kind}.{sorted(names - given)}"
+
+
+def test_rule_script_and_log_share_a_name():
+    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        for name, block in re.findall(r"^\s*rule (\w+):\n(.*?)(?=^\s*rule |\Z)", path.read_text(), re.DOTALL | re.M):
+            assert f'"<logs>/{name}' in block, f"{name} logs elsewhere"
+            script = re.search(r"scripts/(\w+)\.py", block)
+            assert script is None or script[1] == name, f"{name} runs {script[1]}.py"
+            for directive in ("log:", "message:", "params:" if "params." in block else "log:"):
+                assert directive in block, f"{name} has no {directive}"
