@@ -11,10 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
+from relmap.data.manifest import read_manifest
 from relmap.errors import InputError
 from relmap.report import reading, write_report
 from relmap.report.page import duration
-from synthetic_results import make_records, make_tables
+from synthetic_results import make_dataset, make_records, make_tables
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -65,9 +66,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = {"caption": f"Caption {number} & more", "selection": "By gain.", "rows": [{"gain": -0.5, "image": "a"}]}
         name.with_suffix(".json").write_text(json.dumps(words))
     (results / "figures" / "clam_figure03.pdf").touch()
-    (results / "data").mkdir()
-    card = {"dataset": "imagenet", "source": "render", "images": 7, "fingerprint": "f00d"}
-    (results / "data" / "imagenet.json").write_text(json.dumps(card))
+    make_dataset(results, "imagenet", 3, seed=0)
     (results / "models" / "imagenet").mkdir(parents=True)
     card = {"architecture": "vgg16", "sha256": "beef", "width": 0.125, "input_size": 64}
     (results / "models" / "imagenet" / "vgg16.json").write_text(json.dumps(card))
@@ -127,7 +126,17 @@ def test_empty_cells_are_counted(results: Path) -> None:
 
 def test_run_is_described(results: Path) -> None:
     text = _write(results).text
-    for piece in ("f00d", "beef", "c0ffee", "2.13.0", "x86_64", "VGG-16 at 0.125 of its width", "1 min 22 s", "512 MB"):
+    fingerprint = read_manifest(results / "manifests" / "imagenet.parquet").info.fingerprint
+    for piece in (
+        fingerprint,
+        "beef",
+        "c0ffee",
+        "2.13.0",
+        "x86_64",
+        "VGG-16 at 0.125 of its width",
+        "1 min 22 s",
+        "512 MB",
+    ):
         assert piece in text
     assert "cannot be compared with the published ones" in text
     assert "run “synthetic”" in text
@@ -186,6 +195,7 @@ def test_same_bytes_for_the_same_run(results: Path) -> None:
         ("config.yaml", "a: [1"),
         ("tables/clam_table1.csv", "paper,table\nclam,1\n"),
         ("tables/clam_claims.csv", ""),
+        ("manifests/imagenet.parquet", "PAR1"),
     ],
 )
 def test_broken_file_is_named_and_no_page_is_written(results: Path, file: str, content: str) -> None:

@@ -128,12 +128,13 @@ def _narrow(config: Mapping[str, Any]) -> list[str]:
 
 
 def _datasets(results: Path) -> list[dict[str, Any]]:
-    """Data cards: those that say which data set they are of."""
+    """Data cards (those that say which data set they are of), with the fingerprints of the manifests."""
     found = []
     for path in sorted((results / "data").glob("*.json")):
         card = reading.read_optional_json(path)
         if isinstance(card, Mapping) and "dataset" in card:
-            found.append({"label": registry.label(str(card["dataset"])), **card})
+            fingerprint = reading.read_fingerprint(results / "manifests" / f"{path.stem}.parquet")
+            found.append({"label": registry.label(str(card["dataset"])), "fingerprint": fingerprint, **card})
     return found
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
@@ -197,6 +199,20 @@ def read_config(path: Path) -> tuple[str | None, dict[str, Any]]:
         return text, yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML ({error}); delete it and run again") from error
+
+
+def read_fingerprint(path: Path) -> str | None:
+    """The fingerprint in a manifest's metadata, without reading its rows; None when there is no manifest.
+
+    Raises:
+        InputError: it is there and not a manifest.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(pq.read_schema(path).metadata[b"relmap"])["fingerprint"]
+    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a relmap manifest ({error!r}); delete it and run again") from error
 
 
 def read_figure(folder: Path, number: int) -> dict[str, Any] | None:
