@@ -7,8 +7,9 @@ import pytest
 from defusedxml import ElementTree
 from PIL import Image
 from relmap.data.render import render_imagenet
+from relmap.data.render.catalogue import CLASSES
 from relmap.data.render.jobs import generator
-from relmap.data.render.scenes import CLASSES, render_scene
+from relmap.data.render.scenes import render_scene
 from relmap.errors import InputError
 
 SIZES = {"classes": 5, "train_per_class": 3, "val_per_class": 2, "size": 40, "seed": 2}

@@ -8,6 +8,7 @@ in every class of the family, and neither part alone tells a class from all its 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,7 +161,7 @@ _SHAPES = {
     "tail": ("square", "pointed", "forked", "fan"),
 }
 # Parts told apart by shape or pattern as well as by colour, and how often colour is what differs.
-_COLOUR_SHARE = {"tail": 0.6, "crest": 0.6, "beak": 0.5, "wing": 0.6, "breast": 0.6, "belly": 0.6}
+_COLOUR_SHARE = {"tail": 0.7, "crest": 0.75, "beak": 0.7, "wing": 0.7, "breast": 0.7, "belly": 0.7}
 
 
 def _choose(rng: np.random.Generator, options):
@@ -173,16 +174,15 @@ def _patterned(rng: np.random.Generator, colour: str, chance: float) -> Look:
     return Look(colour, _choose(rng, _PATTERNS), _choose(rng, contrasting(colour, 260)))
 
 
-def _family(seed: int, family: int, stream: int) -> tuple[Build, dict[str, Look], dict[str, Look], tuple[str, str]]:
-    """Build, base looks, alternative looks of the two varying parts, and their names."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, stream, family]))
+def plumage(rng: np.random.Generator, crested: bool = False) -> tuple[Build, dict[str, Look]]:
+    """A random build and the looks of all parts; a crest always if ``crested``, else sometimes."""
     build = Build(
         plump=rng.uniform(0.85, 1.25),
         head=rng.uniform(0.95, 1.25),
         neck=rng.uniform(0.8, 1.5),
         tail=rng.uniform(0.75, 1.35),
         leg=rng.uniform(0.8, 1.7),
-        beak=rng.uniform(0.85, 1.3),
+        beak=rng.uniform(1.0, 1.4),
     )
     colours = tuple(PALETTE)
     upper = _choose(rng, colours)
@@ -191,10 +191,6 @@ def _family(seed: int, family: int, stream: int) -> tuple[Build, dict[str, Look]
     accent = _choose(rng, contrasting(under, 200))
     wing = upper if rng.random() < 0.35 else _choose(rng, contrasting(under, 150))
     crowned = rng.random() < 0.55
-    # Cycles of coprime lengths: thirty families until a pair of parts comes again.
-    offset = np.random.default_rng(np.random.SeedSequence([seed, stream])).integers(30)
-    varying = (_HEAD_PARTS[(family + offset) % 6], _BODY_PARTS[(family + offset) % 5])
-    crest = varying[0] == "crest" or rng.random() < 0.25
     looks = {
         "back": Look(upper),
         "belly": _patterned(rng, under, 0.25),
@@ -211,8 +207,18 @@ def _family(seed: int, family: int, stream: int) -> tuple[Build, dict[str, Look]
         "eye": Look(_choose(rng, ("white", "yellow", "red", "orange", "brown"))),
         "beak": Look(_choose(rng, ("black", "grey", "orange", "yellow", "red")), shape=_choose(rng, _SHAPES["beak"])),
     }
-    if crest:
+    if crested or rng.random() < 0.25:
         looks["crest"] = Look(_choose(rng, contrasting(hood, 150)), shape=_choose(rng, _SHAPES["crest"]))
+    return build, looks
+
+
+def _family(seed: int, family: int, stream: int) -> tuple[Build, dict[str, Look], dict[str, Look], tuple[str, str]]:
+    """Build, base looks, alternative looks of the two varying parts, and their names."""
+    # Cycles of coprime lengths: thirty families until a pair of parts comes again.
+    turn = family + int(np.random.default_rng(np.random.SeedSequence([seed, stream])).integers(30))
+    varying = (_HEAD_PARTS[turn % len(_HEAD_PARTS)], _BODY_PARTS[turn % len(_BODY_PARTS)])
+    rng = np.random.default_rng(np.random.SeedSequence([seed, stream, family]))
+    build, looks = plumage(rng, crested="crest" in varying)
     alternatives = {part: _alternative(rng, part, looks[part]) for part in varying}
     return build, looks, alternatives, varying
 
@@ -220,9 +226,9 @@ def _family(seed: int, family: int, stream: int) -> tuple[Build, dict[str, Look]
 def _alternative(rng: np.random.Generator, part: str, look: Look) -> Look:
     """A clearly different look of the same part."""
     if rng.random() < _COLOUR_SHARE.get(part, 1.0):
-        colours = contrasting(look.colour, 260)
+        colours = contrasting(look.colour, 300)
         if part == "beak":
-            colours = tuple(c for c in ("black", "white", "orange", "yellow", "red") if distance(c, look.colour) >= 200)
+            colours = tuple(c for c in ("black", "white", "orange", "yellow", "red") if distance(c, look.colour) >= 260)
         colour = _choose(rng, colours)
         mark = look.mark
         if mark and distance(mark, colour) < 200:
@@ -243,10 +249,11 @@ def _difference(look: Look, base: Look, alternative: Look) -> str:
     raise ValueError(f"looks do not differ: {look}")
 
 
+@functools.lru_cache(maxsize=2 * MAX_CLASSES)
 def bird_class(index: int, seed: int, stream: int = 0) -> BirdClass:
     """The class of an index: a pure function of (index, seed).
 
-    ``stream`` separates worlds of birds: 0 is the CUB role, others are the birds of the ImageNet role.
+    ``stream`` separates worlds of birds: 0 is the CUB role's, 1 the ImageNet role's.
     """
     family, member = divmod(index, FAMILY_SIZE)
     build, base, alternatives, varying = _family(seed, family, stream)

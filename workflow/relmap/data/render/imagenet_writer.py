@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from relmap.data.render.catalogue import CLASSES
 from relmap.data.render.jobs import Progress, check_sizes, generator, render_all
-from relmap.data.render.scenes import CLASSES, render_scene
+from relmap.data.render.scenes import render_scene
 from relmap.files import atomic_path
 
 DATASET_KEY = 2
@@ -80,7 +81,7 @@ def render_imagenet(
 
     Args:
         root: folder to make; replaced whole if it exists.
-        classes: 2 to ``len(scenes.CLASSES)``.
+        classes: 2 to ``len(catalogue.CLASSES)``.
         size: shorter side of the pictures in px, at least 32.
         progress: called with (pictures done, pictures in all).
 
