@@ -8,9 +8,15 @@ normalised to unit RMS, passes the add-on block (two 1 x 1 convolutions), and is
     S' = \mathrm{AoL}(S / \|S\|), \qquad
     D_i(w) = \frac{1}{D A^2} \sum_{a, d} \big( S'_d(w + a) - A_{i,d}(a) \big)^2
 
-``distances`` takes patches. ``search`` gives the same for the patch at every position of a feature map at once: the
-first 1 x 1 convolution is applied to the whole map before patches exist, and the P * P offsets inside a patch become
-shifts of that map, so that nothing loops over positions.
+``distances`` takes patches. ``search`` gives the mean of a distance map for the patch at every position of a feature
+map at once: the first 1 x 1 convolution is applied to the whole map before patches exist, and the P * P offsets inside
+a patch become shifts of that map, so that nothing loops over positions. The mean over windows needs no distance maps,
+for it is
+
+.. math:: \overline{D_i} = \frac{1}{D A^2 w^2} \sum_o \big( n_o \|S'(o)\|^2 - 2 \langle S'(o), K_i(o) \rangle \big)
+    + \frac{\|A_i\|^2}{D A^2}, \qquad K_i(o) = \sum_{a :\, o - a \in \text{windows}} A_i(a)
+
+with o over the P * P offsets and n_o the number of windows that cover o.
 """
 
 from __future__ import annotations
@@ -19,7 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from relmap.clam.sub_features import gather_patches
 from relmap.seeds import generator
+
+CACHED_ELEMENTS = 2**17
 
 
 class ClaLayer(nn.Module):
@@ -63,12 +72,14 @@ class ClaLayer(nn.Module):
         """Side of a distance map, P - A + 1."""
         return self.patch - self.attribute_size + 1
 
-    def _finish(self, squared: Tensor) -> Tensor:
-        squared = squared.clamp(min=0) / self.attributes[0].numel()
-        return squared if self.distance == "squared_l2" else (squared + 1e-12).sqrt()
+    def _mean_kernels(self) -> Tensor:
+        """(N, D, P, P): K of the module's docstring, the sum of the attributes shifted to every window."""
+        shifts = self.attributes.new_ones(1, 1, self.windows, self.windows)
+        flat = self.attributes.flatten(0, 1)[:, None]
+        return F.conv_transpose2d(flat, shifts).view(*self.attributes.shape[:2], self.patch, self.patch)
 
     def _second(self, hidden: Tensor) -> Tensor:
-        out = F.conv2d(hidden, self.second_weight[:, :, None, None], self.second_bias)
+        out = F.linear(hidden, self.second_weight, self.second_bias)
         return out.sigmoid() if self.add_on == "sigmoid" else out
 
     def distances(self, patches: Tensor, patterns: Tensor) -> Tensor:
@@ -81,64 +92,89 @@ class ClaLayer(nn.Module):
         Returns:
             (B, N, P - A + 1, P - A + 1).
         """
-        sub_features = torch.cat([patches, patterns[:, None]], 1)
-        over = (1, 2, 3) if self.normalisation == "sub_feature" else (1,)
+        a = self.attribute_size
+        sub_features = torch.cat([patches, patterns[:, None]], 1).permute(0, 2, 3, 1)
+        over = (1, 2, 3) if self.normalisation == "sub_feature" else (3,)
         sub_features = sub_features * torch.rsqrt(sub_features.square().mean(over, keepdim=True) + 1e-12)
-        hidden = F.conv2d(sub_features, self.first_weight[:, :, None, None], self.first_bias).relu()
+        hidden = F.linear(sub_features, self.first_weight, self.first_bias).relu()
         mapped = self._second(hidden)
-        norms = F.avg_pool2d(mapped.square().sum(1, keepdim=True), self.attribute_size, 1) * self.attribute_size**2
-        products = F.conv2d(mapped, self.attributes)
-        return self._finish(norms - 2 * products + self.attributes.square().sum((1, 2, 3))[:, None, None])
+        # (B, w, w, D, A, A): every window of every patch.
+        windows = mapped.unfold(1, a, 1).unfold(2, a, 1).flatten(3)
+        kernels = self.attributes.flatten(1)
+        squared = windows.square().sum(3, keepdim=True) - 2 * windows @ kernels.T + kernels.square().sum(1)
+        squared = squared.clamp(min=0).permute(0, 3, 1, 2) / kernels.shape[1]
+        return squared if self.distance == "squared_l2" else (squared + 1e-12).sqrt()
 
     def search(self, features: Tensor, patterns: Tensor) -> Tensor:
-        """Distance maps of the patch at every position.
+        """Mean distance of the patch at every position.
 
         Args:
             features: (M, D, H, W).
             patterns: (M, P, P) class patterns at the features' scale.
 
         Returns:
-            (M, N, P - A + 1, P - A + 1, H - P + 1, W - P + 1).
+            (M, N, H - P + 1, W - P + 1).
         """
+        if self.distance == "l2":
+            return self._search_patches(features, patterns)
+        # Few images at a time: the shifted maps then stay in a processor's cache.
+        some = max(1, CACHED_ELEMENTS // features[0].numel()) if features.device.type == "cpu" else len(features)
+        parts = zip(features.split(some), patterns.split(some), strict=True)
+        return torch.cat([self._search_shifts(*part) for part in parts])
+
+    def _search_patches(self, features: Tensor, patterns: Tensor) -> Tensor:
+        """The plain form, for distances whose mean is not linear in the attributes: all patches laid out."""
+        p = self.patch
+        rows, columns = features.shape[2] - p + 1, features.shape[3] - p + 1
+        means = []
+        for image, pattern in zip(features, patterns, strict=True):
+            patches = image.unfold(1, p, 1).unfold(2, p, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
+            found = self.distances(patches, pattern.expand(len(patches), -1, -1)).mean((2, 3))
+            means.append(found.T.unflatten(1, (rows, columns)))
+        return torch.stack(means)
+
+    def _search_shifts(self, features: Tensor, patterns: Tensor) -> Tensor:
         p, a, w = self.patch, self.attribute_size, self.windows
         rows, columns = features.shape[2] - p + 1, features.shape[3] - p + 1
-        mapped = F.conv2d(features, self.first_weight[:, :-1, None, None])
-        energy = features.square().sum(1, keepdim=True)
+        features = features.permute(0, 2, 3, 1)
+        mapped = F.linear(features, self.first_weight[:, :-1])
+        energy = features.square().sum(3, keepdim=True)
         if self.normalisation == "sub_feature":
-            total = F.avg_pool2d(energy, p, 1) * p * p + patterns.square().sum((1, 2))[:, None, None, None]
-            scale = torch.rsqrt(total / ((features.shape[1] + 1) * p * p) + 1e-12)
-        attributes = self.attributes.permute(2, 3, 0, 1).flatten(0, 2)[:, :, None, None]
-        squared = features.new_zeros(len(features), len(self.attributes), w, w, rows, columns)
+            total = F.avg_pool2d(energy.squeeze(3), p, 1)[..., None] * p * p
+            total = total + patterns.square().sum((1, 2))[:, None, None, None]
+            scale = torch.rsqrt(total / ((features.shape[3] + 1) * p * p) + 1e-12)
+        kernels = self._mean_kernels()
+        covering = F.conv_transpose2d(features.new_ones(1, 1, a, a), features.new_ones(1, 1, w, w))[0, 0]
+        result = self.attributes.square().sum((1, 2, 3)) * (w * w)
         for y in range(p):
             for x in range(p):
                 pattern = patterns[:, y, x, None]
                 if self.normalisation == "position":
-                    local = energy[:, :, y : y + rows, x : x + columns] + pattern.square()[:, :, None, None]
-                    scale = torch.rsqrt(local / (features.shape[1] + 1) + 1e-12)
-                shifted = mapped[:, :, y : y + rows, x : x + columns]
-                hidden = (shifted + (pattern * self.first_weight[:, -1])[:, :, None, None]) * scale
-                position = self._second((hidden + self.first_bias[:, None, None]).relu())
-                norm = position.square().sum(1, keepdim=True)
-                products = F.conv2d(position, attributes).unflatten(1, (a, a, -1))
-                for i in range(max(0, y - a + 1), min(w, y + 1)):
-                    for j in range(max(0, x - a + 1), min(w, x + 1)):
-                        squared[:, :, i, j] += norm - 2 * products[:, y - i, x - j]
-        squared += self.attributes.square().sum((1, 2, 3))[:, None, None, None, None]
-        return self._finish(squared)
+                    local = energy[:, y : y + rows, x : x + columns] + pattern.square()[:, None, None]
+                    scale = torch.rsqrt(local / (features.shape[3] + 1) + 1e-12)
+                shifted = mapped[:, y : y + rows, x : x + columns]
+                hidden = (shifted + (pattern * self.first_weight[:, -1])[:, None, None]).mul_(scale)
+                position = self._second(hidden.add_(self.first_bias).relu_())
+                norm = (position * position).sum(3, keepdim=True)
+                result = result + covering[y, x] * norm - 2 * F.linear(position, kernels[:, :, y, x])
+        return result.permute(0, 3, 1, 2) / (self.attributes[0].numel() * w * w)
 
 
-def best_positions(distances: Tensor) -> tuple[Tensor, Tensor]:
+def best_positions(layer: ClaLayer, features: Tensor, patterns: Tensor) -> tuple[Tensor, Tensor]:
     """Where each attribute fits best: the least mean distance over a patch's windows (Sec. 3.4).
 
     Args:
-        distances: (M, N, w, w, H', W') as ``ClaLayer.search`` gives them.
+        features: (M, D, H, W). patterns: (M, P, P).
 
     Returns:
         positions (M, N, 2) as (row, column) of the patch's upper left corner, the first where several tie; and the
-        distance maps there, (M, N, w, w).
+        attributes' distance maps there, (M, N, w, w).
     """
-    columns = distances.shape[-1]
-    flat = distances.flatten(4)
-    best = flat.mean((2, 3)).argmin(2)
-    index = best[:, :, None, None, None].expand(*flat.shape[:4], 1)
-    return torch.stack([best // columns, best % columns], 2), flat.gather(4, index).squeeze(4)
+    means = layer.search(features, patterns)
+    columns = means.shape[3]
+    best = means.flatten(2).argmin(2)
+    positions = torch.stack([best // columns, best % columns], 2)
+    patches = gather_patches(features, positions, layer.patch)
+    count = patches.shape[1]
+    maps = layer.distances(patches.flatten(0, 1), patterns.repeat_interleave(count, 0)).unflatten(0, (-1, count))
+    return positions, maps.diagonal(dim1=1, dim2=2).movedim(-1, 1)

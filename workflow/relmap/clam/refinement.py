@@ -51,7 +51,7 @@ class Regions:
 def find_regions(layer: TrainedLayer, features: Tensor, targets: Tensor, explainers: Sequence[str]) -> Regions:
     """Regions that a layer's attributes choose for the targets, by each explainer's CLA-layer."""
     patterns = layer.patterns[targets]
-    found = [best_positions(layer.explainers[name].search(features, patterns)) for name in explainers]
+    found = [best_positions(layer.explainers[name], features, patterns) for name in explainers]
     positions, distances = (torch.stack(parts) for parts in zip(*found, strict=True))
     return Regions(positions, distances, tuple(features.shape[-2:]), layer.settings.patch)
 

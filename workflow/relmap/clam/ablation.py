@@ -1,0 +1,130 @@
+"""One variant of CLAM, trained and measured in one go: what the ablation of the paper's open choices compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from relmap.clam.attribute_scores import score_layers
+from relmap.clam.plan import plan_layers
+from relmap.clam.settings import ClamOptions
+from relmap.clam.trained import TrainedLayer
+from relmap.clam.training import initial_layers, train_layer
+from relmap.explainers.lrp import explain_lrp
+from relmap.metrics.pointing import extended_pointing
+from relmap.propagation import Propagator
+from relmap.statistics import bootstrap_mean, sign_flip_test
+
+Batches = Sequence[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Held:
+    """Images that a variant is measured on, in batches, and what is known of them (on the CPU).
+
+    Attributes:
+        batches: (images, targets).
+        inside: (N, H, W) bool, the boxes. part_maps: (N, H, W).
+        distinguishing: (C, parts + 1) bool.
+    """
+
+    batches: Batches
+    inside: Tensor
+    part_maps: Tensor
+    distinguishing: Tensor
+
+
+def train_chain(
+    propagator: Propagator,
+    training: Batches,
+    layers: Sequence[str],
+    explainers: Sequence[str],
+    classes: int,
+    options: ClamOptions,
+    seed: int,
+) -> list[TrainedLayer]:
+    """All CLA-layers of a chain, from the output to the input."""
+    size = training[0][0].shape[-1]
+    trained: list[TrainedLayer] = []
+    for settings in plan_layers(propagator, layers, size, options):
+        trained.append(train_layer(propagator, training, settings, trained, explainers, classes, options, seed))
+    return trained
+
+
+def untrained_chain(
+    propagator: Propagator,
+    training: Batches,
+    layers: Sequence[str],
+    explainers: Sequence[str],
+    classes: int,
+    options: ClamOptions,
+    seed: int,
+) -> list[TrainedLayer]:
+    """The control: the same chain with initial weights."""
+    plan = plan_layers(propagator, layers, training[0][0].shape[-1], options)
+    return initial_layers(propagator, training, plan, explainers, classes, options, seed)
+
+
+def pointing_of(
+    propagator: Propagator,
+    held: Held,
+    explainers: Sequence[str],
+    layers: Sequence[TrainedLayer] = (),
+    options: ClamOptions | None = None,
+) -> np.ndarray:
+    """(K, N) mean pointing accuracy over the energies; NaN where a map has no positive relevance."""
+    found = []
+    for (images, targets), inside in zip(held.batches, held.inside.split(len(held.batches[0][0])), strict=True):
+        maps = explain_lrp(propagator, images, targets, explainers, layers, options).maps.cpu()
+        found.append(torch.stack([extended_pointing(of_one, inside).mean(1) for of_one in maps]))
+    return torch.cat(found, 1).numpy()
+
+
+def lift_of(propagator: Propagator, held: Held, explainers: Sequence[str], layers: Sequence[TrainedLayer]) -> dict:
+    """Explainer -> mean coverage of distinguishing parts by its regions, minus chance."""
+    frames = [
+        score_layers(propagator, {"x": layers}, images, targets, parts, held.distinguishing, explainers)
+        for (images, targets), parts in zip(held.batches, held.part_maps.split(len(held.batches[0][0])), strict=True)
+    ]
+    frame = pd.concat(frames)
+    lift = frame["coverage"] - frame["coverage_chance"]
+    return lift.groupby(frame["method"]).mean().rename(lambda name: name.removesuffix("_x")).to_dict()
+
+
+def variant_rows(
+    name: str,
+    changes: Mapping[str, Any],
+    base: np.ndarray,
+    refined: np.ndarray,
+    lifts: Mapping[str, float],
+    explainers: Sequence[str],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """A row per explainer: pointing without and with CLAM, their mean difference with interval and paired test."""
+    rows = []
+    for place, explainer in enumerate(explainers):
+        difference = refined[place] - base[place]
+        difference = difference[~np.isnan(difference)]
+        interval = bootstrap_mean(difference, seed=seed)
+        rows.append(
+            {
+                "variant": name,
+                "changes": "; ".join(f"{key} = {value}" for key, value in changes.items()),
+                "explainer": explainer,
+                "pointing_without": float(np.nanmean(base[place])),
+                "pointing_with": float(np.nanmean(refined[place])),
+                "difference": interval.mean,
+                "ci_low": interval.low,
+                "ci_high": interval.high,
+                "p_value": float(sign_flip_test(difference, seed=seed)),
+                "coverage_lift": lifts[explainer],
+                "n_images": len(difference),
+            }
+        )
+    return rows
