@@ -230,6 +230,10 @@ class TestComparison:
             setting.maps(["lrp"], ["elsewhere"])
 
 
+def test_signs() -> None:
+    assert [signed(value) for value in (0.0126, -0.0126, -0.0001)] == ["+0.013", "\N{MINUS SIGN}0.013", "+0.000"]
+
+
 class TestLayers:
     @pytest.fixture
     def examples(self, run: Path) -> layers.Examples:

@@ -227,6 +227,11 @@ def test_grid_is_in_the_papers_order_with_ranks() -> None:
     assert [cell["improved"] for cell in laid.rows[1][1]] == [False, True]
 
 
+def test_rank_of_equal_values_is_undefined() -> None:
+    frame = pd.DataFrame({"method": ["lrp", "clrp", "sglrp"], "value": ["0.1", "0.2", "0.3"], "reproduced": "0.5"})
+    assert reading.grid(frame.assign(dataset="imagenet", model="vgg16", metric="mean_iou")).ranks == [None]
+
+
 @pytest.mark.parametrize(
     ("text", "column", "shown", "key"),
     [

@@ -115,14 +115,15 @@ def comparison_figure(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
     """
     if not rows:
         raise InputError("comparison figure: no images to show; are there scores and predictions of any?")
-    label_width, header, footer = 0.78, 0.28, 0.42
+    titles = ["Input", *(method_name(method, lines=True) for method in methods)]
+    label_width, footer = 0.78, 0.42
+    header = 0.1 + 0.09 * max(title.count("\n") + 1 for title in titles)
     cell = (PAGE_WIDTH - label_width) / (len(methods) + 1)
     side = cell - 0.03
     shown_gains = any(row.gains for row in rows)
     pitch = cell + (0.1 if shown_gains else 0.0)
     page = Page(PAGE_WIDTH, header + pitch * len(rows) + footer)
-    for column, method in enumerate(("input", *methods)):
-        title = "Input" if method == "input" else method_name(method, lines=True)
+    for column, title in enumerate(titles):
         left = label_width + column * cell + side / 2
         page.text(title, left, header - 0.04, va="bottom", fontsize=5.8, linespacing=1)
     for number, row in enumerate(rows):

@@ -307,7 +307,7 @@ def layer_cells(
     return cells
 
 
-def shorten(name: str, length: int = 30) -> str:
+def shorten(name: str, length: int = 34) -> str:
     """A class name cut to a length, with an ellipsis."""
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
@@ -317,14 +317,14 @@ def layer_sheet(cells: Mapping[str, Sequence[Cell]], title: str, by_rows: bool, 
 
     Args:
         cells: layer label -> its cells (``layer_cells``), from the output to the input.
-        title: printed above.
+        title: printed above; may have several lines.
         by_rows: a row a layer; otherwise a column a layer.
         related: room for related images.
 
     Returns:
         A figure of a page's width.
     """
-    margin, header, footer = 0.42, 0.42, 0.25
+    margin, header, footer = 0.42, 0.3 + 0.13 * (title.count("\n") + 1), 0.25
     kinds = [("Input, regions", 1), ("Relevance", 1), ("Related training images", related)]
     across, down = (related + 2, len(cells)) if by_rows else (len(cells), related + 2)
     cell = min((PAGE_WIDTH - margin) / across, 1.12)
@@ -334,13 +334,13 @@ def layer_sheet(cells: Mapping[str, Sequence[Cell]], title: str, by_rows: bool, 
     page = Page(PAGE_WIDTH, header + down * pitch + footer)
 
     def column_head(text: str, first: float, span: int) -> None:
-        page.text(text, left_edge + (first + span / 2) * cell - 0.02, header - 0.08, fontsize=6.2)
+        page.text(text, left_edge + (first + span / 2) * cell - 0.02, header - 0.06, fontsize=6.2, va="baseline")
 
     def row_head(text: str, first: float, span: int) -> None:
         page.text(text, left_edge - 0.14, header + (first + span / 2) * pitch - 0.06, rotation=90, fontsize=6.2)
 
     layer_head, kind_head = (row_head, column_head) if by_rows else (column_head, row_head)
-    page.text(title, PAGE_WIDTH / 2, 0.13, fontsize=7)
+    page.text(title, PAGE_WIDTH / 2, 0.06, fontsize=7, va="top")
     first = 0
     for name, span in kinds:
         kind_head(name, first, span)

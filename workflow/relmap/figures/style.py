@@ -94,8 +94,8 @@ def method_name(method: str, lines: bool = False) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A number with its sign, a true minus included."""
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    """A number with its sign, a true minus included; what rounds to zero is +0."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def base_method(method: str) -> str:

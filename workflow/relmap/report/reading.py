@@ -180,8 +180,12 @@ def grid(frame: pd.DataFrame) -> Grid:
     ranks: list[str | None] = []
     for column in columns:
         pairs = pd.DataFrame([value for key, value in cells.items() if key[1:] == column], dtype=float)
-        agreement = pairs[0].corr(pairs[1], method="spearman") if len(pairs) > 2 else float("nan")
-        ranks.append(None if agreement != agreement else f"{agreement:+.2f}".replace("-", "\N{MINUS SIGN}"))
+        pairs = pairs.dropna()
+        if len(pairs) < 3 or (pairs.nunique() < 2).any():  # two or equal values have no order to speak of
+            ranks.append(None)
+            continue
+        agreement = pairs[0].corr(pairs[1], method="spearman")
+        ranks.append(f"{agreement:+.2f}".replace("-", "\N{MINUS SIGN}"))
     heads = [(registry.label(d), registry.label(m), _HEADS.get(metric, metric)) for d, m, metric in columns]
     return Grid(heads, rows, ranks)
 
