@@ -67,3 +67,9 @@ def training_rows(manifest: Manifest, per_class: int | None, seed: int) -> np.nd
     labels = manifest.labels(shuffled)
     rank = pd.Series(labels).groupby(labels).cumcount().to_numpy()
     return np.sort(shuffled[rank < per_class])
+
+
+def unseen_rows(manifest: Manifest, evaluated: np.ndarray) -> np.ndarray:
+    """Rows to choose settings on, ascending: test images that no table evaluates; training images if there are none."""
+    rest = np.setdiff1d(manifest.rows("test"), evaluated)
+    return rest if len(rest) else manifest.rows("train")

@@ -11,15 +11,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from relmap.clam.attribute_scores import score_layers
+from relmap.clam.attribute_scores import distinguishing_table, score_layers
 from relmap.clam.plan import plan_layers
 from relmap.clam.settings import ClamOptions
 from relmap.clam.trained import TrainedLayer
 from relmap.clam.training import initial_layers, train_layer
+from relmap.data.images import load_boxes, load_part_maps
 from relmap.explainers.lrp import explain_lrp
 from relmap.metrics.pointing import extended_pointing
 from relmap.propagation import Propagator
 from relmap.statistics import bootstrap_mean, sign_flip_test
+from relmap.subject import Subject
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 
@@ -86,7 +88,35 @@ def pointing_of(
     return torch.cat(found, 1).numpy()
 
 
-def lift_of(propagator: Propagator, held: Held, explainers: Sequence[str], layers: Sequence[TrainedLayer]) -> dict:
+def hold(subject: Subject, rows: np.ndarray) -> Held:
+    """Load the images of ``rows`` and their annotations."""
+    annotations = (subject.manifest, rows, subject.preprocessing)
+    return Held(
+        list(subject.batches(rows, what="held out")),
+        load_boxes(*annotations),
+        load_part_maps(*annotations),
+        distinguishing_table(subject.manifest.info),
+    )
+
+
+def measure_variant(
+    propagator: Propagator,
+    training: Batches,
+    layers: Sequence[str],
+    explainers: Sequence[str],
+    classes: int,
+    options: ClamOptions,
+    seed: int,
+    held: Held,
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Train a chain; ``pointing_of`` and ``lift_of`` it."""
+    trained = train_chain(propagator, training, layers, explainers, classes, options, seed)
+    return pointing_of(propagator, held, explainers, trained, options), lift_of(propagator, held, explainers, trained)
+
+
+def lift_of(
+    propagator: Propagator, held: Held, explainers: Sequence[str], layers: Sequence[TrainedLayer]
+) -> dict[str, float]:
     """Explainer -> mean coverage of distinguishing parts by its regions, minus chance."""
     frames = [
         score_layers(propagator, {"x": layers}, images, targets, parts, held.distinguishing, explainers)

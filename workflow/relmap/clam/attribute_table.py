@@ -1,49 +1,54 @@
-"""The evaluation of attributes as a table: beside chance, and beside untrained layers."""
+"""The evaluation of attributes as a table: per model, explainer and layer, beside chance and untrained layers."""
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
-from relmap.statistics import RESAMPLES, bootstrap_mean, sign_flip_test
+from relmap.statistics import bootstrap_mean, sign_flip_test
 
 SCORES = ("coverage", "specificity", "hit")
-UNTRAINED_SUFFIX = "_untrained"
+UNTRAINED = "_untrained"
 
 
-def attribute_table(
-    rows: pd.DataFrame, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
-) -> pd.DataFrame:
-    """Means over images, with intervals and paired tests.
+def attribute_table(scores: pd.DataFrame, confidence: float, resamples: int, seed: int) -> pd.DataFrame:
+    """One row per dataset, model, method, layer (and all layers) and score.
 
     Args:
-        rows: one row per image, method and layer, with columns dataset, model, image_id, method, layer, and each of
-            ``SCORES`` alone and with ``_chance``; methods end in ``_clam`` or ``_clam_untrained``.
-        confidence: coverage of the intervals.
-        resamples: bootstrap samples.
-        seed: of resampling and tests.
+        scores: rows of ``score_layers`` with ``image_id``, ``dataset`` and ``model``.
 
     Returns:
-        One row per dataset, model, method and score (means over layers first): ``value``, ``ci_low``, ``ci_high``,
-        ``n_images``, ``chance``; paired mean differences ``minus_chance`` and ``minus_untrained`` with the p-values
-        ``p_chance`` and ``p_untrained`` of the sign-flip test (NaN for an untrained method against itself).
+        columns ``dataset, model, method, layer, score, trained, chance, untrained, lift`` (trained minus chance, mean
+        over images) with its interval and paired p-value, ``gain`` (trained minus untrained) and its p-value.
     """
-    columns = [*SCORES, *(f"{score}_chance" for score in SCORES)]
-    images = rows.groupby(["dataset", "model", "method", "image_id"], sort=True)[columns].mean()
-    found = []
-    for place, own in images.groupby(level=["dataset", "model", "method"], sort=True):
-        dataset, model, method = place
-        control = method if method.endswith(UNTRAINED_SUFFIX) else f"{method}{UNTRAINED_SUFFIX}"
-        values, untrained = own.droplevel([0, 1, 2]), images.loc[(dataset, model, control)]
+    keys = ["dataset", "model", "method"]
+    per_image = [*keys, "image_id"]
+    over_layers = scores.groupby(per_image, sort=False).mean(numeric_only=True).reset_index().assign(layer="all")
+    scores = pd.concat([over_layers, scores], ignore_index=True)
+    control = scores["method"].str.endswith(UNTRAINED)
+    trained = scores[~control].set_index([*per_image, "layer"])
+    untrained = scores[control].assign(method=lambda frame: frame["method"].str.removesuffix(UNTRAINED))
+    untrained = untrained.set_index([*per_image, "layer"]).reindex(trained.index)
+    rows = []
+    for group, frame in trained.groupby([*keys, "layer"], sort=False):
+        other = untrained.loc[frame.index]
         for score in SCORES:
-            interval = bootstrap_mean(values[score].to_numpy(), confidence, resamples, seed)
-            row = {"dataset": dataset, "model": model, "method": method, "score": score, "value": interval.mean}
-            row |= {"ci_low": interval.low, "ci_high": interval.high, "n_images": interval.n}
-            row["chance"] = float(values[f"{score}_chance"].mean())
-            for name, other in (("chance", values[f"{score}_chance"]), ("untrained", untrained[score])):
-                differences = (values[score] - other).dropna().to_numpy()
-                same = name == "untrained" and control == method
-                row[f"minus_{name}"] = np.nan if same or not len(differences) else float(differences.mean())
-                row[f"p_{name}"] = np.nan if same or not len(differences) else sign_flip_test(differences, seed=seed)
-            found.append(row)
-    return pd.DataFrame(found)
+            lift = (frame[score] - frame[f"{score}_chance"]).dropna()
+            gain = (frame[score] - other[score]).dropna()
+            interval = bootstrap_mean(lift.to_numpy(), confidence, resamples, seed)
+            rows.append(
+                {
+                    **dict(zip([*keys, "layer"], group, strict=True)),
+                    "score": score,
+                    "trained": frame[score].mean(),
+                    "chance": frame[f"{score}_chance"].mean(),
+                    "untrained": other[score].mean(),
+                    "lift": interval.mean,
+                    "ci_low": interval.low,
+                    "ci_high": interval.high,
+                    "p_lift": sign_flip_test(lift.to_numpy(), seed=seed),
+                    "gain": gain.mean(),
+                    "p_gain": sign_flip_test(gain.to_numpy(), seed=seed),
+                    "n_images": interval.n,
+                }
+            )
+    return pd.DataFrame(rows)
