@@ -178,10 +178,10 @@ def plumage(rng: np.random.Generator, crested: bool = False) -> tuple[Build, dic
     """A random build and the looks of all parts; a crest always if ``crested``, else sometimes."""
     build = Build(
         plump=rng.uniform(0.85, 1.25),
-        head=rng.uniform(0.95, 1.25),
-        neck=rng.uniform(0.8, 1.5),
-        tail=rng.uniform(0.75, 1.35),
-        leg=rng.uniform(0.8, 1.7),
+        head=rng.uniform(0.95, 1.2),
+        neck=rng.uniform(0.7, 1.3),
+        tail=rng.uniform(0.65, 1.0),
+        leg=rng.uniform(0.6, 1.2),
         beak=rng.uniform(1.0, 1.4),
     )
     colours = tuple(PALETTE)
@@ -299,8 +299,8 @@ class Pose:
 
 
 def random_pose(rng: np.random.Generator) -> Pose:
-    """Perched mostly; one in six with raised wings."""
-    raised = bool(rng.random() < 0.17)
+    """Perched mostly; one in eight with raised wings."""
+    raised = bool(rng.random() < 0.12)
     return Pose(
         flip=bool(rng.random() < 0.5),
         tilt=rng.uniform(-8, 38) if not raised else rng.uniform(-15, 30),
@@ -344,7 +344,7 @@ _CRESTS = {
     "fan": curve([(0.55, 0.7), (0.75, 1.45), (0.2, 1.8), (-0.5, 1.7), (-1.0, 1.2), (-0.8, 0.45)], 4),
     "curl": curve([(0.1, 0.8), (0.05, 1.4), (0.55, 1.85), (0.95, 1.55), (0.5, 1.3), (0.5, 0.8)], 4),
 }
-HEAD_RADIUS = 0.235
+HEAD_RADIUS = 0.28
 
 
 def _head_centre(build: Build, pose: Pose) -> tuple[float, float]:
@@ -438,7 +438,7 @@ def draw_bird(brush: Brush, bird: BirdClass, pose: Pose, shades: np.ndarray) -> 
         head.bulge((INDEX["crest"],), 0.0, 0.6, 1.6, 1.5)
     skull = head.mask(ellipse(0, 0, 1.06, 0.98))
     head.paint(skull, *tone("head"))
-    bib = np.array([(1.2, -0.28), (0.1, -0.32), (-0.35, -0.75), (-0.3, -1.5), (0.75, -1.6), (1.3, -0.9)])
+    bib = np.array([(1.2, -0.2), (0.1, -0.2), (-0.45, -0.6), (-0.4, -1.2), (0.7, -1.35), (1.4, -0.8)])
     throat = head.mask(bib, ImageChops.lighter(skull, trunk))
     head.paint(throat, *tone("throat"))
     head.paint(head.mask(rectangle(-0.95, -0.04, 1.2, 0.42), skull), *tone("eye_stripe"))
@@ -464,7 +464,7 @@ def draw_bird(brush: Brush, bird: BirdClass, pose: Pose, shades: np.ndarray) -> 
     for place in (-0.08, -0.02, 0.04):
         quill = wing.mask(stroke([(0.55, place), (1.0, place * 0.6 - 0.02)], 0.022), cover)
         wing.paint(quill, PALETTE[wing_look.colour], None, 0.55)
-    bar = wing.mask(curve([(0.34, 0.3), (0.27, 0.0), (0.31, -0.3), (0.46, -0.3), (0.42, 0.0), (0.5, 0.3)]), cover)
+    bar = wing.mask(curve([(0.3, 0.3), (0.23, 0.0), (0.27, -0.3), (0.5, -0.3), (0.46, 0.0), (0.54, 0.3)]), cover)
     wing.paint(bar, *tone("wing_bar"))
     wing.bulge((INDEX["wing"], INDEX["wing_bar"]), 0.45, 0.02, 0.95, 0.34)
     return at

@@ -18,7 +18,10 @@ Draw = Callable[[Brush, np.random.Generator], None]
 
 @dataclass(frozen=True)
 class SceneClass:
-    """A class: WordNet id, ILSVRC's name, and either how to draw it or which bird of the ImageNet role it is."""
+    """A class: WordNet id, ILSVRC's name, and either how to draw it or which bird of the ImageNet role it is.
+
+    Birds come in pairs of siblings, told apart by one part: of the head in one pair, of the body in the next.
+    """
 
     wnid: str
     name: str
@@ -51,26 +54,26 @@ CLASSES: tuple[SceneClass, ...] = (
     ),
     SceneClass("n01531178", "goldfinch, Carduelis carduelis", bird=1),
     SceneClass("n04254680", "soccer ball", _with(objects.ball, kind="soccer"), upright=180),
-    SceneClass("n01532829", "house finch, linnet, Carpodacus mexicanus", bird=2),
+    SceneClass("n01532829", "house finch, linnet, Carpodacus mexicanus", bird=4),
     SceneClass("n03063599", "coffee mug", objects.mug, upright=12),
-    SceneClass("n01534433", "junco, snowbird", bird=3),
+    SceneClass("n01534433", "junco, snowbird", bird=6),
     SceneClass(
         "n02279972",
         "monarch, monarch butterfly, milkweed butterfly, Danaus plexippus",
         _with(objects.butterfly, upper=_P["orange"], lower=_P["orange"], edge=(30, 26, 26), pattern="bars"),
         upright=60,
     ),
-    SceneClass("n01537544", "indigo bunting, indigo finch, indigo bird, Passerina cyanea", bird=4),
+    SceneClass("n01537544", "indigo bunting, indigo finch, indigo bird, Passerina cyanea", bird=8),
     SceneClass("n04285008", "sports car, sport car", objects.car, upright=8),
-    SceneClass("n01558993", "robin, American robin, Turdus migratorius", bird=5),
+    SceneClass("n01558993", "robin, American robin, Turdus migratorius", bird=9),
     SceneClass(
         "n01443537",
         "goldfish, Carassius auratus",
         _with(objects.fish, coat=_P["orange"], pattern="plain", mark=_P["white"], fin=_P["red"]),
     ),
-    SceneClass("n01560419", "bulbul", bird=6),
+    SceneClass("n01560419", "bulbul", bird=12),
     SceneClass("n07734744", "mushroom", objects.mushroom, upright=15),
-    SceneClass("n01580077", "jay", bird=7),
+    SceneClass("n01580077", "jay", bird=14),
     SceneClass(
         "n02128385",
         "leopard, Panthera pardus",
@@ -85,23 +88,23 @@ CLASSES: tuple[SceneClass, ...] = (
         ),
         upright=8,
     ),
-    SceneClass("n01582220", "magpie", bird=8),
+    SceneClass("n01582220", "magpie", bird=16),
     SceneClass("n04507155", "umbrella", objects.umbrella),
-    SceneClass("n01592084", "chickadee", bird=9),
+    SceneClass("n01592084", "chickadee", bird=17),
     SceneClass(
         "n02165456", "ladybug, ladybeetle, lady beetle, ladybird, ladybird beetle", objects.ladybug, upright=180
     ),
-    SceneClass("n01601694", "water ouzel, dipper", bird=10),
+    SceneClass("n01601694", "water ouzel, dipper", bird=20),
     SceneClass("n03028079", "church, church building", objects.church, upright=4),
-    SceneClass("n01828970", "bee eater", bird=11),
+    SceneClass("n01828970", "bee eater", bird=22),
     SceneClass(
         "n02607072",
         "anemone fish",
         _with(objects.fish, coat=_P["orange"], pattern="bars", mark=_P["white"], fin=_P["orange"]),
     ),
-    SceneClass("n01843065", "jacamar", bird=12),
+    SceneClass("n01843065", "jacamar", bird=24),
     SceneClass("n02708093", "analog clock", objects.clock, upright=8),
-    SceneClass("n01797886", "ruffed grouse, partridge, Bonasa umbellus", bird=13),
+    SceneClass("n01797886", "ruffed grouse, partridge, Bonasa umbellus", bird=25),
     SceneClass(
         "n02129604",
         "tiger, Panthera tigris",
@@ -116,13 +119,13 @@ CLASSES: tuple[SceneClass, ...] = (
         ),
         upright=8,
     ),
-    SceneClass("n01806567", "quail", bird=14),
+    SceneClass("n01806567", "quail", bird=28),
     SceneClass("n02317335", "starfish, sea star", objects.starfish, upright=180),
-    SceneClass("n01833805", "hummingbird", bird=15),
+    SceneClass("n01833805", "hummingbird", bird=30),
     SceneClass("n06874185", "traffic light, traffic signal, stoplight", objects.traffic_light, upright=5),
-    SceneClass("n01796340", "ptarmigan", bird=16),
+    SceneClass("n01796340", "ptarmigan", bird=32),
     SceneClass("n02690373", "airliner", objects.airliner),
-    SceneClass("n01807496", "partridge", bird=17),
+    SceneClass("n01807496", "partridge", bird=33),
     SceneClass(
         "n02110341",
         "dalmatian, coach dog, carriage dog",
@@ -137,22 +140,22 @@ CLASSES: tuple[SceneClass, ...] = (
         ),
         upright=8,
     ),
-    SceneClass("n01820546", "lorikeet", bird=18),
+    SceneClass("n01820546", "lorikeet", bird=36),
     SceneClass("n04612504", "yawl", objects.sailboat, upright=10),
-    SceneClass("n01824575", "coucal", bird=19),
+    SceneClass("n01824575", "coucal", bird=38),
     SceneClass(
         "n02281406",
         "sulphur butterfly, sulfur butterfly",
         _with(objects.butterfly, upper=_P["yellow"], lower=_P["yellow"], edge=(200, 150, 60), pattern="plain"),
         upright=60,
     ),
-    SceneClass("n01818515", "macaw", bird=20),
+    SceneClass("n01818515", "macaw", bird=40),
     SceneClass("n03249569", "drum, membranophone, tympan", objects.drum, upright=10),
-    SceneClass("n01843383", "toucan", bird=21),
+    SceneClass("n01843383", "toucan", bird=41),
     SceneClass("n01978287", "Dungeness crab, Cancer magister", objects.crab),
-    SceneClass("n01829413", "hornbill", bird=22),
+    SceneClass("n01829413", "hornbill", bird=44),
     SceneClass("n11939491", "daisy", objects.daisy, upright=20),
-    SceneClass("n01817953", "African grey, African gray, Psittacus erithacus", bird=23),
+    SceneClass("n01817953", "African grey, African gray, Psittacus erithacus", bird=46),
     SceneClass(
         "n02606052",
         "rock beauty, Holocanthus tricolor",

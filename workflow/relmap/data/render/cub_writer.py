@@ -92,9 +92,10 @@ def render_bird(bird: BirdClass, rng: np.random.Generator, size: int) -> BirdPic
     pose = birds.random_pose(rng)
     low, high = birds.extent(bird, pose)
     span = high - low
-    scale = rng.uniform(0.72, 1.0) * min(width / span[0], height / span[1])
+    scale = rng.uniform(0.82, 1.0) * min(width / span[0], height / span[1])
     spare = np.array([width, height]) - scale * span
-    origin = rng.uniform(0, 1, 2) * spare - scale * low
+    # Photographers put birds near the middle.
+    origin = rng.uniform(0, 1, (2, 2)).mean(0) * spare - scale * low
     frame = Frame.upright(*origin, scale, pose.tilt, pose.flip, pose.squeeze)
     if not pose.raised:
         feet = birds.frames(bird.build, pose, frame)["leg"].apply(np.array([(0.05, -0.31)]))[0]
@@ -104,7 +105,7 @@ def render_bird(bird: BirdClass, rng: np.random.Generator, size: int) -> BirdPic
         textures.branch(rng, canvas, left, right, thick)
     tint = rng.normal(1, 0.04, 3) * rng.uniform(0.88, 1.1)
     at = birds.draw_bird(Brush(canvas, frame, tint), bird, pose, rng.normal(1, 0.05, len(PARTS)).clip(0.85, 1.15))
-    if rng.random() < 0.5:
+    if rng.random() < 0.4:
         centre = frame.origin + rng.normal(0, 0.25, 2) * scale
         textures.occlude(rng, canvas, centre, 0.6 * scale)
     light = textures.light_direction(rng)

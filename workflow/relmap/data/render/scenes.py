@@ -42,7 +42,9 @@ def render_scene(number: int, rng: np.random.Generator, size: int, seed: int) ->
     if rng.random() < 0.85:
         scene = textures.distractors(rng, scene, int(rng.integers(3, 11)))
     count = int(rng.choice([1, 1, 1, 1, 1, 1, 1, 2, 2, 3]))
-    spread = (0.62, 1.0) if count == 1 else (0.38, 0.62)
+    if kind.bird is not None and rng.random() < 0.7:
+        count = 1
+    spread = (0.7, 1.0) if count == 1 else (0.38, 0.62)
     extent = np.array([[-0.5, -0.5], [0.5, 0.5]])
     placed: list[tuple[Frame, BirdClass | None, birds.Pose | None]] = []
     for place in rng.permutation(count):
@@ -58,7 +60,7 @@ def render_scene(number: int, rng: np.random.Generator, size: int, seed: int) ->
         scale = rng.uniform(*spread) * min(width / span[0], height / span[1])
         room = np.array([width, height]) - scale * span
         # Several objects stand side by side, with some overlap.
-        share = rng.uniform(0, 1, 2)
+        share = rng.uniform(0, 1, (2, 2)).mean(0)
         share[0] = (place + share[0]) / count
         placed.append((Frame.upright(*(share * room - scale * extent[0]), scale, angle, flip, squeeze), bird, pose))
     rows, columns = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)

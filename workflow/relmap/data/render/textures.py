@@ -198,10 +198,10 @@ def expose(rng: np.random.Generator, picture: np.ndarray, light: tuple[float, fl
     columns = np.linspace(-1, 1, width, dtype=np.float32)[None]
     rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     gradient = 1 + np.float32(strength) * (np.float32(light[0]) * columns + np.float32(light[1]) * rows)
-    balance = rng.normal(1, 0.035, 3).astype(np.float32) * np.float32(rng.uniform(0.82, 1.15))
+    balance = rng.normal(1, 0.035, 3).astype(np.float32) * np.float32(rng.uniform(0.86, 1.15))
     contrast = np.float32(rng.uniform(0.82, 1.1))
     picture = (picture * gradient[:, :, None] * balance - 0.45) * contrast + 0.45
     grain = rng.standard_normal((height, width, 3), dtype=np.float32) * np.float32(rng.uniform(0.006, 0.03))
-    blur = rng.uniform(0.0, 0.7) * min(height, width) / 96
+    blur = rng.uniform(0.0, 0.6) * min(height, width) / 96
     image = Image.fromarray(np.clip((picture + grain) * 255, 0, 255).astype(np.uint8))
     return image.filter(ImageFilter.GaussianBlur(blur)) if blur > 0.25 else image
