@@ -140,5 +140,11 @@ def save_figure(
             page.save(path, dpi=(PNG_DPI, PNG_DPI), compress_level=4)
         with atomic_path(folder / f"{name}.pdf") as path:
             figure.savefig(path, metadata={"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None})
-    write_json(folder / f"{name}.json", {"caption": caption, "selection": selection, "rows": list(rows)})
+    chosen = [_plain(row) for row in rows]
+    write_json(folder / f"{name}.json", {"caption": caption, "selection": selection, "rows": chosen})
     return folder / f"{name}.png"
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN, which is the gain of a method whose map has no positive pixel: null stands for it."""
+    return {key: None if isinstance(value, float) and value != value else value for key, value in row.items()}
