@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def load(config: Mapping[str, Any], schema: Path = SCHEMA) -> dict[str, Any]:
         InputError: a key is unknown, a value has the wrong type or range, or two values contradict each other; the
             message names the key, what was found, what is allowed, and the nearest known key.
     """
-    validator = Draft202012Validator(yaml.load(schema.read_text(), Loader=_loader()))
+    validator = _validator(schema)
     error = best_match(validator.iter_errors(config))
     if error is not None:
         raise InputError(_explain(error))
@@ -52,8 +53,10 @@ def dump(config: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120)
 
 
-def _loader():
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+@functools.cache
+def _validator(schema: Path) -> Draft202012Validator:
+    """Read once: variants of the ablation are validated one by one."""
+    return Draft202012Validator(yaml.load(schema.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
 def _resolve(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -153,7 +153,7 @@ rule ablate_clam:
         predictions="<results>/predictions/cub200_2011/vgg16.parquet",
         weights="<results>/models/cub200_2011/vgg16.safetensors",
         card="<results>/models/cub200_2011/vgg16.json",
-        library=lib("clam/*.py", "explainers/*.py", "propagation/**/*.py", "metrics/*.py"),
+        library=lib("clam/*.py", "explainers/*.py", "propagation/**/*.py", "metrics/*.py", "subject.py"),
     output:
         csv="<results>/tables/clam_ablation.csv",
         md="<results>/tables/clam_ablation.md",
@@ -180,3 +180,38 @@ rule ablate_clam:
         "Ablating the open choices of CLAM on the birds"
     script:
         "../scripts/ablate_clam.py"
+
+
+# What the paper leaves open for LRP itself, on the same birds.
+rule ablate_explainers:
+    input:
+        manifest="<results>/manifests/cub200_2011.parquet",
+        predictions=expand("<results>/predictions/cub200_2011/{model}.parquet", model=MODELS),
+        weights=expand("<results>/models/cub200_2011/{model}.safetensors", model=MODELS),
+        cards=expand("<results>/models/cub200_2011/{model}.json", model=MODELS),
+        library=lib("clam/ablation.py", "explainers/*.py", "propagation/**/*.py", "metrics/pointing.py", "subject.py"),
+    output:
+        csv="<results>/tables/clam_ablation_explainers.csv",
+        md="<results>/tables/clam_ablation_explainers.md",
+    log:
+        "<logs>/ablate_explainers.log",
+    benchmark:
+        "<benchmarks>/ablate_explainers.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        seed=lookup(dpath="seed", within=config),
+        models=MODELS,
+        variants=lookup(dpath="clam/ablation_explainers", within=config),
+        explainers=lookup(dpath="explainers", within=config),
+        device=lookup(dpath="compute/device", within=config),
+        batch_size=lookup(dpath="compute/batch_size", within=config),
+    message:
+        "Ablating the open choices of LRP on the birds"
+    script:
+        "../scripts/ablate_explainers.py"

@@ -167,7 +167,11 @@ def pairs(pattern, datasets=DATASETS):
 PARTED = [name for name in sources("render") if name == "cub200_2011"]
 
 # What training and refining depend on; the arms decide only which layers there are.
-CLAM_SETTINGS = {key: value for key, value in config["clam"].items() if key not in ("arms", "related", "ablation")}
+CLAM_SETTINGS = {
+    key: value
+    for key, value in config["clam"].items()
+    if key not in ("arms", "related", "ablation", "ablation_explainers")
+}
 
 CLAM_NOTEBOOKS = {
     "clam_comparison": [3, 7, 8, 9, 10, 11, 12, 13],
@@ -273,7 +277,12 @@ CLAM_TABLES = [
     *[path for number in (1, 2, 3, 4) for path in formats(f"clam_table{number}")],
     *[path for name in ("claims", "comparisons", "controls") for path in formats(f"clam_{name}", "csv", "md")],
     *(formats("clam_attributes", "csv", "md") if PARTED else []),
-    *(formats("clam_ablation", "csv", "md") if config["clam"]["ablation"] else []),
+    *(formats("clam_ablation", "csv", "md") if PARTED and config["clam"]["ablation"] else []),
+    *(
+        formats("clam_ablation_explainers", "csv", "md")
+        if PARTED and any(config["clam"]["ablation_explainers"].values())
+        else []
+    ),
 ]
 CLAM_FIGURES = [
     f"<results>/figures/clam_figure{number:02}.{suffix}"
