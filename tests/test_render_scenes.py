@@ -80,8 +80,8 @@ def test_annotations_solutions_and_pictures_agree(root):
         assert 1 <= len(boxes) <= 3
         for name, x0, y0, x1, y1 in boxes:
             assert folder.name in (name, "val")
-            assert 0 <= x0 < x1 <= width
-            assert 0 <= y0 < y1 <= height
+            assert 0 <= x0 < x1 < width
+            assert 0 <= y0 < y1 < height
 
 
 def test_every_class_has_its_validation_pictures(root):

@@ -92,7 +92,7 @@ def render_bird(bird: BirdClass, rng: np.random.Generator, size: int) -> BirdPic
     pose = birds.random_pose(rng)
     low, high = birds.extent(bird, pose)
     span = high - low
-    scale = rng.uniform(0.82, 1.0) * min(width / span[0], height / span[1])
+    scale = rng.uniform(0.6, 0.92) * min(width / span[0], height / span[1])
     spare = np.array([width, height]) - scale * span
     # Photographers put birds near the middle.
     origin = rng.uniform(0, 1, (2, 2)).mean(0) * spare - scale * low

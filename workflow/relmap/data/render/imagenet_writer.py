@@ -2,7 +2,7 @@
 
 ``ILSVRC/Data/CLS-LOC/{train/<wnid>,val}``, boxes as XML below ``ILSVRC/Annotations/CLS-LOC``, image lists below
 ``ILSVRC/ImageSets/CLS-LOC``, and ``LOC_synset_mapping.txt``, ``LOC_train_solution.csv``, ``LOC_val_solution.csv``.
-Boxes hold pixel edges: xmin is the first column, xmax one past the last.
+Boxes are ILSVRC's: counted from 0, with xmax and ymax the last column and row inside.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _annotation(job: _Job, result: _Result) -> str:
     objects = "".join(
         f"\t<object>\n\t\t<name>{wnid}</name>\n\t\t<pose>Unspecified</pose>\n\t\t<truncated>0</truncated>\n"
         f"\t\t<difficult>0</difficult>\n\t\t<bndbox>\n\t\t\t<xmin>{x0}</xmin>\n\t\t\t<ymin>{y0}</ymin>\n"
-        f"\t\t\t<xmax>{x1}</xmax>\n\t\t\t<ymax>{y1}</ymax>\n\t\t</bndbox>\n\t</object>\n"
+        f"\t\t\t<xmax>{x1 - 1}</xmax>\n\t\t\t<ymax>{y1 - 1}</ymax>\n\t\t</bndbox>\n\t</object>\n"
         for x0, y0, x1, y1 in result.boxes
     )
     return (
@@ -135,7 +135,7 @@ def _write_lists(root: Path, wnids: list[str], train: list[_Job], val: list[_Job
         ("LOC_val_solution.csv", val, results[len(train) :]),
     ):
         rows = (
-            f"{job.stem},{' '.join(f'{wnids[job.label]} {x0} {y0} {x1} {y1}' for x0, y0, x1, y1 in result.boxes)} "
+            f"{job.stem},{' '.join(f'{wnids[job.label]} {x0} {y0} {x1 - 1} {y1 - 1}' for x0, y0, x1, y1 in result.boxes)} "
             for job, result in zip(jobs, found, strict=True)
         )
         write(root / name, ("ImageId,PredictionString", *rows))
