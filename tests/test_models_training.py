@@ -136,7 +136,8 @@ def test_the_caller_s_random_numbers_are_left_alone():
 def test_fine_tuning_leaves_the_features_alone(architecture):
     model = narrow(architecture, classes=5).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    fit = finetune(model, architecture, 3, pictures(), QUICK, HALF, 32)
+    fit = finetune(model, architecture, 3, pictures(), replace(QUICK, batch_norm=True), HALF, 32)
+    assert model.state_dict().keys() == before.keys()
     head = "classifier." if architecture == "vgg16" else "fc."
     after = model.state_dict()
     body = [name for name in before if not name.startswith(head)]
@@ -176,6 +177,14 @@ def test_early_stopping_keeps_the_best_epoch():
     found = evaluate(model, images, source.labels[apart])
     assert found["accuracy"] == pytest.approx(fit.accuracy)
     assert found["loss"] == pytest.approx(-scores[fit.best_epoch - 1][1], rel=1e-4)
+
+
+def test_with_nothing_held_out_the_last_epoch_is_kept():
+    recipe = replace(QUICK, epochs=6, holdout=0.0, patience=1, learning_rate=0.05, schedule="constant", clip=0.0)
+    fit = train(narrow(), pictures(), recipe, HALF, 32)
+    assert [row["split"] for row in fit.history] == ["train"] * 6
+    assert fit.best_epoch == 6
+    assert fit.accuracy == fit.history[-1]["accuracy"]
 
 
 def test_streamed_pictures_train_as_those_in_memory():

@@ -14,7 +14,7 @@ def add_batch_norm(model: nn.Module) -> bool:
     """Put a batch norm after every convolution and linear layer but the last, in place.
 
     Returns:
-        Whether it was done; a network that has any batch norm stays as it is.
+        Whether it was done; a network that has any batch norm, or one layer only, stays as it is.
     """
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
         return False
@@ -25,7 +25,7 @@ def add_batch_norm(model: nn.Module) -> bool:
         else:
             norm = nn.BatchNorm1d(layer.out_features, device=layer.weight.device)
         _replace(model, name, _Normed(layer, norm))
-    return True
+    return len(layers) > 1
 
 
 def fold_batch_norm(model: nn.Module) -> None:

@@ -33,9 +33,9 @@ class TrainingConfig:
         label_smoothing: share of the target spread over all classes.
         clip: largest norm of the gradient; 0 for no limit.
         dropout: probability in all dropout layers while training; negative keeps the architecture's own.
-        batch_norm: training only: a network without batch norm is trained with it, and has it folded into its weights
-            at the end. A narrow VGG learns in a third of the epochs so, and its topology stays VGG-16's.
-        holdout: share of the training pictures of each class kept apart to choose the epoch.
+        batch_norm: a network, or fully connected part, without batch norm is trained with it and has it folded into its
+            weights at the end. A narrow VGG learns in a third of the epochs so, and its topology stays VGG-16's.
+        holdout: share of the training pictures of each class kept apart to choose the epoch; 0 keeps the last.
         patience: stop after so many epochs without a better held-out accuracy; 0 for never.
         views: fine-tuning only: the clean picture and ``views - 1`` random views have their features computed.
         start_size: training only: side of the pictures in the first epoch, rising in steps of 8; 0 for no such rise.

@@ -60,7 +60,7 @@ class Fit:
         history: rows with the keys ``HISTORY_COLUMNS``; splits ``train`` (as trained: augmented, with dropout) and
             ``validation`` (the held-out part).
         best_epoch: the epoch whose weights were kept, from 1.
-        accuracy: its held-out accuracy (of the training pictures where nothing is held out).
+        accuracy: its held-out accuracy (where nothing is held out, the last epoch's on the training pictures).
     """
 
     history: list[dict[str, Any]]
@@ -151,7 +151,10 @@ def finetune(
         view = torch.randint(batch.shape[1], (len(batch),), generator=generator)
         return batch[torch.arange(len(batch), device=batch.device), view.to(batch.device)]
 
+    added = config.batch_norm and add_batch_norm(head)
     fit = _fit(head, cached, prepare, config, seed, checkpoint, identity, name)
+    if added:
+        fold_batch_norm(head)
     model.eval()
     return fit
 
@@ -246,7 +249,7 @@ def _fit(
                 _score_epoch(module, source, validation, prepare, config, state, rate)
             _log(name, state.history, config.epochs, time.monotonic() - started)
             state.epoch += 1
-            _keep_best(module, state)
+            _keep_best(module, state, bool(len(validation)))
             last = state.epoch == config.epochs or _stalled(state, config.patience)
             if checkpoint is not None and (last or time.monotonic() - written >= config.checkpoint_seconds):
                 store(Path(checkpoint), digest, module, optimiser, scaler, state)
@@ -334,10 +337,13 @@ def _row(epoch: int, split: str, loss: float, accuracy: float, rate: float, seco
     return dict(zip(HISTORY_COLUMNS, (epoch, split, loss, accuracy, rate, round(seconds, 3)), strict=True))
 
 
-def _keep_best(module: nn.Module, state: State) -> None:
-    """Keep a copy of the weights if the last row of the history has the best accuracy (then the least loss) so far."""
+def _keep_best(module: nn.Module, state: State, scored: bool) -> None:
+    """Keep a copy of the weights if the epoch has the best held-out accuracy (then the least loss) so far.
+
+    Where nothing is held out there is nothing to choose by, and the last epoch is kept.
+    """
     score = (state.history[-1]["accuracy"], -state.history[-1]["loss"])
-    if score > state.best_score:
+    if score > state.best_score or not scored:
         state.best_score, state.best_epoch = score, state.epoch
         state.best = {key: value.detach().clone() for key, value in module.state_dict().items()}
 
