@@ -14,7 +14,7 @@ CORES ?= all
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := workflow tests
+SOURCES := workflow tests benchmarks
 
 results: $(READY)
 	$(BIN)/snakemake --cores $(CORES)
@@ -51,7 +51,7 @@ unit: $(READY)
 	$(BIN)/python -m pytest -n 2
 
 benchmark: $(READY)
-	$(BIN)/python benchmarks/propagation.py
+	$(BIN)/python benchmarks/relevance_speed.py
 
 lock:
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

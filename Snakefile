@@ -48,6 +48,10 @@ wildcard_constraints:
     layer=r"(features|layer)[\w.]+",
 
 
+onstart:
+    claim_folder()
+
+
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/clam.smk"

@@ -2,6 +2,7 @@
 Helpers that plan the run. No rules here, and no torch: this file is read at every start.
 """
 
+import fcntl
 import os
 import re
 import sys
@@ -32,6 +33,22 @@ CLAM, UNTRAINED = registry.CLAM_ARM, registry.UNTRAINED_ARM
 METRIC_FAMILIES = ["pointing", "lerf", "segmentation"]
 # Mean IoU needs segmentations, which ImageNet has not.
 SEGMENTED = ["cub200_2011"]
+
+
+def claim_folder():
+    """Refuse a second workflow on the same run.
+
+    Snakemake's own lock outlives a killed process and must then be removed by hand, so the profiles switch it off. The
+    kernel's lock ends with its process.
+    """
+    global folder_lock
+    folder = Path("results", config["run"])
+    folder.mkdir(parents=True, exist_ok=True)
+    folder_lock = open(folder / ".lock", "w")
+    try:
+        fcntl.flock(folder_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WorkflowError(f"{folder}: another workflow is at work here; wait for it, or give this one another `run`")
 
 
 def alternatives(names):
