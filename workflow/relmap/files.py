@@ -37,7 +37,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"{path}: no space left on the disk; free some, or move `results` to a larger one") from error
+            message = f"{path}: no space left on the disk; free some, or move `results` to a larger one"
+            raise InputError(message) from error
         raise
     finally:
         shutil.rmtree(room, ignore_errors=True)
