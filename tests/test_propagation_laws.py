@@ -25,7 +25,7 @@ COMPOSITES = {
     "excitation": composites.excitation_backprop(),
 }
 LINEAR = pytest.mark.parametrize("composite", COMPOSITES.values(), ids=COMPOSITES)
-FEW = settings(max_examples=8, deadline=None, derandomize=True)
+FEW = settings(max_examples=5, deadline=None, derandomize=True)
 
 
 class Net(nn.Module):
