@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-
 from relmap.clam.layer import ClaLayer, best_positions
 from relmap.clam.loss import balanced_contrastive_loss, paired
 from relmap.clam.patterns import class_patterns

@@ -1,7 +1,6 @@
 """Train and measure variants of CLAM, on birds that the tables do not show."""
 
 import pandas as pd
-
 from relmap.clam.ablation import hold, lift_of, measure_variant, pointing_of, untrained_chain, variant_rows
 from relmap.clam.settings import ClamOptions
 from relmap.clam.training import EXPLAINERS

@@ -1,7 +1,6 @@
 """Measure the choices that the paper leaves open for LRP itself, on birds that the tables do not show."""
 
 import pandas as pd
-
 from relmap.clam.ablation import hold, pointing_of
 from relmap.clam.training import EXPLAINERS
 from relmap.evaluation import rows_of
