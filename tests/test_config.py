@@ -35,7 +35,7 @@ def test_config_yaml_states_every_key():
 
 @pytest.mark.parametrize("name", ["config/paper.yaml", "config/smoke.yaml"])
 def test_other_configs_are_valid(name):
-    complete = load(merged(read(name)))
+    complete = load(merged(read(name), read("config.yaml")))
     assert complete["run"] == Path(name).stem
     ClamOptions.from_config(complete["clam"])
 
@@ -131,3 +131,13 @@ def test_selected_layers_are_sorted_and_known():
         select_layers("vgg16", [])
     assert layer_file(3, "layer4.2") == "03_layer4.2"
     assert layer_label("features.28") == "Conv-28"
+
+
+def test_paper_scale_does_not_inherit_what_the_demo_cut():
+    complete = load(merged(read("config/paper.yaml"), read("config.yaml")))
+    options = ClamOptions.from_config(complete["clam"])
+    assert options == ClamOptions(**{name: getattr(options, name) for name in ("features", "pattern_amplitude")})
+    assert complete["clam"]["train_images_per_class"] is None
+    assert complete["evaluation"]["max_images"] is None
+    assert complete["evaluation"]["lerf"] == {"steps": 100, "pixels": 200, "reference_size": 224, "fill": "mean"}
+    assert {model["width"] for model in complete["models"].values()} == {1.0}
