@@ -135,7 +135,7 @@ def _write_lists(root: Path, wnids: list[str], train: list[_Job], val: list[_Job
         ("LOC_val_solution.csv", val, results[len(train) :]),
     ):
         rows = (
-            f"{job.stem},{' '.join(f'{wnids[job.label]} {x0} {y0} {x1 - 1} {y1 - 1}' for x0, y0, x1, y1 in result.boxes)} "
-            for job, result in zip(jobs, found, strict=True)
+            f"{job.stem},{' '.join(f'{wnids[job.label]} {x0} {y0} {x1 - 1} {y1 - 1}' for x0, y0, x1, y1 in one.boxes)} "
+            for job, one in zip(jobs, found, strict=True)
         )
         write(root / name, ("ImageId,PredictionString", *rows))
