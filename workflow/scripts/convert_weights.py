@@ -1,15 +1,14 @@
 """Bring torchvision's published weights into relmap's form, and measure them on the validation images."""
 
-import torch
 from relmap.data.images import Preprocessing
 from relmap.data.manifest import read_manifest
 from relmap.device import choose_device
 from relmap.errors import InputError
 from relmap.logs import job
-from relmap.models.card import ModelCard, assign_weights, save_model
+from relmap.models.card import ModelCard, save_model
 from relmap.models.sources import accuracies
 from relmap.models.training import write_history
-from relmap.models.zoo import build
+from relmap.models.weights import load_published
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, name, published = snakemake.params, snakemake.wildcards.model, str(snakemake.input.published)
@@ -21,9 +20,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
             f"models.{name}: torchvision's weights have width 1.0 and 1000 classes, not {width} and {len(classes)}; "
             "set `weights: train`, or take the full ImageNet and `width: 1.0`"
         )
-    model = build(name, len(classes), width, size, device="meta")
-    assign_weights(model, torch.load(published, map_location="cpu", weights_only=True), published)
-    model = model.to(choose_device(params.device)).eval()
+    model = load_published(published, name, len(classes)).to(choose_device(params.device)).eval()
     found = accuracies(model, manifest, preprocessing, ["test"], params.batch_size, snakemake.threads)
     log.info("accuracies %s", found)
     card = ModelCard(
