@@ -17,8 +17,7 @@ def feature_sizes(propagator: Propagator, layers: Sequence[str], input_size: int
     Raises:
         InputError: a layer does not exist.
     """
-    weights = next(operation.affine.weight for operation in propagator.graph if operation.affine is not None)
-    blank = torch.zeros(1, 3, input_size, input_size, device=weights.device)
+    blank = torch.zeros(1, 3, input_size, input_size, device=propagator.device)
     shapes = propagator.forward(blank).shapes
     places = {layer: feature_operation(propagator.graph, layer, "after_relu") for layer in layers}
     return {layer: tuple(shapes[place][-2:]) for layer, place in places.items()}

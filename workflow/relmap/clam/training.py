@@ -31,7 +31,7 @@ EXPLAINERS: dict[str, str] = {"lrp": "one_hot", "clrp": "clrp", "sglrp": "sglrp"
 
 @dataclass(frozen=True)
 class SubFeatures:
-    """Patches (M, N, D, P, P) of M images with labels (M,), for one explainer."""
+    """Patches (M, N, D, P, P) of M images with labels (M,), for one explainer; on the CPU."""
 
     patches: Tensor
     labels: Tensor
@@ -84,8 +84,9 @@ def collect_sub_features(
         relevance = propagator.propagate(activations, start, stop=stop, transforms=transforms).relevance
         for name, of_explainer in zip(explainers, relevance, strict=True):
             positions = top_positions(of_explainer, settings.patch, settings.attributes)
-            patches[name].append(gather_patches(features, positions, settings.patch).contiguous())
-        labels.append(targets)
+            # On the CPU: at full scale the sub-features of all images outgrow a GPU.
+            patches[name].append(gather_patches(features, positions, settings.patch).cpu().contiguous())
+        labels.append(targets.cpu())
         energy += features.double().square().sum().item()
         elements += features.numel()
     if not labels:
@@ -122,7 +123,7 @@ def train_layer(
     patterns = class_patterns(options.pattern, classes, settings.patch, settings.layer, seed)
     trained, notes = {}, {}
     for name, sub_features in found.items():
-        device = sub_features.patches.device
+        device = propagator.device
         scaled = patterns.to(device) * (rms * options.pattern_amplitude)
         layer = new_layer(options, settings, sub_features.patches.shape[2], seed, name).to(device)
         notes[name] = fit(layer, sub_features, scaled, settings, options, seed)
@@ -171,8 +172,8 @@ def initial_layers(
                 each,
                 graph.activation_of(each.layer),
                 sources[each.layer],
-                patterns * (rms * options.pattern_amplitude),
-                {name: layer.requires_grad_(False) for name, layer in layers.items()},
+                (patterns * (rms * options.pattern_amplitude)).to(propagator.device),
+                {name: layer.requires_grad_(False).to(propagator.device) for name, layer in layers.items()},
                 {},
             )
         )
@@ -198,18 +199,18 @@ def fit(
     optimiser = optimisers[how.name](layer.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, how.decay)
     random = generator(seed, "fit", settings.layer)
-    labels, count = sub_features.labels, len(sub_features.labels)
+    labels, count, device = sub_features.labels, len(sub_features.labels), patterns.device
     best, best_state, notes, waited = float("inf"), None, {}, 0
     for epoch in range(1, how.epochs + 1):
         order = torch.randperm(count, generator=random)
-        shift = torch.randint(1, len(patterns), (count,), generator=random).to(labels.device)
-        nearest = torch.zeros(2, device=labels.device)
-        for rows in order.to(labels.device).split(how.batch_size):
-            patches, right = sub_features.patches[rows], labels[rows]
+        shift = torch.randint(1, len(patterns), (count,), generator=random)
+        nearest = torch.zeros(2, device=device)
+        for rows in order.split(how.batch_size):
+            patches, right = sub_features.patches[rows].to(device), labels[rows].to(device)
             if options.negatives == "hardest":
                 wrong = _hardest(layer, patches, right, patterns)
             else:
-                wrong = (right + shift[rows]) % len(patterns)
+                wrong = (right + shift[rows].to(device)) % len(patterns)
             both = _distances(layer, torch.cat([patches, patches]), patterns[torch.cat([right, wrong])])
             positive, negative = both.chunk(2)
             loss = balanced_contrastive_loss(positive, negative, settings.alpha, settings.beta, options.positive)

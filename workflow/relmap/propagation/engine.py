@@ -78,6 +78,11 @@ class Propagator:
                 names.add(operation.name)
         return frozenset(names)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters are."""
+        return next(operation.affine.weight.device for operation in self.graph if operation.affine is not None)
+
     @torch.no_grad()
     def forward(self, images: Tensor, keep: Iterable[str] = (), until: str | None = None) -> Activations:
         """Run the model.
