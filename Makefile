@@ -48,7 +48,7 @@ smoke: $(READY)
 	test -s "$$folder/results/smoke/index.html"
 
 unit: $(READY)
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/relevance_speed.py
