@@ -170,8 +170,9 @@ rule ablate_clam:
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
-        layers=list(layers_of("cub200_2011", "vgg16", CLAM)),
-        settings=settings_on(layers_of("cub200_2011", "vgg16", CLAM)),
+        layers=ABLATED_LAYERS,
+        settings=settings_on(ABLATED_LAYERS),
+        images_per_class=lookup(dpath="clam/ablation_images_per_class", within=config),
         variants=lookup(dpath="clam/ablation", within=config),
         explainers=lookup(dpath="explainers", within=config),
         device=lookup(dpath="compute/device", within=config),

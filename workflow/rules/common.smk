@@ -187,7 +187,7 @@ PARTED = [name for name in sources("render") if name == "cub200_2011"]
 CLAM_SETTINGS = {
     key: value
     for key, value in config["clam"].items()
-    if key not in ("arms", "related", "ablation", "ablation_explainers")
+    if key not in ("arms", "related") and not key.startswith("ablation")
 }
 
 CLAM_NOTEBOOKS = {
@@ -289,6 +289,9 @@ def beside(notebook, suffix):
     """The other files of these figures."""
     return [f"<results>/figures/clam_figure{number:02}.{suffix}" for number in CLAM_NOTEBOOKS[notebook]]
 
+
+# The nearest to the output: where attributes matter most.
+ABLATED_LAYERS = list(layers_of("cub200_2011", "vgg16", CLAM)[: config["clam"]["ablation_layers"]])
 
 CLAM_TABLES = [
     *[path for number in (1, 2, 3, 4) for path in formats(f"clam_table{number}")],

@@ -14,7 +14,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     propagator = lrp_propagator(subject.model, subject.preprocessing, **params.explainers)
-    training = list(subject.batches(training_rows(subject.manifest, params.settings["train_images_per_class"], 0)))
+    training = list(subject.batches(training_rows(subject.manifest, params.images_per_class, params.seed)))
     evaluated = rows_of(subject.manifest, pd.read_parquet(files.predictions)["image_id"])
     held = hold(subject, unseen_rows(subject.manifest, evaluated))
     base = pointing_of(propagator, held, list(EXPLAINERS))
@@ -30,5 +30,5 @@ with job(snakemake.log[0], snakemake.threads) as log:
     refined = pointing_of(propagator, held, list(EXPLAINERS), control, options)
     lifts = lift_of(propagator, held, list(EXPLAINERS), control)
     rows += variant_rows("untrained", {}, base, refined, lifts, list(EXPLAINERS), params.seed)
-    caption = f"CLAM's open choices on {len(base[0])} birds outside the tables"
+    caption = f"CLAM's open choices: {len(params.layers)} CLA-layers, {len(base[0])} birds outside the tables"
     write_frame(pd.DataFrame(rows), snakemake.output.csv, caption)
