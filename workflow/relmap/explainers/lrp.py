@@ -40,7 +40,7 @@ def lrp_propagator(
     *,
     first_layer: str = "z_box",
     z_box: str = "valid_range",
-    batch_norm: str = "fold",
+    batch_norm: str = "alpha_beta",
 ) -> Propagator:
     """LRP-alpha1-beta0 without bias, as CLAM and its three explainers use it."""
     first = first_rule(first_layer, z_box, preprocessing)
