@@ -32,8 +32,8 @@ def planned(folder, *arguments):
 
 def test_paper_scale_resolves_without_data(tmp_path):
     counts = planned(tmp_path, "--configfile", "config/paper.yaml")
-    # 13 convolutions and 5 before pooling of VGG-16, 16 blocks of ResNet-50 on two data sets, 32 layers in case 1.
-    assert counts["train_cla_layer"] == 13 + 5 + 16 + 16 + 32
+    # VGG-16: 13 convolutions and 5 before pooling; ResNet-50 on two data sets: 16 blocks, and 32 layers in case 1.
+    assert counts["train_cla_layer"] == 13 + 5 + 2 * (16 + 32)
     assert counts["retrieve_file"] == 2 + 4 + 2
     assert counts["unpack_archive"] == 2 + 4
     assert counts["convert_weights"] == 2
