@@ -69,7 +69,11 @@ def training_rows(manifest: Manifest, per_class: int | None, seed: int) -> np.nd
     return np.sort(shuffled[rank < per_class])
 
 
-def unseen_rows(manifest: Manifest, evaluated: np.ndarray) -> np.ndarray:
-    """Rows to choose settings on, ascending: test images that no table evaluates; training images if there are none."""
+def unseen_rows(manifest: Manifest, evaluated: np.ndarray, count: int | None, seed: int) -> np.ndarray:
+    """Rows to choose settings on, ascending: test images that no table evaluates; training images if there are none.
+
+    At most ``count`` of them, drawn once for all.
+    """
     rest = np.setdiff1d(manifest.rows("test"), evaluated)
-    return rest if len(rest) else manifest.rows("train")
+    rest = rest if len(rest) else manifest.rows("train")
+    return np.sort(np.random.default_rng(seed).permutation(rest)[:count])

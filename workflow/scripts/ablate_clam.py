@@ -16,7 +16,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     propagator = lrp_propagator(subject.model, subject.preprocessing, **params.explainers)
     training = list(subject.batches(training_rows(subject.manifest, params.images_per_class, params.seed)))
     evaluated = rows_of(subject.manifest, pd.read_parquet(files.predictions)["image_id"])
-    held = hold(subject, unseen_rows(subject.manifest, evaluated))
+    held = hold(subject, unseen_rows(subject.manifest, evaluated, params.birds, params.seed))
     base = pointing_of(propagator, held, list(EXPLAINERS))
     chain = (propagator, training, params.layers, list(EXPLAINERS), subject.card.classes)
     rows = []

@@ -16,7 +16,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     for model, weights, predictions in zip(params.models, files.weights, files.predictions, strict=True):
         subject = Subject.open(files.manifest, weights, params.device, params.batch_size, snakemake.threads)
         evaluated = rows_of(subject.manifest, pd.read_parquet(predictions)["image_id"])
-        held = hold(subject, unseen_rows(subject.manifest, evaluated))
+        held = hold(subject, unseen_rows(subject.manifest, evaluated, params.birds, params.seed))
         for variant in params.variants[model]:
             choice = {**params.explainers, **variant}
             propagator = lrp_propagator(subject.model, subject.preprocessing, **choice)
