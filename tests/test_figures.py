@@ -19,6 +19,7 @@ from relmap.figures.curves import bootstrap_band, clam_figure05, clam_figure06, 
 from relmap.figures.page import Page
 from relmap.figures.results import Setting, readable, settings
 from relmap.figures.style import save_figure, signed
+from relmap.figures.training import read_histories, training_curves
 from synthetic_results import SIDE, make_dataset, make_examples, make_scores
 
 
@@ -423,3 +424,16 @@ def test_nothing_of_it_imports_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_training_curves_have_a_panel_for_each_network_trained_here(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "imagenet"
+    folder.mkdir(parents=True)
+    header = "epoch,split,loss,accuracy,learning_rate,seconds\n"
+    (folder / "vgg16.history.csv").write_text(header + "1,train,3.0,0.1,0.1,1\n1,validation,3.0,0.2,0.1,1\n")
+    (folder / "resnet50.history.csv").write_text(header)
+    histories = read_histories(tmp_path)
+    assert list(histories) == [("imagenet", "vgg16")]
+    (axes,) = [panel for panel in training_curves(histories).axes if panel.get_visible()]
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[0.1], [0.2]]
+    assert not [panel for panel in training_curves({}).axes if panel.get_visible()]

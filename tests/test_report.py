@@ -178,7 +178,8 @@ def test_what_is_absent_is_said(tmp_path: Path) -> None:
     assert "0 of 0 table cells filled" in text
     for file in ("provenance.json", "config.yaml", "tables/clam_table3.csv", "clam_claims.csv", "clam_ablation.csv"):
         assert f"{file} is absent" in text
-    assert text.count("is absent") == 16 + 4 + 10
+    assert "figures/training_curves.png is absent" in text
+    assert text.count("is absent") == 16 + 4 + 12
 
 
 def test_same_bytes_for_the_same_run(results: Path) -> None:

@@ -44,11 +44,13 @@ rule render_clam_curves:
         notebook=here("notebooks/clam_curves.ipynb"),
         library=lib("figures/*.py"),
         pointing=scores("pointing"),
+        histories=pairs("<results>/models/{dataset}/{model}.history.csv"),
     output:
         notebook="<results>/notebooks/clam_curves.ipynb",
         png=figure_files("clam_curves"),
         pdf=beside("clam_curves", "pdf"),
         words=beside("clam_curves", "json"),
+        training=expand("<results>/figures/training_curves.{suffix}", suffix=["png", "pdf", "json"]),
     log:
         "<logs>/render_clam_curves.log",
     benchmark:
@@ -64,7 +66,7 @@ rule render_clam_curves:
         draws=lookup(dpath="evaluation/resamples", within=config),
         seed=lookup(dpath="seed", within=config),
     message:
-        "Figures 5 and 6"
+        "Figures 5 and 6, and how the classifiers learned"
     shell:
         "python -m papermill {input.notebook} {output.notebook} -k python3 --no-progress-bar -p results {params.results}"
         " -p draws {params.draws} -p seed {params.seed} > {log} 2>&1 || {{ tail -n 40 {log} >&2; exit 1; }}"

@@ -57,7 +57,8 @@ def gather(results: Path) -> dict[str, Any]:
     if claims is not None and "verdict" not in claims:
         raise InputError(f"{results}/tables/clam_claims.csv: lacks the column verdict; delete it and run again")
     tables = [_table(results, number, title) for number, title in reading.CLAM_TABLES.items()]
-    figures = [(number, reading.read_figure(results / "figures", number)) for number in reading.CLAM_FIGURES]
+    folder = results / "figures"
+    figures = [(n, reading.read_figure(folder, f"clam_figure{n:02}")) for n in reading.CLAM_FIGURES]
     rules = costs(results / "benchmarks")
     return {
         "run": str(config.get("run") or results.resolve().name),
@@ -79,6 +80,8 @@ def gather(results: Path) -> dict[str, Any]:
         "controls": _sortable(results, "clam_controls"),
         "attributes": _sortable(results, "clam_attributes"),
         "ablation": _sortable(results, "clam_ablation"),
+        "ablation_explainers": _sortable(results, "clam_ablation_explainers"),
+        "training": reading.read_figure(folder, "training_curves"),
         "figures": figures,
         "drawn": sum(figure is not None for _, figure in figures),
         "notebooks": sorted(path.name for path in (results / "notebooks").glob("*.ipynb")),

@@ -219,9 +219,8 @@ def read_fingerprint(path: Path) -> str | None:
         raise InputError(f"{path}: not a relmap manifest ({error!r}); delete it and run again") from error
 
 
-def read_figure(folder: Path, number: int) -> dict[str, Any] | None:
+def read_figure(folder: Path, name: str) -> dict[str, Any] | None:
     """One figure's file names, size, words and rows; None when its PNG is absent."""
-    name = f"clam_figure{number:02}"
     png = folder / f"{name}.png"
     if not png.is_file():
         return None
@@ -233,7 +232,6 @@ def read_figure(folder: Path, number: int) -> dict[str, Any] | None:
     first = [name for name in _FIRST if name in frame]
     frame = frame[first + [name for name in frame if name not in first]]
     return {
-        "number": number,
         "png": f"{name}.png",
         "pdf": f"{name}.pdf" if (folder / f"{name}.pdf").is_file() else None,
         "width": width,

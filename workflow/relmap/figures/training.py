@@ -1,0 +1,49 @@
+"""How the classifiers learned: accuracy by epoch, a panel a data set and model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from relmap.figures.style import PAGE_WIDTH, relmap_style, setting_name
+
+_LINES = {"train": ("#0072b2", "-", "training"), "validation": ("#d55e00", "--", "held out")}
+
+
+def read_histories(results: str | os.PathLike) -> dict[tuple[str, str], pd.DataFrame]:
+    """(dataset, model) -> epochs of its training; networks that were not trained here are left out."""
+    paths = sorted(Path(results, "models").glob("*/*.history.csv"))
+    histories = {(path.parent.name, path.name.removesuffix(".history.csv")): pd.read_csv(path) for path in paths}
+    return {setting: history for setting, history in histories.items() if len(history)}
+
+
+def training_curves(histories: dict[tuple[str, str], pd.DataFrame]) -> Figure:
+    """A page-wide figure.
+
+    Args:
+        histories: (dataset, model) -> rows with columns epoch, split (``train`` or ``validation``) and accuracy.
+    """
+    with relmap_style():
+        columns = min(2, len(histories)) or 1
+        rows = -(-len(histories) // columns) or 1
+        figure = Figure(figsize=(PAGE_WIDTH, 2.1 * rows + 0.35), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat[len(histories) :]:
+            axes.set_visible(False)
+        for axes, ((dataset, model), history) in zip(grid.flat, histories.items(), strict=False):
+            for split, (colour, line, label) in _LINES.items():
+                part = history[history["split"] == split]
+                axes.plot(part["epoch"], part["accuracy"], line, color=colour, label=label)
+            axes.set_title(setting_name(dataset, model))
+            axes.set_xlabel("Epoch")
+            axes.set_ylabel("Accuracy")
+            axes.set_ylim(0, 1)
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        if histories:
+            handles, labels = grid.flat[0].get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    return figure
