@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
     parser.add_argument("--batch", type=int, default=8, help="images at once")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--repetitions", type=int, default=7, help="turns of each contestant")
+    parser.add_argument("--repetitions", type=int, default=3, help="turns of each contestant")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(
