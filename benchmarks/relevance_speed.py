@@ -180,8 +180,9 @@ def main() -> None:
     )
     rows = []
     for architecture in options.models:
-        rows += compete(architecture, options.size, options.batch, options.repetitions)
-    print(markdown(rows))
+        found = compete(architecture, options.size, options.batch, options.repetitions)
+        print(markdown(found) + "\n", flush=True)
+        rows += found
     if options.out:
         with atomic_path(options.out) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
