@@ -115,23 +115,19 @@ class ClaLayer(nn.Module):
         Returns:
             (M, N, H - P + 1, W - P + 1).
         """
-        if self.distance == "l2":
-            return self._search_patches(features, patterns)
-        # Few images at a time: the shifted maps then stay in a processor's cache.
-        some = max(1, CACHED_ELEMENTS // features[0].numel()) if features.device.type == "cpu" else len(features)
+        form = self._search_shifts if self.distance == "squared_l2" else self._search_patches
+        # Few images at a time: the shifted maps then stay in a processor's cache, and laid out patches in memory.
+        whole = features.device.type != "cpu" and self.distance == "squared_l2"
+        some = len(features) if whole else max(1, CACHED_ELEMENTS // features[0].numel())
         parts = zip(features.split(some), patterns.split(some), strict=True)
-        return torch.cat([self._search_shifts(*part) for part in parts])
+        return torch.cat([form(*part) for part in parts])
 
     def _search_patches(self, features: Tensor, patterns: Tensor) -> Tensor:
         """The plain form, for distances whose mean is not linear in the attributes: all patches laid out."""
-        p = self.patch
-        rows, columns = features.shape[2] - p + 1, features.shape[3] - p + 1
-        means = []
-        for image, pattern in zip(features, patterns, strict=True):
-            patches = image.unfold(1, p, 1).unfold(2, p, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
-            found = self.distances(patches, pattern.expand(len(patches), -1, -1)).mean((2, 3))
-            means.append(found.T.unflatten(1, (rows, columns)))
-        return torch.stack(means)
+        patches = features.unfold(2, self.patch, 1).unfold(3, self.patch, 1).permute(0, 2, 3, 1, 4, 5)
+        places = patches.shape[:3]
+        repeated = patterns.repeat_interleave(places[1] * places[2], 0)
+        return self.distances(patches.flatten(0, 2), repeated).mean((2, 3)).unflatten(0, places).permute(0, 3, 1, 2)
 
     def _search_shifts(self, features: Tensor, patterns: Tensor) -> Tensor:
         p, a, w = self.patch, self.attribute_size, self.windows
