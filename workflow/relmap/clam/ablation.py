@@ -13,7 +13,7 @@ from torch import Tensor
 
 from relmap.clam.attribute_scores import distinguishing_table, score_layers
 from relmap.clam.plan import plan_layers
-from relmap.clam.settings import ClamOptions
+from relmap.clam.settings import ClamOptions, LayerSettings
 from relmap.clam.trained import TrainedLayer
 from relmap.clam.training import initial_layers, train_layer
 from relmap.data.images import load_boxes, load_part_maps
@@ -42,35 +42,32 @@ class Held:
     distinguishing: Tensor
 
 
-def train_chain(
-    propagator: Propagator,
-    training: Batches,
-    layers: Sequence[str],
-    explainers: Sequence[str],
-    classes: int,
-    options: ClamOptions,
-    seed: int,
-) -> list[TrainedLayer]:
-    """All CLA-layers of a chain, from the output to the input."""
-    size = training[0][0].shape[-1]
-    trained: list[TrainedLayer] = []
-    for settings in plan_layers(propagator, layers, size, options):
-        trained.append(train_layer(propagator, training, settings, trained, explainers, classes, options, seed))
-    return trained
+@dataclass(frozen=True)
+class Chain:
+    """The chain of CLA-layers that all variants train, from the output to the input, on the same batches."""
 
+    propagator: Propagator
+    training: Batches
+    layers: Sequence[str]
+    explainers: Sequence[str]
+    classes: int
+    seed: int
 
-def untrained_chain(
-    propagator: Propagator,
-    training: Batches,
-    layers: Sequence[str],
-    explainers: Sequence[str],
-    classes: int,
-    options: ClamOptions,
-    seed: int,
-) -> list[TrainedLayer]:
-    """The control: the same chain with initial weights."""
-    plan = plan_layers(propagator, layers, training[0][0].shape[-1], options)
-    return initial_layers(propagator, training, plan, explainers, classes, options, seed)
+    def _plan(self, options: ClamOptions) -> list[LayerSettings]:
+        return plan_layers(self.propagator, self.layers, self.training[0][0].shape[-1], options)
+
+    def train(self, options: ClamOptions) -> list[TrainedLayer]:
+        """All CLA-layers, each below those trained before it."""
+        shared = (self.explainers, self.classes, options, self.seed)
+        trained: list[TrainedLayer] = []
+        for settings in self._plan(options):
+            trained.append(train_layer(self.propagator, self.training, settings, trained, *shared))
+        return trained
+
+    def untrained(self, options: ClamOptions) -> list[TrainedLayer]:
+        """The control: the same chain with initial weights."""
+        shared = (self.explainers, self.classes, options, self.seed)
+        return initial_layers(self.propagator, self.training, self._plan(options), *shared)
 
 
 def pointing_of(
@@ -97,21 +94,6 @@ def hold(subject: Subject, rows: np.ndarray) -> Held:
         load_part_maps(*annotations),
         distinguishing_table(subject.manifest.info),
     )
-
-
-def measure_variant(
-    propagator: Propagator,
-    training: Batches,
-    layers: Sequence[str],
-    explainers: Sequence[str],
-    classes: int,
-    options: ClamOptions,
-    seed: int,
-    held: Held,
-) -> tuple[np.ndarray, dict[str, float]]:
-    """Train a chain; ``pointing_of`` and ``lift_of`` it."""
-    trained = train_chain(propagator, training, layers, explainers, classes, options, seed)
-    return pointing_of(propagator, held, explainers, trained, options), lift_of(propagator, held, explainers, trained)
 
 
 def lift_of(

@@ -7,6 +7,7 @@ makes each derived weight once.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -25,7 +26,7 @@ DERIVED: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass
-class Affine:
+class Affine(ABC):
     """``y = W x + b``. ``weight`` and ``bias`` are detached; ``bias`` may be None."""
 
     weight: Tensor
@@ -41,13 +42,13 @@ class Affine:
     def forward(self, x: Tensor) -> Tensor:
         return self.apply(x, self.weights("own"), self.bias)
 
+    @abstractmethod
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """``weight x + bias`` for ``x`` of shape (N, ...)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def transpose(self, s: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
         """``weight^T s`` for ``s`` of shape (K, N, ...); gives (K, *shape) where ``shape`` is that of the input."""
-        raise NotImplementedError
 
     def scaled(self, after: Diagonal) -> Affine:
         """This layer followed by a batch norm, as one layer."""

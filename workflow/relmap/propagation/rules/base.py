@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,14 +27,14 @@ class Record:
     shapes: tuple[torch.Size, ...]
 
 
-class Rule:
+class Rule(ABC):
     """(record, relevance (K, N, ...)) -> relevance of each input, each (K, N, ...)."""
 
     needs_inputs: ClassVar[bool] = False
     needs_output: ClassVar[bool] = False
 
-    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
-        raise NotImplementedError
+    @abstractmethod
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]: ...
 
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
