@@ -50,6 +50,10 @@ class Affine(ABC):
     def transpose(self, s: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
         """``weight^T s`` for ``s`` of shape (K, N, ...); gives (K, *shape) where ``shape`` is that of the input."""
 
+    def add_bias(self, z: Tensor, bias: Tensor) -> Tensor:
+        """``z`` (N, ...) plus one value of ``bias`` per output channel."""
+        return z + bias.view(-1, *[1] * (z.dim() - 2))
+
     def scaled(self, after: Diagonal) -> Affine:
         """This layer followed by a batch norm, as one layer."""
         scale = after.weight
@@ -108,6 +112,8 @@ class Convolution(Affine):
 
 @dataclass
 class Dense(Affine):
+    """A linear layer on the last dimension: of (N, C), or of tokens (N, T, C)."""
+
     @classmethod
     def of(cls, module: nn.Linear) -> Dense:
         return cls(module.weight.detach(), None if module.bias is None else module.bias.detach())
@@ -117,6 +123,9 @@ class Dense(Affine):
 
     def transpose(self, s: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
         return s @ weight
+
+    def add_bias(self, z: Tensor, bias: Tensor) -> Tensor:
+        return z + bias
 
 
 @dataclass

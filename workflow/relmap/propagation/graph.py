@@ -10,8 +10,9 @@ in-place ReLUs run out of place, dropout is left out and batch norms use their r
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -29,11 +30,18 @@ class Operation:
 
     Attributes:
         name: unique in its graph.
-        kind: ``input, conv, linear, batch_norm, relu, max_pool, average_pool, add, concatenate, reshape, identity``.
+        kind: ``input``; ``parameter`` (a constant: class token, position embedding; no inputs) and ``mask`` (computed
+            from the input by comparisons; neither carries relevance); ``embedding``; ``conv, linear, batch_norm,
+            layer_norm``; ``relu, gelu``, ``activation`` (any other pointwise function), ``softmax``; ``max_pool``,
+            ``average_pool`` (also a mean over dimensions); ``add, multiply``, ``matmul`` (bilinear in its two inputs,
+            its scale included), ``scale`` (times a constant); ``concatenate``; ``reshape`` (any rearrangement that is
+            linear in its one input: view, permute, slice, expand); ``identity``.
         inputs: names of the operations whose outputs it takes.
         affine: weight and bias of a conv, linear or batch norm, else None.
-        run: the forward function of its inputs.
-        settings: what a rule must know beside the tensors (kernel sizes, dimensions).
+        run: the forward function of its inputs, and of the shapes of ``sizes`` after them.
+        settings: what a rule must know beside the tensors: windows, dimensions; mean, std, gain and shift of a batch
+            norm; normalized_shape, eps, weight and bias of a layer norm.
+        sizes: names of the operations whose outputs' shapes ``run`` takes as further arguments.
     """
 
     name: str
@@ -42,6 +50,18 @@ class Operation:
     run: Callable[..., Tensor]
     affine: Affine | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    sizes: tuple[str, ...] = ()
+
+    def forward(self, tensors: Sequence[Tensor], shapes: Mapping[str, torch.Size]) -> Tensor:
+        """The output for these inputs, where ``shapes`` has the shapes of earlier operations' outputs by name."""
+        return self.run(*tensors, *[shapes[name] for name in self.sizes])
+
+
+# Kinds through which relevance does not travel: what their outputs hold is no part of the input.
+CONSTANT_KINDS = frozenset({"parameter", "mask"})
+_SIGN_KEEPING = frozenset(
+    {"max_pool", "average_pool", "add", "concatenate", "reshape", "identity", "multiply", "matmul"}
+)
 
 
 @dataclass(frozen=True)
@@ -49,30 +69,78 @@ class Graph:
     """Operations in order of execution; the first is the input, the last one's output is the model's."""
 
     operations: tuple[Operation, ...]
+    _folded: dict[str, tuple[Operation, str] | None] = field(default_factory=dict, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Operation]:
         return iter(self.operations)
 
-    def __getitem__(self, name: str) -> Operation:
+    @cached_property
+    def _by_name(self) -> dict[str, Operation]:
+        return {operation.name: operation for operation in self.operations}
+
+    @cached_property
+    def _consumers(self) -> dict[str, list[Operation]]:
+        found: dict[str, list[Operation]] = {}
         for operation in self.operations:
-            if operation.name == name:
-                return operation
-        names = [operation.name for operation in self.operations if operation.kind != "input"]
-        raise InputError(f"layer {name!r} does not exist in this model; it has: {', '.join(names)}")
+            for name in dict.fromkeys(operation.inputs):
+                found.setdefault(name, []).append(operation)
+        return found
+
+    def __getitem__(self, name: str) -> Operation:
+        if name not in self._by_name:
+            names = [operation.name for operation in self.operations if operation.kind != "input"]
+            raise InputError(f"layer {name!r} does not exist in this model; it has: {', '.join(names)}")
+        return self._by_name[name]
 
     @property
     def output(self) -> Operation:
         return self.operations[-1]
 
     def consumers(self, name: str) -> list[Operation]:
-        return [operation for operation in self.operations if name in operation.inputs]
+        return list(self._consumers.get(name, ()))
 
-    def non_negative(self) -> frozenset[str]:
-        """Names of operations whose outputs cannot be negative, whatever the input."""
-        keep = {"max_pool", "average_pool", "add", "concatenate", "reshape", "identity"}
+    def carriers(self) -> frozenset[str]:
+        """Names of the operations that carry relevance: those that depend on the input through others that do.
+
+        Parameters, what is made of them alone, and masks carry none.
+        """
         names: set[str] = set()
         for operation in self.operations:
-            if operation.kind == "relu" or (operation.kind in keep and all(name in names for name in operation.inputs)):
+            if operation.kind == "input" or (
+                operation.kind not in CONSTANT_KINDS and any(name in names for name in operation.inputs)
+            ):
+                names.add(operation.name)
+        return frozenset(names)
+
+    def folded(self, name: str) -> tuple[Operation, str] | None:
+        """A convolution or linear layer and the batch norm after it as one operation, and the batch norm's name.
+
+        ``g (W x + b - m) / s + c`` is one affine layer with weight ``g W / s``. None where the layer's only consumer is
+        not a batch norm. Made once, so that the weights derived from the folded ones are made once too.
+        """
+        if name not in self._folded:
+            self._folded[name] = self._fold(self[name])
+        return self._folded[name]
+
+    def _fold(self, operation: Operation) -> tuple[Operation, str] | None:
+        users = self.consumers(operation.name)
+        if operation.kind not in ("conv", "linear") or [user.kind for user in users] != ["batch_norm"]:
+            return None
+        affine = operation.affine.scaled(users[0].affine)
+        return replace(operation, run=affine.forward, affine=affine), users[0].name
+
+    def non_negative(self) -> frozenset[str]:
+        """Names of operations whose outputs cannot be negative, whatever the input.
+
+        Of pointwise functions and constants, ``settings["non_negative"]`` says so.
+        """
+        names: set[str] = set()
+        for operation in self.operations:
+            if (
+                operation.kind in ("relu", "softmax")
+                or operation.settings.get("non_negative", False)
+                or (operation.kind in _SIGN_KEEPING and all(name in names for name in operation.inputs))
+            ):
                 names.add(operation.name)
         return frozenset(names)
 
@@ -118,6 +186,15 @@ def _maximum_pool(kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
 def _average_pool(kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
     stride = kernel_size if stride is None or stride == [] else stride
     return lambda x: F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+def _batch_norm_terms(module: nn.BatchNorm1d | nn.BatchNorm2d) -> dict[str, Tensor | None]:
+    return {
+        "mean": module.running_mean.clone(),
+        "std": torch.sqrt(module.running_var + module.eps),
+        "gain": None if module.weight is None else module.weight.detach(),
+        "shift": None if module.bias is None else module.bias.detach(),
+    }
 
 
 class _Tracer(torch.fx.Tracer):
@@ -176,7 +253,7 @@ class _Builder:
                 self.add(node, name, "linear", affine.forward, affine=affine)
             case nn.BatchNorm2d() | nn.BatchNorm1d():
                 affine = Diagonal.of(module)
-                self.add(node, name, "batch_norm", affine.forward, affine=affine)
+                self.add(node, name, "batch_norm", affine.forward, affine=affine, settings=_batch_norm_terms(module))
             case nn.ReLU():
                 self.add(node, name, "relu", F.relu)
             case nn.MaxPool2d():
