@@ -54,7 +54,7 @@ def plain(model: nn.Module, images: Tensor) -> Callable[[], object]:
 
 
 def ours(model: nn.Module, composite: composites.Composite, images: Tensor, targets: Tensor) -> Callable[[], object]:
-    propagator = Propagator(model, composite)
+    propagator = Propagator(model).by(composite)
 
     def run():
         activations = propagator.forward(images)
@@ -83,7 +83,7 @@ def theirs(
 
 def layers_together_and_apart(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Callable[[], object]]:
     """Relevance at the activations of all convolutions: captured on one way, or by one early-stopped pass each."""
-    propagator = Propagator(model, OURS["LRP alpha 1, beta 0"])
+    propagator = Propagator(model).by(OURS["LRP alpha 1, beta 0"])
     convolutions = [operation.name for operation in propagator.graph if operation.kind == "conv"]
     layers = [propagator.graph.activation_of(name) for name in convolutions]
 

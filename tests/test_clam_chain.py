@@ -39,7 +39,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def propagator():
-    return Propagator(network(), composites.alpha_beta(1, 0))
+    return Propagator(network()).by(composites.alpha_beta(1, 0))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from reference_nets import inputs, network, vectors
 from relmap.errors import InputError
 from relmap.explainers import BASELINES, Baselines, explain_baselines
-from relmap.propagation import Propagator
+from relmap.propagation import Propagator, Walk
 from torch import Tensor, nn
 
 
@@ -148,14 +148,14 @@ def test_vgg_layers_and_resizing():
 
 def test_passes_are_shared(monkeypatch):
     calls = {"forward": 0, "propagate": 0}
-    for name in calls:
-        original = getattr(Propagator, name)
+    for owner, name in ((Propagator, "forward"), (Walk, "propagate")):
+        original = getattr(owner, name)
 
         def counted(self, *args, name=name, original=original, **kwargs):
             calls[name] += 1
             return original(self, *args, **kwargs)
 
-        monkeypatch.setattr(Propagator, name, counted)
+        monkeypatch.setattr(owner, name, counted)
     images, targets = inputs(torch.float32)
     model = network("vgg16", torch.float32)
     explain_baselines(model, images[:1], targets[0, :1], ["gradient", "linear_approximation", "grad_cam"])

@@ -77,7 +77,7 @@ def test_relevance_reaches_the_input(name):
     model = torchvision_network(name)
     size = 64 if name == "vgg16" else SIZES[name]
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
-    propagator = Propagator(model, composites.alpha_beta())
+    propagator = Propagator(model).by(composites.alpha_beta())
     activations = propagator.forward(images)
     torch.testing.assert_close(activations.logits, model(images).detach(), rtol=1e-4, atol=1e-4)
     result = propagator.propagate(activations, torch.ones(1, *activations.logits.shape))
@@ -211,7 +211,7 @@ def test_refusals_name_the_culprit(model, message):
 def test_unknown_kind_for_a_composite():
     kinds = {kind: rule for kind, rule in composites.STRUCTURE.items() if kind != "relu"}
     with pytest.raises(InputError, match=r"operation 'features\.1': this method has no rule for kind 'relu'"):
-        Propagator(network("vgg16"), composites.Composite({**kinds, **composites.epsilon().kinds} | {"relu": None}))
+        Propagator(network("vgg16")).by(composites.Composite({**kinds, **composites.epsilon().kinds} | {"relu": None}))
 
 
 def test_a_model_in_training_mode_is_traced_as_it_evaluates():

@@ -56,7 +56,7 @@ def relevance(composite, start=starts.one_hot, *, dtype=torch.float64, stop="inp
     images, targets = inputs(dtype)
     if dtype == torch.float32:
         images, targets = images[:2], targets[:, :2]
-    propagator = Propagator(vgg(dtype, negated), composite, graph(dtype, negated))
+    propagator = Propagator(graph(dtype, negated)).by(composite)
     activations = propagator.forward(images)
     logits = vgg(dtype)(images)
     start = torch.stack([start(logits, t) for t in targets])
@@ -237,7 +237,7 @@ def test_torchray_gradients(dtype):
 def test_torchray_linear_approximation_and_grad_cam(layer):
     theirs = vectors("lrp/torchray_lin_cam_vgg16s.npz")
     images, targets = inputs()
-    propagator = Propagator(vgg(), composites.gradient())
+    propagator = Propagator(vgg()).by(composites.gradient())
     activations = propagator.forward(images, keep=[layer])
     start = torch.stack([starts.one_hot(activations.logits, t) for t in targets])
     gradients = propagator.propagate(activations, start, stop=layer).relevance
@@ -254,7 +254,7 @@ def test_torchray_linear_approximation_and_grad_cam(layer):
 def test_grad_cam_library():
     theirs = torch.as_tensor(vectors("lrp/cams_raw_vgg16s.npz")["GradCAM"]).double()
     images, targets = inputs()
-    propagator = Propagator(vgg(), composites.gradient())
+    propagator = Propagator(vgg()).by(composites.gradient())
     activations = propagator.forward(images, keep=["features.29"])
     start = torch.stack([starts.one_hot(activations.logits, t) for t in targets])
     gradient = propagator.propagate(activations, start, stop="features.29").relevance
@@ -276,7 +276,7 @@ def test_torchray_contrastive_excitation_backprop(layer):
     composite = composites.excitation_backprop()
     contrast = relevance(composite, stop="classifier.4", negated=True).transpose(0, 1)
     images, targets = inputs()
-    propagator = Propagator(vgg(), composite)
+    propagator = Propagator(vgg()).by(composite)
     activations = propagator.forward(images)
     start = torch.stack([starts.one_hot(activations.logits, t) for t in targets])
     result = propagator.propagate(activations, start, stop=layer, transforms={"classifier.4": lambda r: r - contrast})
@@ -314,7 +314,7 @@ def test_zennit_live_on_resnet(name):
     kinds = {"conv": rule, "linear": rule, "add": share, "average_pool": share}
     composite = composites.Composite(composites.STRUCTURE | kinds)
     images, targets = inputs()
-    propagator = Propagator(network("resnet50"), composite)
+    propagator = Propagator(network("resnet50")).by(composite)
     activations = propagator.forward(images[:2])
     start = starts.one_hot(activations.logits, targets[0, :2])
     ours = propagator.propagate(activations, start[None]).relevance.sum(2)

@@ -19,7 +19,7 @@ from relmap.clam.training import initial_layers, train_layer
 from relmap.data.images import load_boxes, load_part_maps
 from relmap.explainers.lrp import explain_lrp
 from relmap.metrics.pointing import extended_pointing
-from relmap.propagation import Propagator
+from relmap.propagation import Walk
 from relmap.statistics import bootstrap_mean, sign_flip_test
 from relmap.subject import Subject
 
@@ -46,7 +46,7 @@ class Held:
 class Chain:
     """The chain of CLA-layers that all variants train, from the output to the input, on the same batches."""
 
-    propagator: Propagator
+    propagator: Walk
     training: Batches
     layers: Sequence[str]
     explainers: Sequence[str]
@@ -71,7 +71,7 @@ class Chain:
 
 
 def pointing_of(
-    propagator: Propagator,
+    propagator: Walk,
     held: Held,
     explainers: Sequence[str],
     layers: Sequence[TrainedLayer] = (),
@@ -97,7 +97,7 @@ def hold(subject: Subject, rows: np.ndarray) -> Held:
 
 
 def lift_of(
-    propagator: Propagator, held: Held, explainers: Sequence[str], layers: Sequence[TrainedLayer]
+    propagator: Walk, held: Held, explainers: Sequence[str], layers: Sequence[TrainedLayer]
 ) -> dict[str, float]:
     """Explainer -> mean coverage of distinguishing parts by its regions, minus chance."""
     frames = [

@@ -16,7 +16,7 @@ from relmap.clam.trained import TrainedLayer
 from relmap.data.manifest import ManifestInfo
 from relmap.errors import InputError
 from relmap.metrics.attribute_parts import score_regions
-from relmap.propagation import Propagator
+from relmap.propagation import Walk
 
 
 def distinguishing_table(info: ManifestInfo) -> Tensor:
@@ -35,7 +35,7 @@ def distinguishing_table(info: ManifestInfo) -> Tensor:
 
 
 def score_layers(
-    propagator: Propagator,
+    propagator: Walk,
     arms: Mapping[str, Sequence[TrainedLayer]],
     images: Tensor,
     targets: Tensor,

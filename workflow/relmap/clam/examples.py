@@ -12,14 +12,14 @@ from relmap.clam.related import Index, distinct, find_related
 from relmap.clam.settings import ClamOptions
 from relmap.clam.trained import TrainedLayer
 from relmap.explainers.lrp import explain_lrp
-from relmap.propagation import Propagator
+from relmap.propagation import Walk
 
 EXPLAINER = "clrp"
 """The sheets show CLRP with CLAM (Figure 4)."""
 
 
 def layer_examples(
-    propagator: Propagator,
+    propagator: Walk,
     layers: Sequence[TrainedLayer],
     index: Index,
     explainer: str,

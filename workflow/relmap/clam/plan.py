@@ -8,10 +8,10 @@ import torch
 
 from relmap.clam.settings import ClamOptions, LayerSettings, layer_settings
 from relmap.clam.training import feature_operation
-from relmap.propagation import Propagator
+from relmap.propagation import Walk
 
 
-def feature_sizes(propagator: Propagator, layers: Sequence[str], input_size: int) -> dict[str, tuple[int, int]]:
+def feature_sizes(propagator: Walk, layers: Sequence[str], input_size: int) -> dict[str, tuple[int, int]]:
     """Feature map (height, width) of each layer, from one blank image.
 
     Raises:
@@ -24,7 +24,7 @@ def feature_sizes(propagator: Propagator, layers: Sequence[str], input_size: int
 
 
 def plan_layers(
-    propagator: Propagator, layers: Sequence[str], input_size: int, options: ClamOptions
+    propagator: Walk, layers: Sequence[str], input_size: int, options: ClamOptions
 ) -> list[LayerSettings]:
     """Settings of each CLA-layer, from the output to the input."""
     return layer_settings(options, layers, feature_sizes(propagator, layers, input_size))

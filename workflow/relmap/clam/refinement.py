@@ -94,7 +94,7 @@ def refinements(
     mask_width: float,
     restore_total: bool = False,
 ) -> tuple[dict[str, Refine], list[Regions]]:
-    """Transforms for ``Propagator.propagate`` of all layers, and the regions that they come from.
+    """Transforms for ``Walk.propagate`` of all layers, and the regions that they come from.
 
     ``activations`` must keep every layer's ``features_at``.
     """

@@ -19,7 +19,7 @@ from relmap.clam.refinement import find_regions
 from relmap.clam.trained import TrainedLayer
 from relmap.errors import InputError
 from relmap.files import atomic_path
-from relmap.propagation import Propagator
+from relmap.propagation import Walk
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Index:
 
 
 def build_index(
-    propagator: Propagator,
+    propagator: Walk,
     layers: Sequence[TrainedLayer],
     batches: Iterable[tuple[Tensor, Tensor]],
     image_ids: Sequence[str],
@@ -69,7 +69,7 @@ def build_index(
     )
 
 
-def _last(propagator: Propagator, names: set[str]) -> str:
+def _last(propagator: Walk, names: set[str]) -> str:
     return next(operation.name for operation in reversed(propagator.graph.operations) if operation.name in names)
 
 

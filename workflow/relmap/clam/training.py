@@ -21,7 +21,7 @@ from relmap.clam.settings import ClamOptions, LayerSettings
 from relmap.clam.sub_features import gather_patches, top_positions
 from relmap.clam.trained import TrainedLayer, new_layer
 from relmap.errors import InputError
-from relmap.propagation import Graph, Propagator
+from relmap.propagation import Graph, Walk
 from relmap.propagation.starts import STARTS
 from relmap.seeds import derive, generator
 
@@ -51,7 +51,7 @@ def stacked_starts(explainers: Sequence[str], logits: Tensor, targets: Tensor) -
 
 
 def collect_sub_features(
-    propagator: Propagator,
+    propagator: Walk,
     batches: Iterable[tuple[Tensor, Tensor]],
     settings: LayerSettings,
     above: Sequence[TrainedLayer],
@@ -96,7 +96,7 @@ def collect_sub_features(
 
 
 def train_layer(
-    propagator: Propagator,
+    propagator: Walk,
     batches: Iterable[tuple[Tensor, Tensor]],
     settings: LayerSettings,
     above: Sequence[TrainedLayer],
@@ -141,7 +141,7 @@ def train_layer(
 
 
 def initial_layers(
-    propagator: Propagator,
+    propagator: Walk,
     batches: Iterable[tuple[Tensor, Tensor]],
     plan: Sequence[LayerSettings],
     explainers: Sequence[str],

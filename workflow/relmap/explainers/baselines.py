@@ -16,7 +16,7 @@ from relmap.errors import InputError
 from relmap.explainers.cam import grad_cam, last_feature_map
 from relmap.explainers.excitation import excitation, excitation_layer
 from relmap.explainers.gradients import linear_approximation, sensitivity
-from relmap.propagation import Graph, Propagator, composites, starts, trace
+from relmap.propagation import Graph, Propagator, composites, starts
 
 
 def _at_input(graph: Graph) -> str:
@@ -72,13 +72,14 @@ class Baselines:
         unknown = [name for name in (*methods, *layers) if name not in BASELINES]
         if unknown:
             raise InputError(f"unknown baseline {unknown[0]!r}; choose from {', '.join(BASELINES)}")
-        graph = trace(model)
+        self._propagator = Propagator(model)
+        graph = self._propagator.graph
         self._layers = {
             name: graph.activation_of(layers[name]) if name in layers else BASELINES[name].layer(graph)
             for name in methods
         }
         backward = dict.fromkeys(BASELINES[name].backward for name in methods)
-        self._propagators = {key: Propagator(model, PASSES[key], graph) for key in backward}
+        self._walks = {key: self._propagator.by(PASSES[key]) for key in backward}
         self._order = [operation.name for operation in graph]
 
     def __call__(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -91,16 +92,15 @@ class Baselines:
         Returns:
             method -> (N, H, W) float32, signed, not normalised; maps of inner layers bilinearly resized.
         """
-        if not self._propagators:
+        if not self._walks:
             return {}
-        needed = frozenset[str]().union(self._layers.values(), *(p.needed for p in self._propagators.values()))
-        activations = next(iter(self._propagators.values())).forward(images, keep=needed)
+        activations = self._propagator.forward(images, list(self._walks.values()), keep=self._layers.values())
         start = starts.one_hot(activations.logits, targets)[None]
         maps: dict[str, Tensor] = {}
-        for key, propagator in self._propagators.items():
+        for key, walk in self._walks.items():
             layers = {name: layer for name, layer in self._layers.items() if BASELINES[name].backward == key}
             stop = min(layers.values(), key=self._order.index)
-            result = propagator.propagate(activations, start, stop=stop, capture=layers.values())
+            result = walk.propagate(activations, start, stop=stop, capture=layers.values())
             for name, layer in layers.items():
                 features, relevance = activations.outputs[layer], result.captured[layer][0]
                 maps[name] = _resized(BASELINES[name].read(features, relevance), images.shape[-2:]).float()

@@ -13,7 +13,7 @@ from relmap.clam.trained import TrainedLayer
 from relmap.clam.training import stacked_starts
 from relmap.data.images import Preprocessing
 from relmap.errors import InputError
-from relmap.propagation import Propagator, composites
+from relmap.propagation import Propagator, Walk, composites
 from relmap.propagation.rules import Flat, Rule, ZBox
 
 
@@ -41,10 +41,10 @@ def lrp_propagator(
     first_layer: str = "z_box",
     z_box: str = "valid_range",
     batch_norm: str = "alpha_beta",
-) -> Propagator:
+) -> Walk:
     """LRP-alpha1-beta0 without bias, as CLAM and its three explainers use it."""
     first = first_rule(first_layer, z_box, preprocessing)
-    return Propagator(model, composites.alpha_beta(1, 0, first=first, batch_norm=batch_norm))
+    return Propagator(model).by(composites.alpha_beta(1, 0, first=first, batch_norm=batch_norm))
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Explanation:
 
 
 def explain_lrp(
-    propagator: Propagator,
+    propagator: Walk,
     images: Tensor,
     targets: Tensor,
     explainers: Sequence[str],

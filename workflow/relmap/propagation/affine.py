@@ -39,6 +39,13 @@ class Affine(ABC):
             self._derived[name] = self._layout(DERIVED[name](self.weight))
         return self._derived[name]
 
+    def favouring(self, name: str, gamma: float) -> Tensor:
+        """``W + gamma V`` for the derived weight ``V`` called ``name``, made once."""
+        key = f"{name} {gamma!r}"
+        if key not in self._derived:
+            self._derived[key] = self._layout(self.weight + gamma * DERIVED[name](self.weight))
+        return self._derived[key]
+
     def forward(self, x: Tensor) -> Tensor:
         return self.apply(x, self.weights("own"), self.bias)
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from relmap.errors import InputError
 from relmap.propagation.graph import Graph, Operation
 from relmap.propagation.rules import (
     AlphaBeta,
+    Embed,
     Epsilon,
     Flat,
     Gamma,
     Gradient,
+    Halves,
     Pass,
     ReluGradient,
     Reshape,
     Rule,
     Share,
+    SoftmaxTaylor,
     Split,
     Winner,
     ZBox,
@@ -25,14 +28,25 @@ from relmap.propagation.rules import (
 
 STRUCTURE: Mapping[str, Rule] = {
     "relu": Pass(),
+    "gelu": Pass(),
+    "activation": Pass(),
     "identity": Pass(),
+    "scale": Pass(),
     "max_pool": Winner(),
     "average_pool": Share("signed"),
     "add": Share("signed"),
     "concatenate": Split(),
     "reshape": Reshape(),
+    "embedding": Embed(),
     "batch_norm": Epsilon(epsilon=0.0, bias=False),
+    "layer_norm": Pass(),
+    "matmul": Halves(),
+    "multiply": Halves(),
+    "softmax": SoftmaxTaylor(),
 }
+"""Rules of what has no weights of its own; those of attention are AttnLRP's (Achtibat et al. 2024)."""
+
+Place = Callable[[Graph, Operation], bool]
 
 
 @dataclass(frozen=True)
@@ -42,33 +56,41 @@ class Composite:
     Attributes:
         kinds: operation kind -> rule.
         first: rule of the convolutions and linear layers that see the input; None leaves them to ``kinds``.
-        fold_batch_norm: whether batch norms are folded into the convolutions before them first.
+        places: (predicate of graph and operation, rule), looked at before ``kinds``; the first that holds counts.
+        fold_batch_norm: whether a batch norm and the convolution before it count as one affine layer.
     """
 
     kinds: Mapping[str, Rule]
     first: Rule | None = None
+    places: tuple[tuple[Place, Rule], ...] = ()
     fold_batch_norm: bool = True
 
     def rules(self, graph: Graph) -> dict[str, Rule]:
-        """Rule of each operation of a graph by name.
+        """Rule of each operation that relevance can pass, by name.
 
         Raises:
             InputError: an operation's kind has no rule here.
         """
         first = graph.first_affine() if self.first is not None else frozenset()
-        non_negative = graph.non_negative()
+        carriers = graph.carriers()
         return {
-            operation.name: self.first if operation.name in first else self._rule(operation, non_negative)
+            operation.name: (self.first if operation.name in first else self._rule(graph, operation)).at(
+                graph, operation
+            )
             for operation in graph
-            if operation.kind != "input"
+            if operation.kind != "input" and operation.name in carriers
         }
 
-    def _rule(self, operation: Operation, non_negative: frozenset[str]) -> Rule:
+    def _rule(self, graph: Graph, operation: Operation) -> Rule:
+        for holds, rule in self.places:
+            if holds(graph, operation):
+                return rule
         rule = self.kinds.get(operation.kind)
         if rule is None:
-            raise InputError(f"operation {operation.name!r}: this method has no rule for kind {operation.kind!r}")
-        if isinstance(rule, AlphaBeta):
-            return replace(rule, signed_input=not all(name in non_negative for name in operation.inputs))
+            raise InputError(
+                f"operation {operation.name!r}: this method has no rule for kind {operation.kind!r}; "
+                f"give its composite one (it has: {', '.join(sorted(self.kinds))})"
+            )
         return rule
 
 
@@ -96,8 +118,9 @@ def alpha_beta(
 
 def gradient(relu: str = "gradient") -> Composite:
     """The gradient; ``relu`` may be ``deconvnet`` or ``guided``."""
-    kinds = dict.fromkeys(("conv", "linear", "batch_norm", "average_pool", "add"), Gradient())
-    return Composite(STRUCTURE | kinds | {"relu": ReluGradient(relu)}, fold_batch_norm=False)
+    kinds = dict.fromkeys((*STRUCTURE, "conv", "linear"), Gradient())
+    exact = {kind: STRUCTURE[kind] for kind in ("identity", "max_pool", "concatenate", "reshape", "embedding")}
+    return Composite(kinds | exact | {"relu": ReluGradient(relu)}, fold_batch_norm=False)
 
 
 def excitation_backprop() -> Composite:

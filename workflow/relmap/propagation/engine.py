@@ -1,19 +1,21 @@
-"""Forward once, propagate relevance backwards as often as needed."""
+"""Forward once, propagate relevance backwards as often as needed, by as many methods as wanted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from relmap.errors import InputError
 from relmap.propagation.composites import Composite
-from relmap.propagation.graph import Graph, fold_batch_norm, trace
-from relmap.propagation.rules.base import Record, Rule
+from relmap.propagation.graph import Graph, Operation, trace
+from relmap.propagation.rules import Pass, Record, Rule
 
 Transform = Callable[[Tensor], Tensor]
+Observer = Callable[[Operation, Tensor, tuple[Tensor, ...]], None]
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Activations:
     """What one forward pass kept.
 
     Attributes:
-        logits: the model's output, (N, C).
+        logits: the model's output, (N, C); (N, C, h, w) of a fully convolutional one.
         outputs: output of every operation that was asked for or that a rule needs, by name.
         shapes: shape of every operation's output, by name.
     """
@@ -45,38 +47,35 @@ class Propagation:
 
 
 class Propagator:
-    """Propagates relevance through one model by one method.
+    """One traced model, through which several methods propagate relevance on one forward pass.
 
-    The model is traced once; its parameters are read, never changed. Several starts share one forward pass.
+    The model is traced once; its parameters are read, never changed. Weights that rules derive from them are made once
+    and serve all methods. A propagator explains the model as it was when it was built.
 
     Attributes:
         graph: the operations that relevance walks through.
-        rules: the rule of each operation by name.
-        needed: names of the operations whose outputs the rules need. A forward pass that keeps those of several methods
-            serves all of them, where they share a graph.
+
+    Raises:
+        InputError: the model cannot be traced, or has an operation of unknown kind (the message names it).
 
     Example:
-        >>> propagator = Propagator(model, composites.alpha_beta(1, 0))
-        >>> activations = propagator.forward(images)
+        >>> propagator = Propagator(model)
+        >>> plus = propagator.by(composites.alpha_beta(1, 0))
+        >>> activations = propagator.forward(images, walks=[plus])
         >>> start = starts.one_hot(activations.logits, targets)
-        >>> maps = propagator.propagate(activations, start[None]).relevance[0].sum(1)
+        >>> maps = plus.propagate(activations, start[None]).relevance[0].sum(1)
     """
 
-    def __init__(self, model: nn.Module, composite: Composite, graph: Graph | None = None) -> None:
-        graph = trace(model) if graph is None else graph
-        self.graph = fold_batch_norm(graph) if composite.fold_batch_norm else graph
-        self.rules: dict[str, Rule] = composite.rules(self.graph)
-        self.needed = self._needed_outputs()
+    def __init__(self, model: nn.Module | Graph) -> None:
+        self.graph = model if isinstance(model, Graph) else trace(model)
 
-    def _needed_outputs(self) -> frozenset[str]:
-        names: set[str] = set()
-        for operation in self.graph:
-            rule = self.rules.get(operation.name)
-            if rule is not None and rule.needs_inputs:
-                names.update(operation.inputs)
-            if rule is not None and rule.needs_output:
-                names.add(operation.name)
-        return frozenset(names)
+    def by(self, composite: Composite) -> Walk:
+        """The way backwards by one method.
+
+        Raises:
+            InputError: an operation of the model has no rule in the composite.
+        """
+        return Walk(self, composite)
 
     @property
     def device(self) -> torch.device:
@@ -84,36 +83,88 @@ class Propagator:
         return next(operation.affine.weight.device for operation in self.graph if operation.affine is not None)
 
     @torch.no_grad()
-    def forward(self, images: Tensor, keep: Iterable[str] = (), until: str | None = None) -> Activations:
+    def forward(
+        self, images: Tensor, walks: Sequence[Walk] = (), keep: Iterable[str] = (), until: str | None = None
+    ) -> Activations:
         """Run the model.
 
         Args:
-            images: (N, C, H, W).
-            keep: names of operations whose outputs to keep beside those that rules need.
+            images: (N, C, H, W), or (N, T) token ids.
+            walks: methods that will propagate from here; what their rules need is kept.
+            keep: names of further operations whose outputs to keep.
             until: stop after this operation and keep only what ``keep`` names; ``logits`` is then its output.
         """
-        keep = set(keep)
-        for name in keep if until is None else {*keep, until}:
+        wanted = set(keep)
+        for name in wanted if until is None else {*wanted, until}:
             self.graph[name]
-        wanted = keep if until is not None else keep | self.needed
+        if until is None:
+            wanted.update(*(walk.needed for walk in walks))
         last_use = {name: index for index, operation in enumerate(self.graph) for name in operation.inputs}
         if images.dim() == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         live: dict[str, Tensor] = {}
         shapes: dict[str, torch.Size] = {}
         for index, operation in enumerate(self.graph):
-            live[operation.name] = operation.run(
-                *([images] if operation.kind == "input" else [live[name] for name in operation.inputs])
-            )
-            shapes[operation.name] = live[operation.name].shape
-            result = live[operation.name]
+            inputs = [images] if operation.kind == "input" else [live[name] for name in operation.inputs]
+            result = live[operation.name] = operation.forward(inputs, shapes)
+            shapes[operation.name] = result.shape
             if operation.name == until:
                 break
             for name in operation.inputs:
                 if last_use[name] == index and name not in wanted:
                     live.pop(name, None)
-        outputs = {name: value for name, value in live.items() if name in wanted}
-        return Activations(result, outputs, shapes)
+        return Activations(result, {name: value for name, value in live.items() if name in wanted}, shapes)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation as a rule meets it: a convolution that its batch norm is folded into has the norm's output."""
+
+    rule: Rule
+    operation: Operation
+    output: str
+
+
+class Walk:
+    """One method's way backwards through one model.
+
+    Attributes:
+        propagator: whose model it is.
+        steps: how each operation that relevance passes is treated, by name.
+        needed: names of the operations whose outputs the rules need.
+    """
+
+    def __init__(self, propagator: Propagator, composite: Composite) -> None:
+        self.propagator, self.graph, self.composite = propagator, propagator.graph, composite
+        self.steps = self._steps(composite)
+        self.needed = frozenset(
+            name
+            for step in self.steps.values()
+            for name in (
+                *(step.operation.inputs if step.rule.needs_inputs else ()),
+                *((step.output,) if step.rule.needs_output else ()),
+            )
+        )
+
+    def _steps(self, composite: Composite) -> dict[str, Step]:
+        rules = composite.rules(self.graph)
+        steps = {name: Step(rule, self.graph[name], name) for name, rule in rules.items()}
+        if composite.fold_batch_norm:
+            for name in rules:
+                fold = self.graph.folded(name)
+                if fold is not None:
+                    operation, norm = fold
+                    steps[name] = Step(rules[name], operation, norm)
+                    steps[norm] = Step(Pass(), self.graph[norm], norm)
+        return steps
+
+    @property
+    def device(self) -> torch.device:
+        return self.propagator.device
+
+    def forward(self, images: Tensor, keep: Iterable[str] = (), until: str | None = None) -> Activations:
+        """``Propagator.forward`` for this method alone."""
+        return self.propagator.forward(images, [self], keep, until)
 
     @torch.no_grad()
     def propagate(
@@ -121,31 +172,38 @@ class Propagator:
         activations: Activations,
         start: Tensor,
         *,
+        at: str | None = None,
         stop: str = "input",
         capture: Iterable[str] = (),
         transforms: Mapping[str, Transform] | None = None,
+        context: Mapping[str, Any] | None = None,
+        observe: Observer | None = None,
     ) -> Propagation:
         """Propagate K starts backwards.
 
         Args:
-            activations: of a forward pass of N images by this propagator.
-            start: relevance of the logits, (K, N, C).
+            activations: of a forward pass of N images that kept what this walk needs.
+            start: relevance of the output of ``at``, (K, N, ...).
+            at: name of the operation at whose output to start; the model's output by default.
             stop: name of the operation at whose output to stop.
             capture: names of operations whose relevance to keep on the way.
             transforms: operation name -> function of the relevance (K, N, ...) at its output, applied when all of it
                 has arrived and before it travels on.
+            context: what rules may read beside their record.
+            observe: called after every step with the operation, the relevance of its output and of each of its inputs.
 
         Raises:
             InputError: a name is not an operation of this model, or shapes do not agree.
         """
-        transforms = transforms or {}
+        transforms, context = transforms or {}, context or {}
+        at = self.graph.output.name if at is None else at
         capture = set(capture)
-        for name in {stop, *capture, *transforms}:
+        for name in {at, stop, *capture, *transforms}:
             self.graph[name]
-        if start.dim() != activations.logits.dim() + 1 or start.shape[1:] != activations.logits.shape:
-            expected = ("K", *activations.logits.shape)
-            raise InputError(f"the start has shape {tuple(start.shape)}, expected {expected}: one relevance per logit")
-        pending: dict[str, Tensor] = {self.graph.output.name: start}
+        if start.dim() < 1 or start.shape[1:] != activations.shapes[at]:
+            expected = ("K", *activations.shapes[at])
+            raise InputError(f"the start has shape {tuple(start.shape)}, expected {expected}: the shape of {at!r}")
+        pending: dict[str, Tensor] = {at: start}
         captured: dict[str, Tensor] = {}
         for operation in reversed(self.graph.operations):
             relevance = pending.pop(operation.name, None)
@@ -157,13 +215,26 @@ class Propagator:
                 captured[operation.name] = relevance
             if operation.name == stop:
                 return Propagation(relevance, captured)
-            parts = self.rules[operation.name](self._record(operation, activations), relevance)
+            step = self.steps[operation.name]
+            parts = step.rule(self._record(step, activations, context), relevance)
+            if observe is not None:
+                observe(operation, relevance, parts)
             for name, part in zip(operation.inputs, parts, strict=True):
-                pending[name] = pending[name] + part if name in pending else part
+                if name in self.steps or name == self.graph.operations[0].name:  # parameters keep what they are sent
+                    pending[name] = pending[name] + part if name in pending else part
         raise InputError(f"no relevance reaches {stop!r}")
 
-    def _record(self, operation, activations: Activations) -> Record:
-        rule = self.rules[operation.name]
-        inputs = tuple(activations.outputs[name] if rule.needs_inputs else None for name in operation.inputs)
-        output = activations.outputs[operation.name] if rule.needs_output else None
-        return Record(operation, inputs, output, tuple(activations.shapes[name] for name in operation.inputs))
+    def _record(self, step: Step, activations: Activations, context: Mapping[str, Any]) -> Record:
+        names = step.operation.inputs
+        try:
+            inputs = tuple(activations.outputs[name] if step.rule.needs_inputs else None for name in names)
+            output = activations.outputs[step.output] if step.rule.needs_output else None
+        except KeyError as error:
+            raise InputError(
+                f"the forward pass did not keep {error.args[0]!r}, which this method needs: "
+                "give its walk to forward(images, walks=[...])"
+            ) from None
+        operation = step.operation
+        if operation.sizes:
+            operation = replace(operation, run=lambda *x: step.operation.forward(x, activations.shapes), sizes=())
+        return Record(operation, inputs, output, tuple(activations.shapes[name] for name in names), context)

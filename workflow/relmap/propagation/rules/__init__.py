@@ -5,26 +5,31 @@ relevance of each of its inputs. Relevance has a leading dimension K: K starts s
 """
 
 from relmap.propagation.rules.alpha_beta import AlphaBeta
+from relmap.propagation.rules.attention import Halves, SoftmaxTaylor
 from relmap.propagation.rules.base import Record, Rule
 from relmap.propagation.rules.epsilon import Epsilon
 from relmap.propagation.rules.flat import Flat
 from relmap.propagation.rules.gamma import Gamma
-from relmap.propagation.rules.gradients import Gradient, ReluGradient
-from relmap.propagation.rules.structure import Pass, Reshape, Share, Split, Winner
+from relmap.propagation.rules.gradients import Gradient, LocalGradient, ReluGradient
+from relmap.propagation.rules.structure import Embed, Pass, Reshape, Share, Split, Winner
 from relmap.propagation.rules.z_box import ZBox
 
 __all__ = [
     "AlphaBeta",
+    "Embed",
     "Epsilon",
     "Flat",
     "Gamma",
     "Gradient",
+    "Halves",
+    "LocalGradient",
     "Pass",
     "Record",
     "ReluGradient",
     "Reshape",
     "Rule",
     "Share",
+    "SoftmaxTaylor",
     "Split",
     "Winner",
     "ZBox",

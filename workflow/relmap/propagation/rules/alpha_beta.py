@@ -6,19 +6,23 @@ r"""LRP-alpha-beta (Bach et al. 2015), alpha - beta = 1.
 
 For inputs that cannot be negative the positive part is ``x * W+^T (R / W+ x)``: one convolution for the denominator
 (shared by all starts) and one transposed convolution per start. Signed inputs need the pairs (x+, W+) and (x-, W-).
-The papers' readings leave the bias out.
+Where both parts count, the second denominator comes from the layer's output ``h`` without a convolution:
+``z- = z+ - h`` (with the bias in all three or in none). The papers' readings leave the bias out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from relmap.propagation.affine import Affine
+from relmap.propagation.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, Rule
+
+Pairs = list[tuple[Tensor, str]]
 
 
 @dataclass(frozen=True)
@@ -33,34 +37,53 @@ class AlphaBeta(Rule):
 
     needs_inputs = True
 
+    @property
+    def needs_output(self) -> bool:
+        return self.alpha != 0 and self.beta != 0
+
+    def at(self, graph: Graph, operation: Operation) -> AlphaBeta:
+        non_negative = graph.non_negative()
+        return replace(self, signed_input=not all(name in non_negative for name in operation.inputs))
+
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         (x,), affine = record.inputs, record.operation.affine
-        total = None
-        for factor, same, other in ((self.alpha, "positive", "negative"), (self.beta, "negative", "positive")):
-            if factor == 0:
-                continue
-            pairs = [(x.clamp(min=0), same), (x.clamp(max=0), other)] if self.signed_input else [(x, same)]
-            part = self._part(affine, pairs, same, relevance, record.shapes[0])
-            part = part if factor == 1 else part.mul_(factor)
-            total = part if total is None else total.add_(part)
-        return (total,)
+        parts = [(x.clamp(min=0), x.clamp(max=0))] if self.signed_input else [(x, None)]
+        above, below = parts[0]
+        positive = [(above, "positive")] + ([] if below is None else [(below, "negative")])
+        negative = [(above, "negative")] + ([] if below is None else [(below, "positive")])
+        shape = record.shapes[0]
+        if self.beta == 0:
+            return (
+                self._share(self.alpha, affine, positive, self._sum(affine, positive, "positive"), relevance, shape),
+            )
+        if self.alpha == 0:
+            z = self._sum(affine, negative, "negative").neg_()
+            return (self._share(self.beta, affine, negative, z, relevance, shape),)
+        z = self._sum(affine, positive, "positive")
+        h = record.output if self.bias or affine.bias is None else affine.add_bias(record.output, -affine.bias)
+        # A remainder of rounding is no negative part.
+        remainder = z - h
+        remainder = torch.where(remainder > 32 * torch.finfo(z.dtype).eps * z, remainder, 0)
+        total = self._share(self.alpha, affine, positive, z, relevance, shape)
+        return (total.add_(self._share(self.beta, affine, negative, remainder, relevance, shape)),)
 
-    def _part(
-        self, affine: Affine, pairs: list[tuple[Tensor, str]], sign: str, relevance: Tensor, shape: torch.Size
-    ) -> Tensor:
-        """``sum_p x_p * V_p^T (R / |z|)``, ``z = sum_p V_p x_p`` of one sign: the negative part comes negated."""
+    def _sum(self, affine: Affine, pairs: Pairs, sign: str) -> Tensor:
+        """``sum_p V_p x_p`` and the part of the bias that has this sign, where the bias counts."""
         z = None
         for x, name in pairs:
             term = affine.apply(x, affine.weights(name))
             z = term if z is None else z.add_(term)
         if self.bias and affine.bias is not None:
-            b = affine.bias.clamp(min=0) if sign == "positive" else affine.bias.clamp(max=0)
-            z.add_(b.view(-1, *[1] * (z.dim() - 2)))
-        if sign == "negative":
-            z.neg_()
+            z = affine.add_bias(z, affine.bias.clamp(min=0) if sign == "positive" else affine.bias.clamp(max=0))
+        return z
+
+    def _share(
+        self, factor: float, affine: Affine, pairs: Pairs, z: Tensor, relevance: Tensor, shape: torch.Size
+    ) -> Tensor:
+        """``factor sum_p x_p * V_p^T (R / z)`` for ``z >= 0``: the negative part comes negated. ``z`` is consumed."""
         # Relevance of outputs with z = 0 is dropped, in one pass over z. It must not meet a merely small z: convolution
         # algorithms that mix neighbours (Winograd) would carry the rounding of a huge quotient to inputs that count.
         z = F.threshold_(z.add_(self.epsilon) if self.epsilon else z, 1e-30, torch.inf)
-        s = relevance / z
+        s = relevance / (z if factor == 1 else z.div_(factor))
         parts = [affine.transpose(s, affine.weights(name), shape).mul_(x) for x, name in pairs]
         return parts[0] if len(parts) == 1 else parts[0].add_(parts[1])

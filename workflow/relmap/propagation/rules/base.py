@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from relmap.propagation.graph import Operation
+from relmap.propagation.graph import Graph, Operation
 
 
 @dataclass(frozen=True)
@@ -18,20 +18,28 @@ class Record:
     """What the forward pass kept of one operation.
 
     ``inputs`` and ``output`` are (N, ...) tensors, or None where the operation's rule does not declare that it needs
-    them; ``shapes`` are the shapes of the inputs, always there.
+    them; ``shapes`` are the shapes of the inputs, always there. ``context`` is what the caller of ``propagate`` passes.
     """
 
     operation: Operation
     inputs: tuple[Tensor | None, ...]
     output: Tensor | None
     shapes: tuple[torch.Size, ...]
+    context: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Rule(ABC):
-    """(record, relevance (K, N, ...)) -> relevance of each input, each (K, N, ...)."""
+    """(record, relevance (K, N, ...)) -> relevance of each input, each (K, N, ...).
 
-    needs_inputs: ClassVar[bool] = False
-    needs_output: ClassVar[bool] = False
+    ``needs_inputs`` and ``needs_output`` say what the forward pass must keep; a rule may make them properties.
+    """
+
+    needs_inputs = False
+    needs_output = False
+
+    def at(self, graph: Graph, operation: Operation) -> Rule:
+        """This rule as it is for one operation of one model."""
+        return self
 
     @abstractmethod
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]: ...
@@ -47,6 +55,11 @@ def stabilised(z: Tensor, epsilon: float) -> Tensor:
     return torch.where(z < 0, z - epsilon, z + epsilon)
 
 
+def per_image_sum(x: Tensor) -> Tensor:
+    """Sum over all but the first two dimensions, which stay as (K, N, 1, ...)."""
+    return x.sum(dim=tuple(range(2, x.dim())), keepdim=True) if x.dim() > 2 else x
+
+
 def pull_back(run: Callable[..., Tensor], s: Tensor, shapes: tuple[torch.Size, ...]) -> tuple[Tensor, ...]:
     """``J^T s`` of a linear operation that works on each image alone; ``s`` is (K, N, ...)."""
     copies, count = s.shape[:2]
@@ -55,3 +68,10 @@ def pull_back(run: Callable[..., Tensor], s: Tensor, shapes: tuple[torch.Size, .
         output = run(*dummies)
         gradients = torch.autograd.grad(output, dummies, s.flatten(0, 1))
     return tuple(gradient.unflatten(0, (copies, count)) for gradient in gradients)
+
+
+def jacobian_at(run: Callable[..., Tensor], s: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """``J^T s`` of any operation at ``inputs`` (N, ...); ``s`` is (K, N, ...), the result (K, N, ...) for each input."""
+    with torch.enable_grad():
+        leaves = [x.detach().requires_grad_() for x in inputs]
+        return torch.autograd.grad(run(*leaves), leaves, s, is_grads_batched=True)

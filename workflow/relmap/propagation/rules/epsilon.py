@@ -2,7 +2,8 @@ r"""LRP-epsilon and LRP-0 (Bach et al. 2015).
 
 .. math:: R_i = x_i \sum_j w_{ij} \frac{R_j}{z_j + \epsilon\,\mathrm{sign}(z_j)}, \quad z_j = \sum_i w_{ij} x_i + b_j
 
-In vector-Jacobian form: ``x * W^T (R / st(z))``. The bias in the denominator absorbs its share of relevance.
+In vector-Jacobian form: ``x * W^T (R / st(z))``, where ``z`` is the layer's own output: one transposed convolution per
+start beside the forward pass. The bias in the denominator absorbs its share of relevance.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ class Epsilon(Rule):
 
     needs_inputs = True
 
+    @property
+    def needs_output(self) -> bool:
+        return self.bias
+
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         (x,), affine = record.inputs, record.operation.affine
         weight = affine.weights("own")
-        z = affine.apply(x, weight, affine.bias if self.bias else None)
+        z = record.output if self.bias else affine.apply(x, weight)
         s = relevance / stabilised(z, self.epsilon) if self.epsilon else divide(relevance, z)
         return (affine.transpose(s, weight, record.shapes[0]).mul_(x),)

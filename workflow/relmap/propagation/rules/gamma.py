@@ -4,42 +4,51 @@ r"""LRP-gamma (Montavon et al. 2019), in the form that also holds for signed inp
     R_i = \sum_j \frac{x_i w_{ij} + \gamma\,(x_i w_{ij})^{s_j}}{z_j + \gamma z_j^{s_j}} R_j, \quad
     s_j = \mathrm{sign}(z_j), \quad z_j = \sum_i x_i w_{ij} + b_j
 
-The part of the sign that the output has is favoured by gamma. Outputs that are exactly 0 pass nothing on.
+The part of the sign that the output has is favoured by gamma. Outputs that are exactly 0 pass nothing on. For inputs that
+cannot be negative this is ``x * (W + gamma W+)^T s`` for positive outputs and ``x * (W + gamma W-)^T s`` for negative
+ones; with ``z`` given by the forward pass, ``z- = z - z+`` adds up numbers of one sign where it counts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from relmap.propagation.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, Rule, stabilised
 
 
 @dataclass(frozen=True)
 class Gamma(Rule):
+    """``signed_input`` states whether the layer's input may be negative."""
+
     gamma: float = 0.25
     epsilon: float = 1e-6
     bias: bool = True
+    signed_input: bool = True
 
     needs_inputs = True
+    needs_output = True
+
+    def at(self, graph: Graph, operation: Operation) -> Gamma:
+        non_negative = graph.non_negative()
+        return replace(self, signed_input=not all(name in non_negative for name in operation.inputs))
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
-        (x,), affine = record.inputs, record.operation.affine
-        own = affine.weights("own")
-        z = affine.apply(x, own, affine.bias)
-        base = z if self.bias else affine.apply(x, own)
-        total = 0
-        for sign, same, other in ((1, "positive", "negative"), (-1, "negative", "positive")):
-            pairs = [(x.clamp(min=0), same), (x.clamp(max=0), other)]
-            favoured = sum(affine.apply(part, affine.weights(name)) for part, name in pairs)
-            if self.bias and affine.bias is not None:
-                clamped = affine.bias.clamp(min=0) if sign > 0 else affine.bias.clamp(max=0)
-                favoured = favoured + clamped.view(-1, *[1] * (z.dim() - 2))
-            denominator = stabilised(base + self.gamma * favoured, self.epsilon)
-            s = torch.where(z * sign > 0, relevance / denominator, 0)
-            total = total + x * affine.transpose(s, own, record.shapes[0])
-            for part, name in pairs:
-                total = total + self.gamma * part * affine.transpose(s, affine.weights(name), record.shapes[0])
+        (x,), affine, h = record.inputs, record.operation.affine, record.output
+        parts = [(x.clamp(min=0), "positive", "negative"), (x.clamp(max=0), "negative", "positive")]
+        parts = parts if self.signed_input else [(x, "positive", "negative")]
+        positive = sum(affine.apply(part, affine.weights(same)) for part, same, _ in parts)
+        if self.bias and affine.bias is not None:
+            positive = affine.add_bias(positive, affine.bias.clamp(min=0))
+        z = h if self.bias or affine.bias is None else affine.add_bias(h, -affine.bias)
+        total = None
+        for sign, favoured in ((1, positive), (-1, z - positive)):
+            s = torch.where(h * sign > 0, relevance / stabilised(z + self.gamma * favoured, self.epsilon), 0)
+            for part, same, other in parts:
+                weight = affine.favouring(same if sign > 0 else other, self.gamma)
+                share = affine.transpose(s, weight, record.shapes[0]).mul_(part)
+                total = share if total is None else total.add_(share)
         return (total,)

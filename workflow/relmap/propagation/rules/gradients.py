@@ -14,11 +14,17 @@ from typing import Literal
 
 from torch import Tensor
 
-from relmap.propagation.rules.base import Record, Rule, pull_back
+from relmap.propagation.graph import Graph, Operation
+from relmap.propagation.rules.base import Record, Rule, jacobian_at, pull_back
+
+LINEAR = frozenset({"conv", "linear", "batch_norm", "average_pool", "add", "scale"})
 
 
 class Gradient(Rule):
-    """The transposed Jacobian of an affine or linear operation."""
+    """The transposed Jacobian of an operation that is linear in its inputs; of any other, ``LocalGradient``."""
+
+    def at(self, graph: Graph, operation: Operation) -> Rule:
+        return self if operation.kind in LINEAR else LocalGradient()
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         operation = record.operation
@@ -27,6 +33,15 @@ class Gradient(Rule):
         if operation.kind == "add" and all(shape == relevance.shape[1:] for shape in record.shapes):
             return tuple(relevance for _ in record.shapes)
         return pull_back(operation.run, relevance, record.shapes)
+
+
+class LocalGradient(Rule):
+    """The transposed Jacobian at the operation's inputs: softmax, layer norm, products, smooth activations."""
+
+    needs_inputs = True
+
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
+        return jacobian_at(record.operation.run, relevance, record.inputs)
 
 
 @dataclass(frozen=True)

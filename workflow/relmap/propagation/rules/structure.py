@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relmap.propagation.rules.base import Record, Rule, divide, pull_back, stabilised
+from relmap.propagation.rules.base import Record, Rule, divide, jacobian_at, pull_back, stabilised
 
 
 class Pass(Rule):
@@ -27,8 +27,18 @@ class Pass(Rule):
 
 
 class Reshape(Rule):
+    """A rearrangement: what each input entry was copied to, it takes back."""
+
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
-        return (relevance.reshape(relevance.shape[0], *record.shapes[0]),)
+        zeros = relevance.new_zeros(record.shapes[0])
+        return jacobian_at(record.operation.run, relevance, [zeros])
+
+
+class Embed(Rule):
+    """A token takes the sum over its embedding."""
+
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
+        return (relevance.sum(-1),)
 
 
 class Split(Rule):
