@@ -143,6 +143,13 @@ def epsilon_gamma_box(low: tuple[float, ...], high: tuple[float, ...], gamma: fl
     return Composite(STRUCTURE | {"conv": Gamma(gamma), "linear": Epsilon()}, ZBox(low, high))
 
 
-def epsilon_alpha2_beta1() -> Composite:
-    """Convolutions alpha 2, beta 1 with bias, linear layers epsilon with bias."""
-    return Composite(STRUCTURE | {"conv": AlphaBeta(2, 1, bias=True), "linear": Epsilon()})
+def epsilon_alpha2_beta1(first_flat: bool = False) -> Composite:
+    """Convolutions alpha 2, beta 1 with bias, linear layers epsilon with bias; ``first_flat`` as in ``epsilon_plus_flat``."""
+    kinds = {"conv": AlphaBeta(2, 1, bias=True), "linear": Epsilon()}
+    return Composite(STRUCTURE | kinds, Flat() if first_flat else None)
+
+
+def gamma(gamma: float = 0.25, bias: bool = True) -> Composite:
+    """LRP-gamma everywhere."""
+    rule = Gamma(gamma, bias=bias)
+    return Composite(STRUCTURE | {"conv": rule, "linear": rule})

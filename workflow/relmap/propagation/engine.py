@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,11 +26,13 @@ class Activations:
         logits: the model's output, (N, C); (N, C, h, w) of a fully convolutional one.
         outputs: output of every operation that was asked for or that a rule needs, by name.
         shapes: shape of every operation's output, by name.
+        observers: walk -> what watches each of its steps from here.
     """
 
     logits: Tensor
     outputs: Mapping[str, Tensor]
     shapes: Mapping[str, torch.Size]
+    observers: Mapping[Walk, Observer] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,12 +192,14 @@ class Walk:
             transforms: operation name -> function of the relevance (K, N, ...) at its output, applied when all of it
                 has arrived and before it travels on.
             context: what rules may read beside their record.
-            observe: called after every step with the operation, the relevance of its output and of each of its inputs.
+            observe: called after every step with the operation, the relevance of its output and of each of its inputs;
+                by default the activations' observer of this walk.
 
         Raises:
             InputError: a name is not an operation of this model, or shapes do not agree.
         """
         transforms, context = transforms or {}, context or {}
+        observe = observe or activations.observers.get(self)
         at = self.graph.output.name if at is None else at
         capture = set(capture)
         for name in {at, stop, *capture, *transforms}:

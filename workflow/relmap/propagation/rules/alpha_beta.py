@@ -20,9 +20,10 @@ from torch import Tensor
 
 from relmap.propagation.affine import Affine
 from relmap.propagation.graph import Graph, Operation
-from relmap.propagation.rules.base import Record, Rule
+from relmap.propagation.rules.base import Record, Rule, quotient
 
 Pairs = list[tuple[Tensor, str]]
+OPPOSITE = {"positive": "negative", "negative": "positive"}
 
 
 @dataclass(frozen=True)
@@ -46,26 +47,23 @@ class AlphaBeta(Rule):
         return replace(self, signed_input=not all(name in non_negative for name in operation.inputs))
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
-        (x,), affine = record.inputs, record.operation.affine
-        parts = [(x.clamp(min=0), x.clamp(max=0))] if self.signed_input else [(x, None)]
-        above, below = parts[0]
-        positive = [(above, "positive")] + ([] if below is None else [(below, "negative")])
-        negative = [(above, "negative")] + ([] if below is None else [(below, "positive")])
-        shape = record.shapes[0]
-        if self.beta == 0:
-            return (
-                self._share(self.alpha, affine, positive, self._sum(affine, positive, "positive"), relevance, shape),
-            )
+        (x,), affine, shape = record.inputs, record.operation.affine, record.shapes[0]
+        raising = (
+            [(x.clamp(min=0), "positive"), (x.clamp(max=0), "negative")] if self.signed_input else [(x, "positive")]
+        )
+        lowering = [(part, OPPOSITE[name]) for part, name in raising]
         if self.alpha == 0:
-            z = self._sum(affine, negative, "negative").neg_()
-            return (self._share(self.beta, affine, negative, z, relevance, shape),)
-        z = self._sum(affine, positive, "positive")
+            z = self._sum(affine, lowering, "negative").neg_()
+            return (self._share(self.beta, affine, lowering, z, relevance, shape),)
+        z = self._sum(affine, raising, "positive")
+        if self.beta == 0:
+            return (self._share(self.alpha, affine, raising, z, relevance, shape),)
         h = record.output if self.bias or affine.bias is None else affine.add_bias(record.output, -affine.bias)
-        # A remainder of rounding is no negative part.
         remainder = z - h
-        remainder = torch.where(remainder > 32 * torch.finfo(z.dtype).eps * z, remainder, 0)
-        total = self._share(self.alpha, affine, positive, z, relevance, shape)
-        return (total.add_(self._share(self.beta, affine, negative, remainder, relevance, shape)),)
+        # What is left by rounding is no negative part.
+        remainder = remainder.masked_fill_(remainder <= 32 * torch.finfo(z.dtype).eps * z, 0)
+        total = self._share(self.alpha, affine, raising, z, relevance, shape)
+        return (total.add_(self._share(self.beta, affine, lowering, remainder, relevance, shape)),)
 
     def _sum(self, affine: Affine, pairs: Pairs, sign: str) -> Tensor:
         """``sum_p V_p x_p`` and the part of the bias that has this sign, where the bias counts."""
@@ -84,6 +82,6 @@ class AlphaBeta(Rule):
         # Relevance of outputs with z = 0 is dropped, in one pass over z. It must not meet a merely small z: convolution
         # algorithms that mix neighbours (Winograd) would carry the rounding of a huge quotient to inputs that count.
         z = F.threshold_(z.add_(self.epsilon) if self.epsilon else z, 1e-30, torch.inf)
-        s = relevance / (z if factor == 1 else z.div_(factor))
+        s = quotient(relevance, z if factor == 1 else z.div_(factor))
         parts = [affine.transpose(s, affine.weights(name), shape).mul_(x) for x, name in pairs]
         return parts[0] if len(parts) == 1 else parts[0].add_(parts[1])

@@ -47,12 +47,19 @@ class Rule(ABC):
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     """``numerator / denominator``, 0 where the denominator is 0."""
-    return numerator / torch.where(denominator == 0, torch.inf, denominator)
+    return quotient(numerator, denominator.masked_fill(denominator == 0, torch.inf))
+
+
+def quotient(relevance: Tensor, z: Tensor) -> Tensor:
+    """``relevance / z`` for relevance (K, N, ...) and z (N, ...), which is consumed: large new tensors are slow."""
+    if relevance.shape == (1, *z.shape):
+        return torch.div(relevance[0], z, out=z)[None]
+    return relevance / z
 
 
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
-    """``z + epsilon sign(z)`` with sign(0) = 1."""
-    return torch.where(z < 0, z - epsilon, z + epsilon)
+    """``z + epsilon sign(z)`` with sign(0) = 1, a new tensor."""
+    return z.abs().add_(epsilon).copysign_(z)
 
 
 def per_image_sum(x: Tensor) -> Tensor:
@@ -71,7 +78,7 @@ def pull_back(run: Callable[..., Tensor], s: Tensor, shapes: tuple[torch.Size, .
 
 
 def jacobian_at(run: Callable[..., Tensor], s: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """``J^T s`` of any operation at ``inputs`` (N, ...); ``s`` is (K, N, ...), the result (K, N, ...) for each input."""
+    """``J^T s`` of any operation at ``inputs`` (N, ...); ``s`` is (K, N, ...), and so is each part of the result."""
     with torch.enable_grad():
         leaves = [x.detach().requires_grad_() for x in inputs]
         return torch.autograd.grad(run(*leaves), leaves, s, is_grads_batched=True)

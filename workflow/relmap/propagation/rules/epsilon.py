@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from relmap.propagation.rules.base import Record, Rule, divide, stabilised
+from relmap.propagation.rules.base import Record, Rule, divide, quotient, stabilised
 
 
 @dataclass(frozen=True)
@@ -32,5 +32,5 @@ class Epsilon(Rule):
         (x,), affine = record.inputs, record.operation.affine
         weight = affine.weights("own")
         z = record.output if self.bias else affine.apply(x, weight)
-        s = relevance / stabilised(z, self.epsilon) if self.epsilon else divide(relevance, z)
+        s = quotient(relevance, stabilised(z, self.epsilon)) if self.epsilon else divide(relevance, z)
         return (affine.transpose(s, weight, record.shapes[0]).mul_(x),)

@@ -4,9 +4,9 @@ r"""LRP-gamma (Montavon et al. 2019), in the form that also holds for signed inp
     R_i = \sum_j \frac{x_i w_{ij} + \gamma\,(x_i w_{ij})^{s_j}}{z_j + \gamma z_j^{s_j}} R_j, \quad
     s_j = \mathrm{sign}(z_j), \quad z_j = \sum_i x_i w_{ij} + b_j
 
-The part of the sign that the output has is favoured by gamma. Outputs that are exactly 0 pass nothing on. For inputs that
-cannot be negative this is ``x * (W + gamma W+)^T s`` for positive outputs and ``x * (W + gamma W-)^T s`` for negative
-ones; with ``z`` given by the forward pass, ``z- = z - z+`` adds up numbers of one sign where it counts.
+The part of the sign that the output has is favoured by gamma. Outputs that are exactly 0 pass nothing on. For inputs
+that cannot be negative this is ``x * (W + gamma W+)^T s`` for positive outputs and ``x * (W + gamma W-)^T s`` for
+negative ones; with ``z`` given by the forward pass, ``z- = z - z+`` adds up numbers of one sign where it counts.
 """
 
 from __future__ import annotations
