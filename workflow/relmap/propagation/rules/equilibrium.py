@@ -1,0 +1,196 @@
+r"""Attribution Equilibrium (Nam and Lee): positive and negative relevance balanced at every convolution.
+
+Before each convolution the positive and the negative part of the relevance are scaled to the same total
+:math:`\tau` (Eq. 6), per image and target: :math:`P \ge 0` and :math:`N \le 0`. With the share
+:math:`J(v, V, R) = v \odot V^T (R / V v)`, the activated inputs :math:`\alpha = [x > 0]` and the others
+:math:`\beta = 1 - \alpha` (Eq. 8-13):
+
+.. math::
+    R' = \underbrace{J(x, |W|, \gamma P + N)}_{C} + \underbrace{J(\alpha, |W|, P)}_{A}
+       + \underbrace{J(\beta, |W|, N)}_{U} - \underbrace{\tau \alpha / {\textstyle\sum} \alpha}_{\Psi}
+
+so that the total is :math:`(\gamma - 2) \tau`. :math:`\gamma P` and :math:`N` share a denominator and so one transposed
+convolution. 1 x 1 convolutions take gamma 1 and no shift.
+
+The paper's :math:`J` seven times is three convolutions and three transposed ones here, less one: :math:`|W| \beta` is
+:math:`|W| 1 - |W| \alpha`, and :math:`|W| 1` of an image of ones needs one input channel only. The difference has the
+rounding of :math:`|W| 1`: a relative error of :math:`\epsilon\, |W| 1 / |W| \beta`, which is large only for outputs almost
+all of whose inputs are activated, whose share of ``N`` then has it. Where no input is inactive the difference is not 0
+but a rounding remainder, so that case is found by counting inputs (exact: small integers), not by its value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from relmap.propagation.affine import Affine, Convolution
+from relmap.propagation.graph import Graph, Operation
+from relmap.propagation.rules.base import Record, Rule, divide, per_image_sum, pull_back
+from relmap.propagation.rules.z_box import ZBox
+
+TOTAL = "equilibrium.total"
+"""Key of the context: what P and N are scaled to, (K, N); 1 where it is absent."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Factors of C, A and U, and which inputs the shift is taken from. A factor of 0 leaves a term out.
+
+    1 x 1 convolutions, whose gamma is 1, take the terms that are not left out with factor 1.
+    ``shift`` is the same amount for every input that it is taken from: the total over the number of activated inputs.
+    """
+
+    contribution: float = 1.0
+    activated: float = 1.0
+    inactivated: float = 1.0
+    shift: Literal["activated", "all", "none"] = "activated"
+
+
+def balanced(relevance: Tensor, total: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+    """The positive and the negative part of relevance (K, N, ...), each scaled to ``total`` (K, N) over its image.
+
+    A part that is 0 everywhere stays 0.
+    """
+    if isinstance(total, Tensor):
+        total = total.view(*total.shape, *[1] * (relevance.dim() - 2))
+    positive, negative = relevance.clamp(min=0), relevance.clamp(max=0)
+    one = torch.ones_like(per_image_sum(relevance[:, :, :1]))  # (K, N, 1, ...)
+    return (
+        positive.mul_(total * divide(one, per_image_sum(positive))),
+        negative.mul_(total * divide(one, -per_image_sum(negative))),
+    )
+
+
+def _is_pointwise(affine: Affine) -> bool:
+    return isinstance(affine, Convolution) and tuple(affine.weight.shape[2:]) == (1, 1)
+
+
+def _groups(affine: Affine) -> int:
+    return affine.groups if isinstance(affine, Convolution) else 1
+
+
+def _within_reach(affine: Affine, mask: Tensor) -> Tensor:
+    """How many ones of a mask of the inputs (N, C, ...) each output is connected with: (N, channels or 1, ...)."""
+    groups = _groups(affine)
+    summed = mask.unflatten(1, (groups, -1)).sum(2)
+    if not isinstance(affine, Convolution):
+        return summed
+    counts = affine.apply(summed, mask.new_ones(groups, 1, *affine.weight.shape[2:]))
+    return counts if groups == 1 else counts.repeat_interleave(affine.weight.shape[0] // groups, 1)
+
+
+@dataclass(frozen=True)
+class Equilibrium(Rule):
+    """``gamma`` in [1, 2] weighs the positive part in C. A total other than 1 comes by the context's ``TOTAL``."""
+
+    gamma: float = 1.0
+    terms: Terms = field(default_factory=Terms)
+    signed_input: bool = True
+
+    needs_inputs = True
+
+    def at(self, graph: Graph, operation: Operation) -> Equilibrium:
+        non_negative = graph.non_negative()
+        return replace(self, signed_input=not all(name in non_negative for name in operation.inputs))
+
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
+        (x,), affine, terms = record.inputs, record.operation.affine, self.terms
+        pointwise = _is_pointwise(affine)
+        gamma = 1.0 if pointwise else self.gamma
+        absolute, shape = affine.weights("absolute"), record.shapes[0]
+        positive, negative = balanced(relevance, record.context.get(TOTAL, 1.0))
+        active = (x > 0).to(x.dtype)
+        activated = _within_reach(affine, active)
+        result = relevance.new_zeros(*relevance.shape[:2], *shape[1:])
+
+        def add(factor: float, v: Tensor, part: Tensor, z: Tensor, reached: Tensor) -> None:
+            s = part / torch.where(reached & (z != 0), z, torch.inf)
+            v = v if pointwise or factor == 1 else v * factor
+            result.add_(affine.transpose(s, absolute, shape).mul_(v))
+
+        if terms.contribution:
+            part = torch.add(negative, positive, alpha=gamma)
+            # Of an input that may be negative, the activated entries are not all that count.
+            reached = torch.ones_like(activated) if self.signed_input else activated
+            add(terms.contribution, x, part, affine.apply(x, absolute), reached > 0.5)
+        z = affine.apply(active, absolute) if terms.activated or terms.inactivated else None
+        if terms.activated:
+            add(terms.activated, active, positive, z, activated > 0.5)
+        if terms.inactivated:
+            ones = x.new_ones(1, _groups(affine), *shape[2:])
+            z = affine.apply(ones, absolute.sum(1, keepdim=True)) - z
+            inputs = _within_reach(affine, ones.repeat_interleave(shape[1] // _groups(affine), 1))
+            add(terms.inactivated, 1 - active, negative, z.clamp_(min=0), inputs - activated > 0.5)
+        if terms.shift != "none" and not pointwise:
+            shift = divide(active.new_ones(()), active.sum(tuple(range(1, x.dim())), keepdim=True))
+            result.sub_(shift * active if terms.shift == "activated" else shift)
+        return (result,)
+
+
+@dataclass(frozen=True)
+class BalancedZBox(ZBox):
+    """The z^B rule on ``gamma P + N``: relevance is balanced before the first layer too."""
+
+    gamma: float = 1.0
+
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
+        positive, negative = balanced(relevance, record.context.get(TOTAL, 1.0))
+        return super().__call__(record, torch.add(negative, positive, alpha=self.gamma))
+
+
+@dataclass(frozen=True)
+class FlooredShare(Rule):
+    """Average pooling and addition in proportion to ``max(x, 0) + floor``: inputs that are all 0 share evenly."""
+
+    floor: float = 1e-9
+
+    needs_inputs = True
+
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
+        run = record.operation.run
+        contributions = [x.clamp(min=0).add_(self.floor) for x in record.inputs]
+        back = pull_back(run, relevance / run(*contributions), record.shapes)
+        return tuple(c * part for c, part in zip(contributions, back, strict=True))
+
+
+@dataclass(frozen=True)
+class MainBranch(Rule):
+    """Addition of two branches: half the relevance to the main one, nothing to the other (the authors' ResNet).
+
+    The main branch is the one with more operations behind it. The relevance that comes out at the other end of the main
+    branch is to be doubled (``branch_point``).
+    """
+
+    main: int = 0
+
+    def at(self, graph: Graph, operation: Operation) -> MainBranch:
+        depths: dict[str, int] = {}
+        for other in graph:
+            depths[other.name] = 1 + max((depths[name] for name in other.inputs), default=0)
+        return MainBranch(max(range(len(operation.inputs)), key=lambda i: depths[operation.inputs[i]]))
+
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
+        return tuple(
+            relevance / 2 if i == self.main else relevance.new_zeros(relevance.shape[:1] + shape)
+            for i, shape in enumerate(record.shapes)
+        )
+
+
+def branch_point(graph: Graph, operation: Operation) -> str:
+    """Name of the last operation on which all inputs of an addition depend: where its branches part."""
+    behind = [_ancestors(graph, name) for name in operation.inputs]
+    return next(other.name for other in reversed(graph.operations) if all(other.name in names for names in behind))
+
+
+def _ancestors(graph: Graph, name: str) -> set[str]:
+    found, waiting = set(), [name]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(graph[name].inputs)
+    return found
