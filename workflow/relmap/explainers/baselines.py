@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relmap.errors import InputError
+from relmap.explainers.base import Explainer
 from relmap.explainers.cam import grad_cam, last_feature_map
 from relmap.explainers.excitation import excitation, excitation_layer
 from relmap.explainers.gradients import linear_approximation, sensitivity
-from relmap.propagation import Graph, Propagator, composites, starts
+from relmap.propagation import Activations, Graph, Propagator, composites, starts
 
 
 def _at_input(graph: Graph) -> str:
@@ -53,6 +54,30 @@ BASELINES: Mapping[str, Baseline] = {
     "grad_cam": Baseline("gradient", grad_cam, last_feature_map),
     "excitation_backprop": Baseline("excitation", excitation, excitation_layer),
 }
+
+
+class BaselineMap(Explainer):
+    """One of ``BASELINES`` by itself.
+
+    Args:
+        propagator: of the model.
+        baseline: key of ``BASELINES``.
+        layer: name of a layer or block to read instead of the method's own choice.
+    """
+
+    def __init__(self, propagator: Propagator, *, baseline: str, layer: str | None = None) -> None:
+        if baseline not in BASELINES:
+            raise InputError(f"unknown baseline {baseline!r}; choose from {', '.join(BASELINES)}")
+        self.baseline, graph = BASELINES[baseline], propagator.graph
+        self.layer = self.baseline.layer(graph) if layer is None else graph.activation_of(layer)
+        self.walk = propagator.by(PASSES[self.baseline.backward])
+        self.walks, self.keep = (self.walk,), (self.layer,)
+
+    def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
+        start = starts.stacked(starts.one_hot, activations.logits, targets)
+        relevance = self.walk.propagate(activations, start, stop=self.layer).relevance
+        features = activations.outputs[self.layer].expand_as(relevance)
+        return self.baseline.read(features.flatten(0, 1), relevance.flatten(0, 1)).unflatten(0, targets.shape)
 
 
 class Baselines:

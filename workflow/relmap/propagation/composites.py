@@ -138,13 +138,13 @@ def epsilon_plus_flat(first_flat: bool = True) -> Composite:
     return Composite(STRUCTURE | kinds, Flat() if first_flat else None)
 
 
-def epsilon_gamma_box(low: tuple[float, ...], high: tuple[float, ...], gamma: float = 0.25) -> Composite:
+def epsilon_gamma_box(low: tuple[float, ...] | None, high: tuple[float, ...] | None, gamma: float = 0.25) -> Composite:
     """Convolutions gamma, linear layers epsilon, and the z^B rule for the first layer (Montavon et al. 2019)."""
     return Composite(STRUCTURE | {"conv": Gamma(gamma), "linear": Epsilon()}, ZBox(low, high))
 
 
 def epsilon_alpha2_beta1(first_flat: bool = False) -> Composite:
-    """Convolutions alpha 2, beta 1 with bias, linear layers epsilon with bias; ``first_flat`` as in ``epsilon_plus_flat``."""
+    """Convolutions alpha 2, beta 1 with bias, linear layers epsilon with bias; the flat rule first where asked."""
     kinds = {"conv": AlphaBeta(2, 1, bias=True), "linear": Epsilon()}
     return Composite(STRUCTURE | kinds, Flat() if first_flat else None)
 

@@ -1,0 +1,220 @@
+"""Every method that propagates relevance or gradients backwards: id, citation, what it needs, what makes it.
+
+Pure data: a method's module is imported when the method is built. Adding a method is one file with its ``Explainer``
+and one row here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from relmap.errors import InputError
+
+if TYPE_CHECKING:
+    from relmap.explainers.base import Explainer
+    from relmap.propagation import Propagator
+
+BOUNDS = "bounds"
+FEATURE_MAP = "feature map"
+BLOCKS = "residual blocks"
+ATTENTION = "attention"
+
+NEEDS = {
+    BOUNDS: "takes low and high, the range of valid inputs per channel (else each image's own)",
+    FEATURE_MAP: "a convolutional network with a last feature map",
+    BLOCKS: "made for networks of residual blocks",
+    ATTENTION: "a network with attention",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method.
+
+    Attributes:
+        id: its name everywhere.
+        label: its name in figures.
+        citation: where it comes from, with the reading where there are several.
+        maker: ``module:attribute`` below ``relmap.explainers``.
+        parameters: of the maker, fixed by the id.
+        needs: keys of ``NEEDS``.
+        signed: whether its maps have two signs.
+        contrastive: whether it sets the target against the other classes.
+    """
+
+    id: str
+    label: str
+    citation: str
+    maker: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    signed: bool = True
+    contrastive: bool = False
+
+
+_BACH = "Bach et al. 2015"
+_MONTAVON = "Montavon et al. 2019"
+
+CATALOGUE: dict[str, Method] = {
+    method.id: method
+    for method in (
+        # Gradients
+        Method(
+            "saliency",
+            "Saliency",
+            "Simonyan et al. 2013",
+            "baselines:BaselineMap",
+            {"baseline": "gradient"},
+            signed=False,
+        ),
+        Method(
+            "input_x_gradient",
+            "Input x Gradient",
+            "Shrikumar et al. 2016",
+            "baselines:BaselineMap",
+            {"baseline": "linear_approximation"},
+        ),
+        Method(
+            "deconvnet",
+            "DeconvNet",
+            "Zeiler and Fergus 2014",
+            "baselines:BaselineMap",
+            {"baseline": "deconvnet"},
+            signed=False,
+        ),
+        Method(
+            "guided_backprop",
+            "Guided Backprop",
+            "Springenberg et al. 2014",
+            "baselines:BaselineMap",
+            {"baseline": "guided_backprop"},
+            signed=False,
+        ),
+        Method(
+            "grad_cam",
+            "Grad-CAM",
+            "Selvaraju et al. 2017",
+            "baselines:BaselineMap",
+            {"baseline": "grad_cam"},
+            (FEATURE_MAP,),
+            signed=False,
+        ),
+        # LRP
+        Method("lrp_zero", "LRP-0", _BACH, "plain_lrp:LRPEpsilon", {"epsilon": 0.0}),
+        Method("lrp_epsilon", "LRP-epsilon", _BACH, "plain_lrp:LRPEpsilon"),
+        Method("lrp_gamma", "LRP-gamma", _MONTAVON, "plain_lrp:LRPGamma"),
+        Method("lrp_alpha1_beta0", "LRP-alpha1-beta0", _BACH, "plain_lrp:LRPAlphaBeta", {}, (BOUNDS,)),
+        Method(
+            "lrp_alpha2_beta1",
+            "LRP-alpha2-beta1",
+            _BACH,
+            "plain_lrp:LRPAlphaBeta",
+            {"alpha": 2.0, "beta": 1.0},
+            (BOUNDS,),
+        ),
+        Method(
+            "lrp_epsilon_plus_flat",
+            "LRP epsilon-plus-flat",
+            f"{_MONTAVON}, as in zennit",
+            "plain_lrp:LRPComposite",
+            {"preset": "epsilon_plus_flat"},
+        ),
+        Method(
+            "lrp_epsilon_gamma_box",
+            "LRP epsilon-gamma-box",
+            _MONTAVON,
+            "plain_lrp:LRPComposite",
+            {"preset": "epsilon_gamma_box"},
+            (BOUNDS,),
+        ),
+        Method(
+            "lrp_epsilon_alpha2_beta1_flat",
+            "LRP epsilon-alpha2beta1-flat",
+            "Kohlbrenner et al. 2020",
+            "plain_lrp:LRPComposite",
+            {"preset": "epsilon_alpha2_beta1_flat"},
+        ),
+        Method(
+            "clrp",
+            "CLRP",
+            "Gu et al. 2018, one pass, as SGLRP's authors read it",
+            "plain_lrp:LRPAlphaBeta",
+            {"start": "clrp"},
+            (BOUNDS,),
+            contrastive=True,
+        ),
+        Method(
+            "sglrp",
+            "SGLRP",
+            "Iwana et al. 2019",
+            "plain_lrp:LRPAlphaBeta",
+            {"start": "sglrp"},
+            (BOUNDS,),
+            contrastive=True,
+        ),
+        Method(
+            "excitation_backprop",
+            "Excitation Backprop",
+            "Zhang et al. 2018",
+            "baselines:BaselineMap",
+            {"baseline": "excitation_backprop"},
+            (FEATURE_MAP,),
+            signed=False,
+        ),
+        # Attribution Equilibrium and its predecessors
+        Method(
+            "attribution_equilibrium",
+            "AE",
+            "Nam and Lee, Attribution Equilibrium",
+            "equilibrium:AttributionEquilibrium",
+            {},
+            (FEATURE_MAP, BOUNDS),
+            contrastive=True,
+        ),
+        # C3-LRP
+        Method("c3_lrp", "C3-LRP", "Otsuki et al. 2024, Eq. 1 and 2", "c3:C3LRP", {}, (BLOCKS,)),
+        Method(
+            "c3_lrp_literal",
+            "C3-LRP, epsilon as printed",
+            "Otsuki et al. 2024, Eq. 1 and 2",
+            "c3:C3LRP",
+            {"signed": False},
+            (BLOCKS,),
+        ),
+        Method(
+            "c3_lrp_released", "C3-LRP, released", "keio-smilab24/LRP-for-ResNet", "c3:ReleasedC3LRP", {}, (BLOCKS,)
+        ),
+    )
+}
+
+
+def find(method: str) -> Method:
+    """The method of this id.
+
+    Raises:
+        InputError: there is none.
+    """
+    if method not in CATALOGUE:
+        raise InputError(f"method {method!r} is unknown; choose one of {', '.join(CATALOGUE)}")
+    return CATALOGUE[method]
+
+
+def build(propagator: Propagator, method: str, **parameters: Any) -> Explainer:
+    """The explainer of a method for one model; ``parameters`` beside those that the id fixes.
+
+    Raises:
+        InputError: an unknown method or parameter, one that the id fixes, or a model that the method cannot treat.
+    """
+    row = find(method)
+    fixed = [name for name in parameters if name in row.parameters]
+    if fixed:
+        raise InputError(f"method {method!r} fixes {fixed[0]!r} to {row.parameters[fixed[0]]!r}; choose another method")
+    module, attribute = row.maker.split(":")
+    maker = getattr(importlib.import_module(f"relmap.explainers.{module}"), attribute)
+    try:
+        return maker(propagator, **row.parameters, **parameters)
+    except TypeError as error:
+        raise InputError(f"method {method!r}: {error}") from error

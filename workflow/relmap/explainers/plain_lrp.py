@@ -1,0 +1,119 @@
+"""LRP by one composite from a start at the logits: epsilon, gamma, alpha-beta, the presets (Bach et al. 2015).
+
+Contrastive methods that are linear differ from them in the start alone: CLRP and SGLRP in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from relmap.errors import InputError
+from relmap.explainers.base import Relevance
+from relmap.propagation import Composite, Propagator, composites, starts
+from relmap.propagation.rules import Flat, Rule, ZBox
+
+Bounds = tuple[float, ...] | None
+
+
+def first_rule(kind: str, low: Bounds, high: Bounds) -> Rule | None:
+    """Rule of the first layer: ``z_box``, ``flat``, or ``same`` as everywhere else (None).
+
+    Raises:
+        InputError: another kind.
+    """
+    match kind:
+        case "z_box":
+            return ZBox(low, high)
+        case "flat":
+            return Flat()
+        case "same":
+            return None
+    raise InputError(f"first {kind!r} is unknown; choose z_box, flat or same")
+
+
+def start_named(name: str) -> starts.Start:
+    """A start by its name in ``starts.STARTS``."""
+    if name not in starts.STARTS:
+        raise InputError(f"start {name!r} is unknown; choose one of {', '.join(starts.STARTS)}")
+    return starts.STARTS[name]
+
+
+class LRPEpsilon(Relevance):
+    """LRP-epsilon everywhere; epsilon 0 is LRP-0. ``bias``: whether it counts in the denominators."""
+
+    def __init__(
+        self, propagator: Propagator, *, epsilon: float = 1e-6, bias: bool = True, start: str = "logit"
+    ) -> None:
+        super().__init__(propagator, composites.epsilon(epsilon, bias), start_named(start))
+
+
+class LRPGamma(Relevance):
+    """LRP-gamma everywhere."""
+
+    def __init__(self, propagator: Propagator, *, gamma: float = 0.25, bias: bool = True, start: str = "logit") -> None:
+        super().__init__(propagator, composites.gamma(gamma, bias), start_named(start))
+
+
+class LRPAlphaBeta(Relevance):
+    """LRP-alpha-beta; the first layer takes z^B unless ``first`` says otherwise.
+
+    Args:
+        propagator: of the model.
+        alpha, beta: weights of the positive and the negative part.
+        bias: whether it counts in the denominators; the papers leave it out.
+        first: ``z_box``, ``flat`` or ``same``.
+        low, high: of z^B: the lowest and highest values that the input can take, per channel; None takes each image's
+            own extremes.
+        batch_norm: ``fold``, ``pass`` or ``alpha_beta``, see ``composites.alpha_beta``.
+        start: key of ``starts.STARTS``.
+    """
+
+    def __init__(
+        self,
+        propagator: Propagator,
+        *,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+        bias: bool = False,
+        first: Literal["z_box", "flat", "same"] = "z_box",
+        low: Bounds = None,
+        high: Bounds = None,
+        batch_norm: Literal["fold", "pass", "alpha_beta"] = "fold",
+        start: str = "logit",
+    ) -> None:
+        composite = composites.alpha_beta(alpha, beta, bias, first_rule(first, low, high), batch_norm)
+        super().__init__(propagator, composite, start_named(start))
+
+
+PRESETS: dict[str, Callable[[Bounds, Bounds], Composite]] = {
+    "epsilon_plus": lambda low, high: composites.epsilon_plus_flat(first_flat=False),
+    "epsilon_plus_flat": lambda low, high: composites.epsilon_plus_flat(),
+    "epsilon_alpha2_beta1": lambda low, high: composites.epsilon_alpha2_beta1(),
+    "epsilon_alpha2_beta1_flat": lambda low, high: composites.epsilon_alpha2_beta1(first_flat=True),
+    "epsilon_gamma_box": composites.epsilon_gamma_box,
+}
+
+
+class LRPComposite(Relevance):
+    """A preset that treats convolutions, linear layers and the first layer each by a rule of its own.
+
+    Args:
+        propagator: of the model.
+        preset: key of ``PRESETS``.
+        low, high: of ``epsilon_gamma_box``, as in ``LRPAlphaBeta``.
+        start: key of ``starts.STARTS``.
+    """
+
+    def __init__(
+        self,
+        propagator: Propagator,
+        *,
+        preset: str = "epsilon_plus_flat",
+        low: Bounds = None,
+        high: Bounds = None,
+        start: str = "logit",
+    ) -> None:
+        if preset not in PRESETS:
+            raise InputError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
+        super().__init__(propagator, PRESETS[preset](low, high), start_named(start))
