@@ -36,8 +36,8 @@ def conservation(
 
     Returns:
         One row per operation: relevance ``received`` at its output, ``passed_on`` to its inputs and, of that,
-        ``to_constants``; ``leak = received - passed_on``; ``leak_share``, the mean of ``|leak|`` over the images relative
-        to the absolute sum of what the operation received.
+        ``to_constants``; ``leak = received - passed_on``; ``leak_share``, the mean of ``|leak|`` over the images,
+        each relative to the absolute sum of what the operation received.
     """
     propagator = model if isinstance(model, Propagator) else Propagator(model)
     explainer = build(propagator, method, **parameters)
