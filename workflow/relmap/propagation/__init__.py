@@ -3,7 +3,8 @@
 from relmap.propagation import composites, starts
 from relmap.propagation.composites import Composite
 from relmap.propagation.engine import Activations, Propagation, Propagator, Walk
-from relmap.propagation.graph import Graph, Operation, trace
+from relmap.propagation.graph import Graph, Operation
+from relmap.propagation.tracing import trace
 
 __all__ = [
     "Activations",

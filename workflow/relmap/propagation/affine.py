@@ -141,12 +141,19 @@ class Diagonal(Affine):
 
     @classmethod
     def of(cls, module: nn.modules.batchnorm._BatchNorm) -> Diagonal:
-        mean, variance = module.running_mean, module.running_var
-        scale = torch.rsqrt(variance + module.eps)
-        if module.weight is not None:
-            scale = scale * module.weight.detach()
-        shift = -mean * scale
-        return cls(scale, shift if module.bias is None else shift + module.bias.detach())
+        gain, shift = (None if value is None else value.detach() for value in (module.weight, module.bias))
+        return cls.normalising(module.running_mean, module.running_var, gain, shift, module.eps)
+
+    @classmethod
+    def normalising(
+        cls, mean: Tensor, variance: Tensor, gain: Tensor | None, shift: Tensor | None, eps: float
+    ) -> Diagonal:
+        """``gain (x - mean) / sqrt(variance + eps) + shift``."""
+        scale = torch.rsqrt(variance + eps)
+        if gain is not None:
+            scale = scale * gain
+        bias = -mean * scale
+        return cls(scale, bias if shift is None else bias + shift)
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         per_channel = (-1, *[1] * (x.dim() - 2))

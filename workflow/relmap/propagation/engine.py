@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from relmap.errors import InputError
 from relmap.propagation.composites import Composite
-from relmap.propagation.graph import Graph, Operation, trace
+from relmap.propagation.graph import Graph, Operation
 from relmap.propagation.rules import Pass, Record, Rule
+from relmap.propagation.tracing import trace
 
 Transform = Callable[[Tensor], Tensor]
 Observer = Callable[[Operation, Tensor, tuple[Tensor, ...]], None]
