@@ -7,13 +7,18 @@ import numpy as np
 import torch
 from relmap.models.card import load_weights
 from relmap.models.zoo import build
+from relmap.torchvision_shim import torchvision
 
 REFERENCE = Path(__file__).parent / "reference"
 
 
 def network(architecture: str, dtype: torch.dtype = torch.float64) -> torch.nn.Module:
-    """``vgg16`` or ``resnet50`` at an eighth of the width, ten classes, 64 x 64 pixels."""
-    model = build(architecture, 10, 0.125, 64, device="meta")
+    """``vgg16`` or ``resnet50`` at an eighth of the width, or a small ``vit``; ten classes, 64 x 64 pixels."""
+    if architecture == "vit":
+        sizes = {"image_size": 64, "patch_size": 8, "num_layers": 4, "num_heads": 3, "hidden_dim": 96, "mlp_dim": 192}
+        model = torchvision.models.VisionTransformer(**sizes, num_classes=10)
+    else:
+        model = build(architecture, 10, 0.125, 64, device="meta")
     load_weights(model, REFERENCE / "nets" / f"{architecture}s.safetensors")
     return model.to(dtype).eval().requires_grad_(False)
 

@@ -1,0 +1,275 @@
+r"""absLRP (Vukadin et al. 2024): relative absolute magnitude relevance propagation.
+
+The rules are in ``propagation.rules.abslrp``. Here are the three readings, the contrast and the ablations of Table 10:
+
+- ``abslrp``: each sign of the relevance keeps its sum (the code of the paper's time). The default.
+- ``eq12``: Eq. 12 as printed, linear and not conserving.
+- ``normalised``: absolute sum 1 after every operation (the later code, without its slips).
+
+.. math::
+    \text{single pass: start } 1 \text{ at } t,\; -1/C \text{ elsewhere}; \qquad
+    \text{difference: } \frac{P}{\sum |P|} - \frac{Q}{\sum |Q|}
+with P from 1 at the target and Q from 1 at every other class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from relmap.errors import InputError
+from relmap.explainers.base import Explainer
+from relmap.propagation import Activations, Composite, Graph, Propagator, starts
+from relmap.propagation.composites import STRUCTURE
+from relmap.propagation.rules import Pass, Reshape, Rule, Split, Winner
+from relmap.propagation.rules.abslrp import (
+    AbsBatchNorm,
+    AbsLayer,
+    AbsMove,
+    AbsSum,
+    ActiveOnly,
+    Law,
+    OneSign,
+    SignWise,
+    UnitSum,
+    Unrestored,
+    unit_sum,
+)
+from relmap.propagation.rules.abslrp_attention import (
+    AbsActivation,
+    AbsLayerNorm,
+    AbsProduct,
+    AbsSoftmax,
+    OneBranch,
+    Unmasked,
+    adds_mask,
+    mixes_values,
+    require_attention,
+)
+from relmap.propagation.rules.abslrp_normalised import (
+    NormalisedActivation,
+    NormalisedBatchNorm,
+    NormalisedLayerNorm,
+    NormalisedSoftmax,
+    WinnerTimesActivation,
+)
+
+Contrast = Literal["single_pass", "difference", "none"]
+Branch = Literal["values", "attention"]
+
+TURNING = frozenset({"layer_norm", "softmax", "activation"})
+"""Kinds of operations at which relevance can change its sign."""
+
+
+def _equation_12(law: Law, bias: bool = True) -> dict[str, Rule]:
+    """Eq. 12 for whatever computes; what only moves values passes relevance on."""
+    layer = AbsLayer(law, bias=bias)
+    kinds = {
+        "relu": ActiveOnly(),
+        "conv": layer,
+        "linear": layer,
+        "batch_norm": AbsBatchNorm(law),
+        "layer_norm": AbsLayerNorm(law),
+        "gelu": AbsActivation(law),
+        "activation": AbsActivation(law),
+        "average_pool": AbsSum(law),
+        "add": AbsSum(law),
+        "matmul": AbsProduct(law),
+        "multiply": AbsProduct(law),
+        "softmax": AbsSoftmax(law),
+    }
+    return {**STRUCTURE, **kinds}
+
+
+def sign_wise(one_sign: bool = False, branch: Branch | None = None) -> Composite:
+    """The code of the paper's time; every rearrangement is an operation of its own.
+
+    ``one_sign``: for relevance that cannot be negative. ``branch``: the one of attention that alone goes on.
+    """
+    law = OneSign() if one_sign else SignWise()
+    moves = {"max_pool": Winner(), "reshape": Reshape(), "concatenate": Split(), "scale": Pass()}
+    kinds = {**_equation_12(law), **{kind: AbsMove(law, back) for kind, back in moves.items()}}
+    places: tuple = ((adds_mask, Unmasked()),)
+    if branch is not None:
+        places = (*places, (mixes_values, OneBranch(law, branch)))
+    return Composite(kinds, places=places, fold_batch_norm=False)
+
+
+def equation_12(bias: bool = True) -> Composite:
+    """Eq. 12 as printed; ``bias``: whether the layers' denominators have it."""
+    return Composite(_equation_12(Unrestored(), bias), places=((adds_mask, Unmasked()),), fold_batch_norm=False)
+
+
+def normalised(max_pool: Literal["winner", "winner_times_activation"] = "winner") -> Composite:
+    """The later public code; ``winner_times_activation`` is what it does with VGG's maximum pools."""
+    pools = {"winner": Winner(), "winner_times_activation": WinnerTimesActivation()}
+    if max_pool not in pools:
+        raise InputError(f"max_pool {max_pool!r} is unknown; choose one of {', '.join(pools)}")
+    law = UnitSum()
+    kinds = {
+        **_equation_12(law),
+        "max_pool": AbsMove(law, pools[max_pool]),
+        "batch_norm": NormalisedBatchNorm(law),
+        "layer_norm": NormalisedLayerNorm(law),
+        "gelu": NormalisedActivation(law),
+        "activation": NormalisedActivation(law),
+        "softmax": NormalisedSoftmax(law),
+    }
+    return Composite(kinds, places=((adds_mask, Unmasked()),), fold_batch_norm=False)
+
+
+class _Contrasting(Explainer):
+    """Relevance by one composite with one of the ways to set the target against the other classes.
+
+    ``classes``: N of the single pass, which starts from 1 and -1/N; the number of logits by default.
+    """
+
+    def __init__(
+        self,
+        propagator: Propagator,
+        composite: Callable[[bool], Composite],
+        contrast: Contrast,
+        classes: int | None = None,
+        stop: str = "input",
+    ) -> None:
+        known = {
+            "single_pass": [self._contrast],
+            "difference": [starts.one_hot, starts.others],
+            "none": [starts.one_hot],
+        }
+        if contrast not in known:
+            raise InputError(f"contrast {contrast!r} is unknown; choose one of {', '.join(known)}")
+        self.starts, self.classes, self.stop = known[contrast], classes, stop
+        graph = propagator.graph
+        turns = any(operation.kind in TURNING for operation in graph)
+        self.walk = propagator.by(composite(contrast != "single_pass" and not turns))
+        self.walks = (self.walk,)
+
+    def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
+        logits = activations.logits
+        return self.combine(*[self._relevance(activations, starts.stacked(s, logits, targets)) for s in self.starts])
+
+    def _contrast(self, logits: Tensor, targets: Tensor) -> Tensor:
+        at = starts.one_hot(logits, targets)
+        return at - (1 - at) / (self.classes or logits.shape[1])
+
+    def _relevance(self, activations: Activations, start: Tensor) -> Tensor:
+        return self.walk.propagate(activations, start, stop=self.stop).relevance
+
+    @staticmethod
+    def combine(target: Tensor, others: Tensor | None = None) -> Tensor:
+        return target if others is None else unit_sum(target) - unit_sum(others)
+
+
+class AbsLRP(_Contrasting):
+    """absLRP, each sign restored to its sum after every operation.
+
+    Args:
+        contrast: ``single_pass`` from 1 and -1/N, ``difference`` of two passes, or ``none`` (the target alone).
+        classes: N of the single pass; the number of logits by default (the authors' code has 1000 for any network).
+        branch: of attention, let only the relevance of ``values`` or of ``attention`` (queries and keys) go on.
+
+    Raises:
+        InputError: ``branch`` for a model without self-attention, or an unknown ``contrast``.
+    """
+
+    def __init__(
+        self,
+        propagator: Propagator,
+        *,
+        contrast: Contrast = "single_pass",
+        classes: int | None = None,
+        branch: Branch | None = None,
+    ) -> None:
+        if branch is not None:
+            require_attention(propagator.graph, "absLRP of one branch of attention")
+        super().__init__(propagator, lambda one_sign: sign_wise(one_sign, branch), contrast, classes)
+
+
+class AbsLRPEquation12(_Contrasting):
+    """Eq. 12 as printed: linear in the start, not conserving. ``bias``: whether the denominators have it.
+
+    Sums grow severalfold with every layer; beyond some sixty layers float32 can overflow: use float64 there.
+    """
+
+    def __init__(
+        self,
+        propagator: Propagator,
+        *,
+        contrast: Contrast = "single_pass",
+        classes: int | None = None,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(propagator, lambda one_sign: equation_12(bias), contrast, classes)
+
+
+class AbsLRPNormalised(_Contrasting):
+    """The authors' later rule, every output of an operation brought to absolute sum 1.
+
+    The contrast is the difference of two passes, over its largest absolute value.
+
+    Args:
+        contrast: ``difference`` or ``none``.
+        max_pool: ``winner``, or ``winner_times_activation`` as their code does with VGG.
+        drop_negative_logits: classes with a negative logit get no start, as in their code for VGG.
+    """
+
+    def __init__(
+        self,
+        propagator: Propagator,
+        *,
+        contrast: Literal["difference", "none"] = "difference",
+        max_pool: Literal["winner", "winner_times_activation"] = "winner",
+        drop_negative_logits: bool = False,
+    ) -> None:
+        if contrast == "single_pass":
+            raise InputError("absLRP normalised after every operation has no single pass; choose difference or none")
+        super().__init__(propagator, lambda one_sign: normalised(max_pool), contrast)
+        self.drop_negative_logits = drop_negative_logits
+
+    def _relevance(self, activations: Activations, start: Tensor) -> Tensor:
+        return super()._relevance(activations, start * (activations.logits > 0) if self.drop_negative_logits else start)
+
+    @staticmethod
+    def combine(target: Tensor, others: Tensor | None = None) -> Tensor:
+        if others is None:
+            return target
+        difference = target - others
+        return difference / (difference.abs().amax(tuple(range(2, difference.dim())), keepdim=True) + 1e-9)
+
+
+class AbsLRPPatches(_Contrasting):
+    """absLRP stopped at the patch embedding: a patch's relevance, spread evenly over its pixels, (K, N, H, W).
+
+    Raises:
+        InputError: a model whose first layer does not cut the image into patches.
+    """
+
+    def __init__(
+        self, propagator: Propagator, *, contrast: Contrast = "single_pass", classes: int | None = None
+    ) -> None:
+        embedding = patch_embedding(propagator.graph)
+        super().__init__(propagator, sign_wise, contrast, classes, stop=embedding)
+        self.size = propagator.graph[embedding].affine.stride
+
+    def _relevance(self, activations: Activations, start: Tensor) -> Tensor:
+        patches = super()._relevance(activations, start).sum(2)
+        height, width = self.size
+        spread = F.interpolate(patches, scale_factor=(float(height), float(width)), mode="nearest")
+        return spread / (height * width)
+
+
+def patch_embedding(graph: Graph) -> str:
+    """Name of the convolution that cuts the image into patches.
+
+    Raises:
+        InputError: there is none.
+    """
+    for name in graph.first_affine():
+        affine = graph[name].affine
+        if graph[name].kind == "conv" and tuple(affine.weight.shape[-2:]) == tuple(affine.stride) != (1, 1):
+            return name
+    raise InputError("absLRP of patches is for models whose first layer cuts the image into patches")
