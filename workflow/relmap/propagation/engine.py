@@ -49,11 +49,16 @@ class Propagation:
     captured: Mapping[str, Tensor]
 
 
+def _state(tensors: Iterable[Tensor]) -> tuple[tuple[int, int], ...]:
+    """What tells whether tensors were written to or moved; inference tensors keep no version."""
+    return tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+
+
 class Propagator:
     """One traced model, through which several methods propagate relevance on one forward pass.
 
     The model is traced once; its parameters are read, never changed. Weights that rules derive from them are made once
-    and serve all methods. A propagator explains the model as it was when it was built.
+    and serve all methods: a model that has learned or moved since needs a new propagator, and ``forward`` says so.
 
     Attributes:
         graph: the operations that relevance walks through.
@@ -71,6 +76,8 @@ class Propagator:
 
     def __init__(self, model: nn.Module | Graph) -> None:
         self.graph = model if isinstance(model, Graph) else trace(model)
+        self._tensors = () if isinstance(model, Graph) else (*model.parameters(), *model.buffers())
+        self._state = _state(self._tensors)
 
     def by(self, composite: Composite) -> Walk:
         """The way backwards by one method.
@@ -96,7 +103,12 @@ class Propagator:
             walks: methods that will propagate from here; what their rules need is kept.
             keep: names of further operations whose outputs to keep.
             until: stop after this operation and keep only what ``keep`` names; ``logits`` is then its output.
+
+        Raises:
+            InputError: a name is not an operation of this model, or the model has changed since it was traced.
         """
+        if _state(self._tensors) != self._state:
+            raise InputError("the model's parameters have changed since it was traced: build a new Propagator")
         wanted = set(keep)
         for name in wanted if until is None else {*wanted, until}:
             self.graph[name]

@@ -1,0 +1,157 @@
+"""``import relmap``: maps in one call, whatever the form of the targets, with errors that say how to mend them."""
+
+import csv
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import relmap
+import torch
+from reference_nets import inputs, network
+from relmap.explainers.catalogue import CATALOGUE, NEEDS
+from relmap.propagation import composites, starts
+
+EVERY = tuple(CATALOGUE)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network("vgg16", torch.float32)
+
+
+@pytest.fixture(scope="module")
+def propagator(model):
+    return relmap.Propagator(model)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return inputs(torch.float32)[0][:3]
+
+
+@pytest.fixture(scope="module")
+def targets():
+    return inputs(torch.float32)[1][:, :3]  # (2, 3)
+
+
+def test_importing_relmap_imports_nothing_heavy():
+    code = "import sys, relmap; assert not {'torch', 'numpy', 'pandas'} & set(sys.modules); relmap.methods()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_method_has_a_maker_a_citation_and_known_needs():
+    for method in relmap.methods():
+        module, attribute = method.maker.split(":")
+        maker = getattr(importlib.import_module(f"relmap.explainers.{module}"), attribute)
+        assert maker.__doc__ and method.citation and method.label
+        assert set(method.needs) <= set(NEEDS)
+    assert len({method.label for method in relmap.methods()}) == len(CATALOGUE)
+
+
+def test_the_methods_of_the_papers_that_propagate_backwards_are_there():
+    """Ids as in the published tables, but for those that wrap another method or do not propagate relevance."""
+    published = Path(__file__).parents[1] / "resources" / "published" / "methods.csv"
+    with published.open() as file:
+        named = {row["method"] for row in csv.DictReader(file)}
+    same = {"gradient": "saliency", "lrp": "lrp_alpha1_beta0", "contrastive_lrp": "clrp", "mwp": "excitation_backprop"}
+    same |= {"cmwp": "contrastive_excitation_backprop", "linear_approximation": "input_x_gradient"}
+    same |= {"lrp_composite": "lrp_epsilon_plus_flat"}
+    elsewhere = {name for name in named if name.startswith("ucag_") or name.endswith("_clam")}
+    elsewhere |= {"constant", "random", "center", "deeplift", "integrated_gradients", "smoothgrad", "rise", "abn"}
+    elsewhere |= {"hirescam", "layercam", "grad_cam_pp", "wgrad_cam", "xgrad_cam", "guided_grad_cam", "full_grad"}
+    elsewhere |= {"last_layer_attention", "attention_rollout", "tibav", "extremal_perturbation", "normgrad", "cameras"}
+    missing = {same.get(name, name) for name in named - elsewhere} - set(CATALOGUE)
+    assert not missing
+
+
+def test_forms_of_targets(propagator, images, targets):
+    one = relmap.explain(propagator, images, targets[0], "lrp_epsilon")
+    assert one.shape == (3, 64, 64) and one.dtype == torch.float32
+    several = relmap.explain(propagator, images, targets.T, "lrp_epsilon")
+    assert several.shape == (3, 2, 64, 64)
+    torch.testing.assert_close(several[:, 0], one)
+    same = relmap.explain(propagator, images, 4, "lrp_epsilon")
+    torch.testing.assert_close(same, relmap.explain(propagator, images, [4, 4, 4], "lrp_epsilon"))
+    predicted = relmap.explain(propagator, images, method="lrp_epsilon")  # the nets are right on all of these
+    torch.testing.assert_close(predicted, one)
+
+
+def test_a_map_is_what_the_engine_gives(model, propagator, images, targets):
+    walk = propagator.by(composites.epsilon(0.1))
+    activations = walk.forward(images)
+    start = starts.logit(activations.logits, targets[1])[None]
+    theirs = walk.propagate(activations, start).relevance[0].sum(1)
+    torch.testing.assert_close(relmap.explain(model, images, targets[1], "lrp_epsilon", epsilon=0.1), theirs)
+
+
+def test_several_methods_share_one_forward_pass(model, images, monkeypatch):
+    calls = []
+    original = relmap.Propagator.forward
+    monkeypatch.setattr(relmap.Propagator, "forward", lambda *a, **k: calls.append(1) or original(*a, **k))
+    maps = relmap.compare(model, images, 0, ["lrp_epsilon", "lrp_gamma", "grad_cam", "abslrp"])
+    assert list(maps) == ["lrp_epsilon", "lrp_gamma", "grad_cam", "abslrp"] and len(calls) == 1
+    for method, together in maps.items():
+        torch.testing.assert_close(together, relmap.explain(model, images, 0, method))
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_the_batch_changes_nothing(method, propagator, images, targets):
+    if "attention" in CATALOGUE[method].needs:
+        pytest.skip("made for transformers")
+    whole = relmap.explain(propagator, images, targets.T, method)
+    assert whole.shape == (3, 2, 64, 64) and whole.isfinite().all()
+    ones = relmap.explain(propagator, images, targets.T, method, batch_size=1)
+    torch.testing.assert_close(whole, ones, rtol=2e-3, atol=1e-4 * whole.abs().max().item())
+    if not CATALOGUE[method].signed:
+        assert (whole >= 0).all()
+
+
+def test_the_model_stays_as_it_was(images):
+    model = network("resnet50", torch.float32).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    relmap.explain(model, images, 0, "abslrp")
+    assert model.training and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_model_that_changed_since_needs_a_new_propagator(images):
+    model = network("vgg16", torch.float32)
+    propagator = relmap.Propagator(model)
+    relmap.explain(propagator, images, 0, "lrp_epsilon")
+    with torch.no_grad():
+        model.features[0].weight.mul_(2)
+    with pytest.raises(relmap.InputError, match="build a new Propagator"):
+        relmap.explain(propagator, images, 0, "lrp_epsilon")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parameters", "message"),
+    [
+        ((0, "lrp_epslon"), {}, "method 'lrp_epslon' is unknown"),
+        ((10, "lrp_epsilon"), {}, "target 10 is no class of this model; it has 10"),
+        ((-1, "lrp_epsilon"), {}, "target -1"),
+        (([1, 2], "lrp_epsilon"), {}, "targets have shape"),
+        ((torch.tensor([0.5, 1, 2]), "lrp_epsilon"), {}, "whole numbers"),
+        ((0, "lrp_epsilon"), {"epsilom": 1}, "epsilom"),
+        ((0, "lrp_zero"), {"epsilon": 1}, "fixes 'epsilon' to 0.0"),
+        ((0, "lrp_epsilon"), {"start": "logits"}, "start 'logits' is unknown"),
+        ((0, "lrp_alpha1_beta0"), {"first": "zbox"}, "first 'zbox' is unknown"),
+        ((0, "grad_cam"), {"layer": "features.99"}, "layer 'features.99' does not exist"),
+    ],
+)
+def test_errors_say_how_to_mend_them(propagator, images, arguments, parameters, message):
+    with pytest.raises(relmap.InputError, match=message):
+        relmap.explain(propagator, images, *arguments, **parameters)
+
+
+def test_conservation_tells_where_relevance_leaks(propagator, images):
+    table = relmap.conservation(propagator, images, method="lrp_alpha1_beta0", first="same").set_index("operation")
+    assert (table["leak_share"] < 1e-3).all()  # no bias counts; a dead unit or two keeps what it is sent
+    assert table.index[0] == "classifier.6" and table.index[-1] == "features.0"
+    below = table["passed_on"].shift(1).iloc[1:]
+    assert (
+        (table["received"].iloc[1:] - below).abs() < 1e-4 * below.abs()
+    ).all()  # a chain: each receives what was passed on
+    leaking = relmap.conservation(propagator, images, method="lrp_epsilon").groupby("kind")["leak_share"].max()
+    assert leaking["conv"] > 1e-2 and leaking["relu"] == 0 and leaking["max_pool"] < 1e-5
