@@ -19,10 +19,10 @@ from relmap.explainers.base import Explainer
 from relmap.explainers.rap import is_class_layer, is_pointwise
 from relmap.propagation import Activations, Composite, Propagation, Propagator, composites
 from relmap.propagation.engine import Transform
-from relmap.propagation.rules import Pass, ReluGradient, Rule, ZBox
+from relmap.propagation.rules import Pass, Rule, ZBox
 from relmap.propagation.rules.agf import GRADIENTS, GuidedConvolution, GuidedLinear
 from relmap.propagation.rules.base import divide
-from relmap.propagation.rules.rap import AbsoluteShare, WidenedShare, WidenedWinner, widened
+from relmap.propagation.rules.rap import AbsoluteShare, WidenedReLU, WidenedShare, WidenedWinner, widened
 
 Bounds = tuple[float, ...] | None
 EPSILON = 1e-9
@@ -33,7 +33,7 @@ def guided_factorization(first: Rule) -> Composite:
     kinds = {
         "conv": GuidedConvolution(EPSILON),
         "linear": GuidedLinear(EPSILON),
-        "relu": ReluGradient(),
+        "relu": WidenedReLU(EPSILON),
         "batch_norm": Pass(),
         "average_pool": WidenedShare(EPSILON),
         "add": WidenedShare(EPSILON),

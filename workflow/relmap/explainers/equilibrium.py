@@ -3,8 +3,8 @@ r"""Attribution Equilibrium (Nam and Lee): from a signed contribution map at the
 .. math:: G = \lambda\, a \odot \frac{1}{hw} \sum_{h,w} \frac{\partial z_t}{\partial a}, \quad
     \lambda = 1 / \Big| \sum a \odot \dots \Big|
 
-(Eq. 5), so that :math:`\tau = |\sum G| = 1`; then the rules of ``propagation.rules.equilibrium`` down to the first layer,
-which takes z^B. Pools send relevance to the winner or share it by proportion; batch norms pass it on.
+(Eq. 5), so that :math:`\tau = |\sum G| = 1`; then the rules of ``propagation.rules.equilibrium`` down to the first
+layer, which takes z^B. Pools send relevance to the winner or share it by proportion; batch norms pass it on.
 """
 
 from __future__ import annotations
@@ -70,10 +70,9 @@ class AttributionEquilibrium(Explainer):
 
     Args:
         gamma: real number in [1, 2]; the total at every convolution of more than one pixel is ``gamma - 2``.
-        low, high: what the input can be at least and at most, per channel; None takes each image's own extremes, as the
-            authors do.
-        residual: at additions, ``absolute`` shares by the absolute contributions of the branches. ``authors`` sends half
-            into the main branch, nothing into the skip, and doubles what comes out.
+        low, high: bounds of the input per channel; None takes each image's own extremes, as the authors do.
+        residual: at additions, ``absolute`` shares by the absolute contributions of the branches. ``authors`` sends
+            half into the main branch, nothing into the skip, and doubles what comes out.
         total: what P and N are scaled to. ``tau`` is \|sum G\|, for which the paper's law of sums holds; ``printed`` is
             Eq. 6 as printed, sum \|G\| (the shift stays \|sum G\|).
         terms: which terms of the rule count.

@@ -78,7 +78,7 @@ def alpha_beta_of_rap(alpha: float, beta: float, first: Rule) -> Composite:
 
 
 class RelativeAttributingPropagation(Relevance):
-    """RAP. ``low`` and ``high``: bounds of the input per channel; None takes each image's own extremes (the authors')."""
+    """RAP. ``low`` and ``high`` bound the input per channel; None takes each image's own extremes, like the authors."""
 
     def __init__(self, propagator: Propagator, *, low: Bounds = None, high: Bounds = None) -> None:
         super().__init__(propagator, relative_attributing(ZBox(low, high)), starts.logit)
@@ -87,8 +87,8 @@ class RelativeAttributingPropagation(Relevance):
 class ContrastiveRAP(Relevance):
     """RAP from 1 at the target and -1/C at the other classes, in one pass (absLRP's comparison, after Gu et al. 2019).
 
-    The class layer spreads each class's start by that class's absolute contributions: with RAP's start, the logit at the
-    target alone, this is its own first step.
+    The class layer spreads each class's start by that class's absolute contributions: for RAP's start, the logit at
+    the target alone, this is RAP's own first step.
     """
 
     def __init__(self, propagator: Propagator, *, low: Bounds = None, high: Bounds = None) -> None:

@@ -1,7 +1,7 @@
-"""Relative Sectional Propagation (Nam et al. 2021): from a signed contribution map at the last feature map to the input.
+"""Relative Sectional Propagation (Nam et al. 2021): from a signed map at the last feature map to the input.
 
-The start is the map of Attribution Equilibrium before its scaling, divided by its maximum over the image; the rules are
-those of ``propagation.rules.rsp``. Average pools and additions share by ``max(x, 0) + 1e-9``, maximum pools send
+The start is the contribution map of Attribution Equilibrium divided by its maximum over the image; the rules are those
+of ``propagation.rules.rsp``. Average pools and additions share by ``max(x, 0) + 1e-9``, maximum pools send
 relevance to the winner, batch norms pass it on where their input is not 0, the first layer takes z^B.
 """
 

@@ -9,7 +9,7 @@ the context. With the share :math:`J(v, V, R) = v \odot V^T (R / V v)`, a convol
     E = \left[ (F(x) + M)\, \sigma(C) + F(g') + A \right] [C \ne 0], \quad
     \mathrm{cam}' = C + E - \frac{\sum E}{\#\{C \ne 0\}} [C \ne 0]
 
-per image and target, where :math:`g' = W^T (g [\mathrm{cam} \ne 0])` and F is the guided factorization of ``factorized``.
+per image and target, where :math:`g' = W^T (g [\mathrm{cam} \ne 0])` and F is the factorization of ``factorized``.
 Linear layers on a flattened map add M alone, other linear layers and 1 x 1 convolutions nothing.
 """
 
@@ -44,16 +44,16 @@ def _by_maximum(x: Tensor) -> Tensor:
 
 
 def gradient_guide(x: Tensor, gradient: Tensor) -> Tensor:
-    """The positive part of the channel mean of input times gradient: (N, C, h, w), (K, N, C, h, w) to (K, N, 1, h, w)."""
+    """Positive part of the channel mean of input (N, C, h, w) times gradient (K, N, C, h, w): (K, N, 1, h, w)."""
     return (x * gradient).mean(2, keepdim=True).relu_()
 
 
 def factorized(values: Tensor, phi: Tensor) -> Tensor:
     r"""How much more each pixel resembles the foreground than the background of ``phi``.
 
-    ``values`` (K, N, C, h, w) are divided by their maximum and squashed, :math:`V = \sigma(10 v)`. The columns of Q, C x 2,
-    are V's means over the pixels where ``phi`` (K, N, 1, h, w) is negative and positive. Ridge regression of each pixel
-    on them, :math:`(Q^T Q + I)^{-1} Q^T V`, both weights' positive parts, and the positive part of their difference.
+    ``values`` (K, N, C, h, w) are divided by their maximum and squashed, :math:`V = \sigma(10 v)`. The columns of Q,
+    C x 2, are V's means over the pixels where ``phi`` (K, N, 1, h, w) is negative and positive. Ridge regression of
+    each pixel on them, :math:`(Q^T Q + I)^{-1} Q^T V`, positive parts of both weights, and that of their difference.
     """
     v = torch.sigmoid(10 * _by_maximum(values)).flatten(3)
     background, foreground = ((side * phi).flatten(3).gt(0).to(v.dtype) for side in (-1, 1))

@@ -14,9 +14,9 @@ convolution. 1 x 1 convolutions take gamma 1 and no shift.
 
 The paper's :math:`J` seven times is three convolutions and three transposed ones here, less one: :math:`|W| \beta` is
 :math:`|W| 1 - |W| \alpha`, and :math:`|W| 1` of an image of ones needs one input channel only. The difference has the
-rounding of :math:`|W| 1`: a relative error of :math:`\epsilon\, |W| 1 / |W| \beta`, which is large only for outputs almost
-all of whose inputs are activated, whose share of ``N`` then has it. Where no input is inactive the difference is not 0
-but a rounding remainder, so that case is found by counting inputs (exact: small integers), not by its value.
+rounding of :math:`|W| 1`: a relative error of :math:`\epsilon\, |W| 1 / |W| \beta`, which is large only for outputs
+almost all of whose inputs are activated, and stays within their share of ``N``. Where no input is inactive the
+difference is not 0 but a rounding remainder, so that case is found by counting inputs (small integers, exact).
 """
 
 from __future__ import annotations

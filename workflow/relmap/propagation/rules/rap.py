@@ -11,8 +11,8 @@ per image and target; so the sum is conserved. In linear layers the negative rel
 too: :math:`W^{+T} R / z^+`. Everything through one weight is one transposed convolution: two for both signs.
 
 The first step, from the class scores, spreads a start by the absolute contributions (``AbsoluteShare``):
-:math:`R' = |x| \odot |W|^T (S / |W||x|)`. The authors define it for the one target; it is linear in the start ``S``, and
-so is defined as well for a signed start over all classes.
+:math:`R' = |x| \odot |W|^T (S / |W||x|)`. The authors define it for one target; it is linear in the start ``S``, and so
+is defined for a signed start over all classes as well.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from relmap.propagation.rules.base import Record, Rule, divide, per_image_sum, pull_back
+from relmap.propagation.rules.base import Record, Rule, per_image_sum, pull_back
 from relmap.propagation.rules.structure import Winner
 
 
@@ -41,10 +41,11 @@ def widened(numerator: Tensor, denominator: Tensor, epsilon: float) -> Tensor:
     return numerator / torch.where(denominator == 0, torch.inf, denominator + epsilon)
 
 
-def shifted(relevance: Tensor, total: Tensor) -> Tensor:
+def shifted(relevance: Tensor, total: Tensor, epsilon: float = 0.0) -> Tensor:
     """Relevance (K, N, ...) with the same amount taken from every entry that is not 0, so that it sums to ``total``."""
     counted = relevance != 0
-    return relevance - counted * divide(per_image_sum(relevance) - total, per_image_sum(counted.to(relevance.dtype)))
+    number = per_image_sum(counted.to(relevance.dtype))
+    return relevance - counted * widened(per_image_sum(relevance) - total, number, epsilon)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class RelativeAttributing(Rule):
         shape = record.shapes[0]
         result = affine.transpose(widened(excitation, z_above, self.epsilon), above, shape)
         result = result.sub_(affine.transpose(inhibition, below, shape)).mul_(x)
-        return (shifted(result, per_image_sum(relevance)),)
+        return (shifted(result, per_image_sum(relevance), self.epsilon),)
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,18 @@ class WidenedWinner(Winner):
         (result,) = super().__call__(record, relevance)
         (x,) = record.inputs
         return (result * widened(x, x, self.epsilon),)
+
+
+@dataclass(frozen=True)
+class WidenedReLU(Rule):
+    """``y = max(x, 0)``: relevance times ``y / (y + epsilon)``, so that nothing passes where the ReLU is closed."""
+
+    epsilon: float = 1e-9
+
+    needs_output = True
+
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
+        return (relevance * widened(record.output, record.output, self.epsilon),)
 
 
 @dataclass(frozen=True)
