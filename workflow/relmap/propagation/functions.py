@@ -31,7 +31,9 @@ class Emitter(Protocol):
 
     def tensor(self, value: Any, name: str) -> Output: ...
 
-    def scalar(self, value: float, like: Output) -> Output: ...
+    def scalar(self, value: float | Tensor, like: Output) -> Output: ...
+
+    def aligned(self, value: Tensor, like: Output) -> Output: ...
 
 
 @dataclass(frozen=True)
@@ -141,15 +143,17 @@ def _reversed_subtract(call: Call) -> Output:
 
 def _sum(call: Call, a: Any, b: Any) -> Output:
     tensors = [value for value in (a, b) if isinstance(value, Output)]
-    terms = [
-        value
-        if isinstance(value, Output)
-        else call.emitter.scalar(value, tensors[0])
-        if isinstance(value, int | float) or (isinstance(value, Tensor) and value.dim() == 0)
-        else call.emitter.tensor(value, call.prefix + "constant")
-        for value in (a, b)
-    ]
+    terms = [value if isinstance(value, Output) else _term(call, value, tensors[0]) for value in (a, b)]
     return call.emit("add", Primitive("add", torch.add), *terms)
+
+
+def _term(call: Call, value: Any, beside: Output) -> Output:
+    """A constant as a term beside an output: numbers get its shape, tensors its number of dimensions."""
+    if isinstance(value, int | float) or (isinstance(value, Tensor) and value.dim() == 0):
+        return call.emitter.scalar(value, beside)
+    if isinstance(value, Tensor) and value.shape[0] != 1:
+        return call.emitter.aligned(value, beside)
+    return call.emitter.tensor(value, call.prefix + "constant")
 
 
 def _scaled(call: Call, value: Any, factor: Any) -> Any:
@@ -278,10 +282,17 @@ def _as_other(call: Call) -> Output:
 def _getitem(call: Call) -> Any:
     source, index = call.args
     if isinstance(source, Pieces):
-        return source.take(index)
+        return _some(source, index) if isinstance(index, slice) else source.take(index)
     if any(isinstance(leaf, Output) for leaf in leaves(index)):
         raise InputError("operation 'getitem': no rule is known for an index that depends on the model's input")
     return call.generic("slice", "reshape")
+
+
+def _some(source: Pieces, index: slice) -> tuple[Any, ...]:
+    start, stop, step = index.start or 0, index.stop, index.step or 1
+    if not (isinstance(start, int) and isinstance(stop, int) and start >= 0 and stop >= 0):
+        raise InputError("operation 'getitem': a slice of several tensors must count from the first")
+    return tuple(source.take(i) for i in range(start, stop, step))
 
 
 @_known_as("pad")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -25,6 +25,22 @@ from relmap.propagation.sizes import Attribute, Expression, Output, Pieces, call
 from relmap.propagation.vocabulary import OPERATIONS, Primitive, is_known, is_omitted, primitive_of
 
 _IN_PLACE_OPERATORS = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem})
+
+
+def _count(node: torch.fx.Node) -> int | None:
+    """How many values a slice has, where its bounds tell."""
+    match node.args[1] if node.target is operator.getitem else None:
+        case slice(start=start, stop=int(stop), step=None) if stop >= 0 and (start is None or start >= 0):
+            return stop - (start or 0)
+    return None
+
+
+class _Proxy(torch.fx.Proxy):
+    """Can also be unpacked in ``x.view(*x.shape[:2], -1)``, where the number of values is known."""
+
+    def __len__(self) -> int:
+        count = _count(self.node)
+        return super().__len__() if count is None else count
 
 
 class _Tracer(torch.fx.Tracer):
@@ -42,6 +58,13 @@ class _Tracer(torch.fx.Tracer):
 
     def call_module(self, module: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> Any:
         return super().call_module(module, module.forward, args, kwargs)  # without the user's hooks
+
+    def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
+        return _Proxy(node, self)
+
+    def iter(self, proxy: torch.fx.Proxy) -> Iterator[torch.fx.Proxy]:
+        count = _count(proxy.node)
+        return super().iter(proxy) if count is None else iter([proxy[i] for i in range(count)])
 
     def create_node(self, *args, **kwargs) -> torch.fx.Node:
         node = super().create_node(*args, **kwargs)
@@ -100,6 +123,17 @@ class _Builder:
         number = torch.as_tensor(value, dtype=parameter.dtype, device=parameter.device).detach()
         primitive = Primitive("parameter", number.expand, settings={"non_negative": bool(number >= 0)})
         return self.emit("constant", primitive, (), (like.name,))
+
+    def aligned(self, value: Tensor, like: Output) -> Output:
+        """A constant as a parameter with leading dimensions of 1, as many dimensions as another output has."""
+        constant = value.detach()
+
+        def run(shape: torch.Size) -> Tensor:
+            return constant.reshape(*[1] * (len(shape) - constant.dim()), *constant.shape)
+
+        settings = {"non_negative": bool((constant >= 0).all())}
+        primitive = Primitive("parameter", run, settings=settings)
+        return self.emit(self._labels.get(id(value), "constant"), primitive, (), (like.name,))
 
     def _of_shapes(self, value: Expression, name: str) -> Output:
         def run(*shapes: torch.Size) -> Tensor:
@@ -261,7 +295,7 @@ def _symbolic(model: nn.Module, tracer: _Tracer) -> torch.fx.Graph:
         for module in modes:
             module.training = False  # in training mode it takes other paths: auxiliary heads, stochastic depth
         return tracer.trace(model, concrete_args=defaults or None)
-    except (torch.fx.proxy.TraceError, TypeError) as error:
+    except (torch.fx.proxy.TraceError, TypeError, RuntimeError) as error:
         raise InputError(f"{type(model).__name__} cannot be traced by torch.fx: {error}") from error
     finally:
         for module, mode in modes.items():

@@ -1,0 +1,151 @@
+"""TorchRay's fully convolutional VGG-16 and ResNet-50 for VOC 2007 and COCO 2014 (Zhang et al. 2018, from Caffe).
+
+Images of any size, normalised with ``MEAN`` and ``STD``, to logits (N, classes, h, w): VGG-16 looks at every 7 x 7
+window of its last feature map, ResNet-50 averages the whole map (h = w = 1). Both differ from torchvision's as Caffe
+does: pools round up, and the ResNet has strides in its 1 x 1 convolutions, a bias in ``conv1`` and no padding in its
+pool.
+
+The distributed files are plain state dicts, with these names:
+
+- ``vgg16_voc-b050e8c3.pth.tar``, ``vgg16_coco-d82c8150.pth.tar``: ``features.<i>.weight``, ``features.<i>.bias`` as in
+  torchvision; ``classifier.0``, ``classifier.2``, ``classifier.4``, there without the dropouts, so that they are
+  ``classifier.0``, ``.3`` and ``.6`` here;
+- ``resnet50_voc-9ca920d6.pth.tar``, ``resnet50_coco-e99468c5.pth.tar``: torchvision's, but each batch norm is two
+  layers, ``bn1.0`` (statistics) and ``bn1.1`` (weight and bias), ``downsample.1.0`` and ``downsample.1.1``.
+
+Their first convolution takes BGR and is turned to RGB.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from relmap.errors import InputError
+from relmap.files import sha256_file
+from relmap.models.card import assign_weights
+from relmap.torchvision_shim import torchvision
+
+MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
+STD = (1 / 255, 1 / 255, 1 / 255)
+CLASSES = {"voc": 20, "coco": 80}
+
+_VGG_FROM_FILE = {"classifier.2": "classifier.3", "classifier.4": "classifier.6"}
+
+
+class FullyConvolutionalVGG(nn.Module):
+    """torchvision's VGG-16 with its linear layers as convolutions over the last feature map."""
+
+    def __init__(self, classes: int, width: float = 1.0) -> None:
+        super().__init__()
+        self.features = torchvision.models.vgg16(init_weights=False).features
+        channels, hidden = 512, 4096
+        if width != 1:
+            channels, hidden = _narrow(self.features, width), max(1, round(hidden * width))
+        _round_up(self.features)
+        self.classifier = nn.Sequential(
+            nn.Conv2d(channels, hidden, 7),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Conv2d(hidden, hidden, 1),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Conv2d(hidden, classes, 1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.features(images))
+
+
+class FullyConvolutionalResNet(torchvision.models.ResNet):
+    """Caffe's ResNet-50, with its linear layer as a convolution of the averaged feature map."""
+
+    def __init__(self, classes: int, layers: tuple[int, int, int, int] = (3, 4, 6, 3)) -> None:
+        super().__init__(torchvision.models.resnet.Bottleneck, list(layers))
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3)
+        self.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        for stage in (self.layer2, self.layer3, self.layer4):
+            stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+        self.fc = nn.Conv2d(self.fc.in_features, classes, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.avgpool(x))
+
+
+_NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "vgg16": FullyConvolutionalVGG,
+    "resnet50": FullyConvolutionalResNet,
+}
+
+
+def load_torchray(path: str | os.PathLike) -> nn.Module:
+    """The network of a file under its distributed name, such as ``vgg16_voc-b050e8c3.pth.tar``, in evaluation mode.
+
+    Raises:
+        InputError: the file is absent, renamed, damaged, or of another network.
+    """
+    path = Path(path)
+    name = re.fullmatch(r"(vgg16|resnet50)_(voc|coco)-([0-9a-f]{8,64})\.pth\.tar", path.name)
+    if name is None:
+        raise InputError(
+            f"{path}: not a name of TorchRay's files, such as vgg16_voc-b050e8c3.pth.tar; keep their names"
+        )
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; download it, or put it into the mirror directory")
+    found = sha256_file(path)
+    if not found.startswith(name[3]):
+        raise InputError(f"{path}: its checksum begins with {found[:8]}, not {name[3]}; delete it and download again")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
+        raise InputError(f"{path}: not a file of weights that torch can read ({error}); download it again") from error
+    with torch.device("meta"):
+        model = _NETWORKS[name[1]](CLASSES[name[2]])
+    assign_weights(model, fitted(state, model), str(path))
+    return model.eval().requires_grad_(False)
+
+
+def fitted(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """A distributed state dict with the names, shapes and channel order of ``model``."""
+    wanted = model.state_dict()
+    result = {name: torch.tensor(0) for name in wanted if name.endswith("num_batches_tracked")}
+    for name, value in state.items():
+        name = _renamed(name, isinstance(model, FullyConvolutionalVGG))
+        if name in wanted and value.numel() == wanted[name].numel():
+            value = value.reshape(wanted[name].shape)  # the linear layers' weights
+        if name in ("features.0.weight", "conv1.weight"):
+            value = value.flip(1)
+        result[name] = value
+    return result
+
+
+def _renamed(name: str, vgg: bool) -> str:
+    if not vgg:
+        return re.sub(r"(bn\d|downsample\.1)\.[01]\.", r"\1.", name)
+    layer, _, parameter = name.rpartition(".")
+    return f"{_VGG_FROM_FILE.get(layer, layer)}.{parameter}"
+
+
+def _round_up(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.MaxPool2d):
+            module.ceil_mode = True
+
+
+def _narrow(features: nn.Sequential, width: float) -> int:
+    """Multiply the channel counts, in place; gives the last."""
+    channels = 3
+    for index, module in enumerate(features):
+        if isinstance(module, nn.Conv2d):
+            count = max(1, round(module.out_channels * width))
+            features[index] = nn.Conv2d(channels, count, 3, padding=1)
+            channels = count
+    return channels
