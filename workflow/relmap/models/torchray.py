@@ -44,13 +44,14 @@ class FullyConvolutionalVGG(nn.Module):
 
     def __init__(self, classes: int, width: float = 1.0) -> None:
         super().__init__()
-        self.features = torchvision.models.vgg16(init_weights=False).features
-        channels, hidden = 512, 4096
-        if width != 1:
-            channels, hidden = _narrow(self.features, width), max(1, round(hidden * width))
-        _round_up(self.features)
+        channels = [each if each == "M" else max(1, round(each * width)) for each in torchvision.models.vgg.cfgs["D"]]
+        last, hidden = channels[-2], max(1, round(4096 * width))
+        self.features = torchvision.models.vgg.make_layers(channels)
+        for layer in self.features:
+            if isinstance(layer, nn.MaxPool2d):
+                layer.ceil_mode = True
         self.classifier = nn.Sequential(
-            nn.Conv2d(channels, hidden, 7),
+            nn.Conv2d(last, hidden, 7),
             nn.ReLU(),
             nn.Dropout(),
             nn.Conv2d(hidden, hidden, 1),
@@ -132,20 +133,3 @@ def _renamed(name: str, vgg: bool) -> str:
         return re.sub(r"(bn\d|downsample\.1)\.[01]\.", r"\1.", name)
     layer, _, parameter = name.rpartition(".")
     return f"{_VGG_FROM_FILE.get(layer, layer)}.{parameter}"
-
-
-def _round_up(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.MaxPool2d):
-            module.ceil_mode = True
-
-
-def _narrow(features: nn.Sequential, width: float) -> int:
-    """Multiply the channel counts, in place; gives the last."""
-    channels = 3
-    for index, module in enumerate(features):
-        if isinstance(module, nn.Conv2d):
-            count = max(1, round(module.out_channels * width))
-            features[index] = nn.Conv2d(channels, count, 3, padding=1)
-            channels = count
-    return channels

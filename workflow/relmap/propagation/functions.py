@@ -371,7 +371,9 @@ def _average_pool(call: Call) -> Output:
 def _mean(call: Call) -> Output:
     dims = call.constant(1, "dim", call.kwargs.get("axis"))
     if dims is None or 0 in ((dims,) if isinstance(dims, int) else dims):
-        raise InputError(f"operation {call.label!r}: it must name its dimensions, and not that of the images")
+        raise InputError(
+            f"operation {call.label!r}: it must name its dimensions, and not the first, that of the images"
+        )
     return call.generic(call.label, "average_pool")
 
 

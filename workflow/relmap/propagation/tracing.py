@@ -82,7 +82,7 @@ class _Builder:
         self.operations: list[Operation] = []
         self.values: dict[torch.fx.Node, Any] = {}
         self._taken: set[str] = set()
-        self._labels: dict[int, str] = {}
+        self._labels: dict[int, tuple[Any, str]] = {}  # by id, with what has the id
         self._constants: dict[int, tuple[Any, Output]] = {}
         self._primitives: dict[nn.Module, Primitive | None] = {}
 
@@ -99,6 +99,9 @@ class _Builder:
         carries = primitive.kind != "mask" and any(source.carries for source in inputs)
         return Output(name, carries or primitive.kind == "input")
 
+    def _label(self, value: Any, default: str) -> str:
+        return self._labels.get(id(value), (None, default))[1]
+
     def tensor(self, value: Any, name: str) -> Output:
         """A value as an operation's output: constants become parameters."""
         if isinstance(value, Output):
@@ -109,7 +112,7 @@ class _Builder:
             constant = value.detach()
             settings = {"non_negative": constant.dtype != torch.bool and bool((constant >= 0).all())}
             primitive = Primitive("parameter", lambda: constant, settings=settings)
-            output = self.emit(self._labels.get(id(value), name), primitive, ())
+            output = self.emit(self._label(value, name), primitive, ())
         elif isinstance(value, Expression):
             output = self._of_shapes(value, name)
         else:
@@ -133,13 +136,13 @@ class _Builder:
 
         settings = {"non_negative": bool((constant >= 0).all())}
         primitive = Primitive("parameter", run, settings=settings)
-        return self.emit(self._labels.get(id(value), "constant"), primitive, (), (like.name,))
+        return self.emit(self._label(value, "constant"), primitive, (), (like.name,))
 
     def _of_shapes(self, value: Expression, name: str) -> Output:
         def run(*shapes: torch.Size) -> Tensor:
             return value.evaluate(dict(zip(value.names, shapes, strict=True)))
 
-        return self.emit(self._labels.get(id(value), name), Primitive("parameter", run), (), value.names)
+        return self.emit(self._label(value, name), Primitive("parameter", run), (), value.names)
 
     def node(self, node: torch.fx.Node) -> None:
         args, kwargs = torch.fx.map_arg((node.args, node.kwargs), self.values.__getitem__)
@@ -157,7 +160,9 @@ class _Builder:
         value: Any = self.model
         for name in path.split("."):
             value = getattr(value, name)
-        self._labels[id(value)] = path
+        if isinstance(value, Tensor):
+            value = value.detach()
+            self._labels[id(value)] = value, path
         return value
 
     def _module(self, path: str, args: tuple, kwargs: dict) -> Any:
@@ -234,9 +239,9 @@ class _Builder:
             return function(value.clone() if isinstance(value, Tensor) else value, *rest, **more)
 
         value = expression(unharmed if _is_in_place_function(node) else function, tuple(args), dict(kwargs))
-        label = next((self._labels[id(leaf)] for leaf in leaves(args) if id(leaf) in self._labels), None)
+        label = next((self._label(leaf, "") for leaf in leaves(args) if id(leaf) in self._labels), None)
         if label is not None and isinstance(value, Tensor | Expression):
-            self._labels[id(value)] = label  # an expanded class token is still called class_token
+            self._labels[id(value)] = value, label  # an expanded class token is still called class_token
         return value
 
     def _attribute_of(self, owner: Output, name: str, place: str) -> Any:
