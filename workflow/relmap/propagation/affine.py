@@ -19,6 +19,7 @@ DERIVED: dict[str, Callable[[Tensor], Tensor]] = {
     "own": lambda w: w,
     "positive": lambda w: w.clamp(min=0),
     "negative": lambda w: w.clamp(max=0),
+    "halves": lambda w: torch.cat([w.clamp(min=0), w.clamp(max=0)], 1),  # of inputs twice as many
     "absolute": torch.abs,
     "ones": torch.ones_like,
     "square": torch.square,

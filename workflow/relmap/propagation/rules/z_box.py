@@ -3,7 +3,9 @@ r"""The z^B rule for the first layer, whose input lies in a box (Montavon et al.
 .. math::
     R_i = \sum_j \frac{x_i w_{ij} - l_i w_{ij}^+ - h_i w_{ij}^-}{\sum_i (x_i w_{ij} - l_i w_{ij}^+ - h_i w_{ij}^-)} R_j
 
-``l`` and ``h`` are the lowest and highest values that the input can take, per channel. Zero padding pads them too.
+``l`` and ``h`` are the lowest and highest values that the input can take, per channel. Zero padding pads them too. With
+:math:`w = w^+ + w^-` the numerator is :math:`(x_i - l_i) w_{ij}^+ + (x_i - h_i) w_{ij}^-`, both terms of one sign: one
+product of the inputs ``x - l`` and ``x - h`` beside each other with the weights ``W+`` and ``W-`` beside each other.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relmap.propagation.rules.base import Record, Rule, divide
+from relmap.propagation.affine import Affine, Convolution
+from relmap.propagation.rules.base import Record, Rule, quotient
 
 
 @dataclass(frozen=True)
@@ -27,18 +30,33 @@ class ZBox(Rule):
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         (x,), affine = record.inputs, record.operation.affine
+        low, high = self._bounds(affine, x)
+        inputs, weight = _beside(affine, x - low, x - high), affine.weights("halves")
+        z = affine.apply(inputs, weight)
+        s = quotient(relevance, z.masked_fill_(z == 0, torch.inf))
+        return (_summed(affine, affine.transpose(s, weight, inputs.shape).mul_(inputs)),)
+
+    def _bounds(self, affine: Affine, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Each broadcasts to ``x`` (N, C, ...)."""
         if self.low is None or self.high is None:
-            flat = x.flatten(1)
-            shape = (-1, *[1] * (x.dim() - 1))
-            low, high = flat.amin(1).view(shape).expand_as(x), flat.amax(1).view(shape).expand_as(x)
-        else:
-            per_channel = (-1, *[1] * (x.dim() - 2))
-            low = x.new_tensor(self.low).view(per_channel).expand_as(x[:1])
-            high = x.new_tensor(self.high).view(per_channel).expand_as(x[:1])
-        terms = [(x, "own", 1), (low.contiguous(), "positive", -1), (high.contiguous(), "negative", -1)]
-        z = sum(sign * affine.apply(value, affine.weights(name)) for value, name, sign in terms)
-        s = divide(relevance, z)
-        parts = [
-            sign * value * affine.transpose(s, affine.weights(name), record.shapes[0]) for value, name, sign in terms
-        ]
-        return (torch.stack(parts).sum(0),)
+            dims = tuple(range(1, x.dim()))
+            return x.amin(dims, keepdim=True), x.amax(dims, keepdim=True)
+        per_channel = (-1, *[1] * (-_places(affine)[1] - 1))
+        return x.new_tensor(self.low).view(per_channel), x.new_tensor(self.high).view(per_channel)
+
+
+def _places(affine: Affine) -> tuple[int, int]:
+    """Number of groups and dimension of the channels of a layer's input."""
+    return (affine.groups, -3) if isinstance(affine, Convolution) else (1, -1)
+
+
+def _beside(affine: Affine, a: Tensor, b: Tensor) -> Tensor:
+    """Inputs (N, C, ...) beside each other in each group: one input (N, 2 C, ...) of the weights called ``halves``."""
+    groups, dim = _places(affine)
+    return torch.stack([v.unflatten(dim, (groups, -1)) for v in (a, b)], dim - 1).flatten(dim - 2, dim)
+
+
+def _summed(affine: Affine, pairs: Tensor) -> Tensor:
+    """The sum (K, N, C, ...) of what lies beside each other in (K, N, 2 C, ...)."""
+    groups, dim = _places(affine)
+    return pairs.unflatten(dim, (groups, 2, -1)).sum(dim - 1).flatten(dim - 1, dim)
