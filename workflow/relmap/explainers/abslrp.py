@@ -161,7 +161,7 @@ class _Contrasting(Explainer):
 
     @staticmethod
     def combine(target: Tensor, others: Tensor | None = None) -> Tensor:
-        return target if others is None else unit_sum(target) - unit_sum(others)
+        return target if others is None else _difference(target, others).to(target.dtype)
 
 
 class AbsLRP(_Contrasting):
@@ -237,8 +237,14 @@ class AbsLRPNormalised(_Contrasting):
     def combine(target: Tensor, others: Tensor | None = None) -> Tensor:
         if others is None:
             return target
-        difference = target - others
-        return difference / (difference.abs().amax(tuple(range(2, difference.dim())), keepdim=True) + 1e-9)
+        difference = _difference(target, others)
+        largest = difference.abs().amax(tuple(range(2, difference.dim())), keepdim=True)
+        return (difference / (largest + 1e-9)).to(target.dtype)
+
+
+def _difference(target: Tensor, others: Tensor) -> Tensor:
+    """Of two maps (K, N, ...), each with absolute sum 1, in float64: often all but 1e-4 of them cancels."""
+    return unit_sum(target.double()) - unit_sum(others.double())
 
 
 class AbsLRPPatches(_Contrasting):

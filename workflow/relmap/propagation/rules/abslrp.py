@@ -37,6 +37,8 @@ from relmap.propagation.rules.base import Record, Rule, per_image_sum, pull_back
 
 EPSILON = 1e-9
 """The paper's stabiliser (Algorithm 1)."""
+SUM_EPSILON = EPSILON / 2
+"""The same for sums: Algorithm 1 returns twice Eq. 12."""
 
 Spread = Callable[[Tensor], tuple[Tensor, ...]]
 Mass = Callable[[], Tensor]
@@ -101,8 +103,8 @@ class SignWise(Law):
         z = mass()
         positive = quotient.clamp(min=0)
         negative = quotient.sub_(positive)
-        up = per_image_dot(positive, denominator) / (per_image_dot(positive, z) + EPSILON)
-        down = per_image_dot(negative, denominator) / (per_image_dot(negative, z) - EPSILON)
+        up = per_image_dot(positive, denominator) / (per_image_dot(positive, z) + SUM_EPSILON)
+        down = per_image_dot(negative, denominator) / (per_image_dot(negative, z) - SUM_EPSILON)
         return spread(positive.mul_(up).addcmul_(negative, down))
 
 
@@ -119,7 +121,7 @@ class OneSign(Law):
         if mass is None:
             return parts
         after = sum(per_image_sum(part).flatten(2) for part in parts)
-        factor = per_image_sum(relevance).flatten(2) / (after + EPSILON)
+        factor = per_image_sum(relevance).flatten(2) / (after + SUM_EPSILON)
         return tuple(part.mul_(factor.view(*factor.shape[:2], *[1] * (part.dim() - 2))) for part in parts)
 
 
@@ -135,7 +137,8 @@ class UnitSum(Law):
 def unit_sum(relevance: Tensor) -> Tensor:
     """Relevance (K, N, ...) of each image over its absolute sum."""
     dims = tuple(range(2, relevance.dim()))
-    return relevance / (torch.linalg.vector_norm(relevance, 1, dim=dims, keepdim=True) + EPSILON)
+    # A sum adds in pairs; the 1-norm of torch does not, and is wrong from the fifth digit on in float32.
+    return relevance / (relevance.abs().sum(dims, keepdim=True) + EPSILON)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@ r"""What absLRP's authors changed in their later public code, as far as it is a 
 .. math:: R_i = \frac{x_i}{2} \frac{\partial (h_a + h)}{\partial x_i} \frac{R'}{|h|}, \qquad R \leftarrow R / \sum |R|
 
 After every operation relevance has absolute sum 1 (``UnitSum``), at an addition for each input by itself: branches
-count the same. ``h_a`` is the operation itself on ``|x|``, with its own statistics. Left out on purpose: the gradient of a
-block's branch that leaks into the relevance of its shortcut, dropout as an operation, and batches mixed in the position
-embedding.
+count the same. ``h_a`` is the operation itself on ``|x|``, with its own statistics. Left out on purpose: the gradient
+of a block's branch that leaks into the relevance of its shortcut, dropout as an operation, and batches mixed in the
+position embedding.
 """
 
 from __future__ import annotations
