@@ -216,6 +216,11 @@ class Branching(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+class Unregistered(nn.Module):
+    def forward(self, x):
+        return nn.Linear(3, 3)(x)
+
+
 class Two(nn.Module):
     def forward(self, x, y):
         return x + y
@@ -245,6 +250,7 @@ class Several(nn.Module):
         (Functional(lambda x: x.real), "attribute 'real'"),
         (Functional(lambda x: F.max_pool2d(x, 2, return_indices=True)[0]), "max_pool2d"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)), "layer '1': a batch norm"),
+        (Unregistered(), "a Linear is called that is no part of the model"),
         (Two(), "Two takes several inputs: 'y' has no default"),
         (Several(), "Several must return one tensor"),
         (Branching(), "Branching cannot be traced"),

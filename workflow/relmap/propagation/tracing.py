@@ -57,6 +57,12 @@ class _Tracer(torch.fx.Tracer):
         return known or super().is_leaf_module(module, path)
 
     def call_module(self, module: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> Any:
+        try:
+            self.path_of_module(module)
+        except NameError:
+            if self.is_leaf_module(module, ""):
+                raise InputError(f"a {type(module).__name__} is called that is no part of the model") from None
+            return module.forward(*args, **kwargs)  # made on the way, such as a slice of a Sequential
         return super().call_module(module, module.forward, args, kwargs)  # without the user's hooks
 
     def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
