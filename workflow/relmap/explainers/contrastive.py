@@ -8,26 +8,35 @@ r"""Contrastive LRP in two passes: the target's relevance less that of the other
 - ``sglrp`` (Iwana et al. 2019): :math:`y_t (1 - y_t)` at t, and :math:`y_t y_n` elsewhere;
 - ``sglrp_agf``: the same with 1e-8 added at t, AGF's, which decides where the network is sure.
 
-``GuCLRP`` is the code of Gu et al.: both passes to the total 1, from :math:`|z_t|` at t, less
+The code of Gu et al. brings both to the total 1. It starts from :math:`|z_t|` at t and subtracts
 
-- ``others`` (their type 1): :math:`|z_n|` at all n but t;
-- ``negated`` (their type 2): :math:`|z_t|` at t with the last layer's weights negated.
+- ``GuCLRP`` (their type 1): :math:`|z_n|` at all n but t;
+- ``GuNegatedCLRP`` (their type 2): the same :math:`|z_t|` with the last layer's weights negated.
+
+Rules are linear in relevance, so with :math:`R_d = R_t - c R_o` for any number c these are
+
+.. math::
+    R_t - R_o \frac{\sum R_t}{\sum R_o} = R_d - R_o \frac{\sum R_d}{\sum R_o}, \qquad
+    \frac{R_t}{\sum R_t} - \frac{R_o}{\sum R_o}
+        = \frac{1}{\sum R_t} \Big( R_d - R_o \frac{\sum R_d}{\sum R_o} \Big)
+
+What is propagated is :math:`R_d`, with c such that it starts from a total of 0: maps of t and of the others are nearly
+equal, and their difference in float32 would have a thousand times the rounding error.
 
 The single pass of a start with both signs needs no class here: it is any rule of the LRP family with the start
-``clrp``, ``sglrp`` or ``contrast``. It is the plain difference of two passes, as the rules are linear in relevance.
+``clrp``, ``sglrp`` or ``contrast``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from relmap.errors import InputError
 from relmap.explainers.base import Explainer
-from relmap.explainers.excitation import contrast_layer, negated_last_layer
+from relmap.explainers.excitation import CONTRAST, NEGATED, last_layer, with_last_layer
 from relmap.propagation import Activations, Propagator, composites, starts
 from relmap.propagation.rules import Rule, ZBox
 from relmap.propagation.rules.base import divide
@@ -73,6 +82,11 @@ def _totals(relevance: Tensor) -> Tensor:
     return relevance.sum(dim=tuple(range(2, relevance.dim())), keepdim=True)
 
 
+def without_total(difference: Tensor, others: Tensor) -> Tensor:
+    """``difference`` (K, N, ...) less so much of ``others`` that each map's total is 0."""
+    return difference - others * divide(_totals(difference), _totals(others))
+
+
 class TwoPasses(Explainer):
     """Relevance (K, N, C, H, W) of the target less that of the others at the target's total.
 
@@ -100,10 +114,11 @@ class TwoPasses(Explainer):
         self.walks = (self.walk,)
 
     def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
-        pair = (starts.stacked(lambda z, t, i=i: self.reading(z, t)[i], activations.logits, targets) for i in (0, 1))
-        relevance = self.walk.propagate(activations, torch.cat(tuple(pair))).relevance
-        at, others = relevance.chunk(2)
-        return at - others * divide(_totals(at), _totals(others))
+        at, others = (
+            starts.stacked(lambda z, t, i=i: self.reading(z, t)[i], activations.logits, targets) for i in (0, 1)
+        )
+        start = torch.cat([at - others * divide(_totals(at), _totals(others)), others])
+        return without_total(*self.walk.propagate(activations, start).relevance.chunk(2))
 
 
 def _magnitude(logits: Tensor, targets: Tensor) -> Tensor:
@@ -111,44 +126,47 @@ def _magnitude(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _other_magnitudes(logits: Tensor, targets: Tensor) -> Tensor:
-    return logits.abs() * (1 - starts.one_hot(logits, targets))
+    return logits.abs() * starts.others(logits, targets)
 
 
 class GuCLRP(Explainer):
-    """Relevance (K, N, C, H, W) of the target less its contrast, each of total 1 (their pictures: the positive part).
+    """Relevance (K, N, C, H, W) of the target less that of the others, each of total 1 (they show the positive part).
 
     Args:
         propagator: of the model.
-        contrast: ``others`` or ``negated``.
         batch_norm: of ``composites.alpha_beta``, without bias.
         first: rule of the first layer; their z-box by default.
     """
 
-    def __init__(
-        self,
-        propagator: Propagator,
-        *,
-        contrast: Literal["others", "negated"] = "others",
-        batch_norm: str = "fold",
-        first: Rule | None = GU_BOX,
-    ) -> None:
-        if contrast not in ("others", "negated"):
-            raise InputError(f"contrast {contrast!r} is unknown; choose others or negated")
-        composite = composites.alpha_beta(first=first, batch_norm=batch_norm)
-        self.walk = propagator.by(composite)
-        self.start = _other_magnitudes if contrast == "others" else _magnitude
-        self.against = self.walk if contrast == "others" else propagator.by(negated_last_layer(composite))
-        self.before_last = contrast_layer(propagator.graph)
-        self.walks = (self.walk, self.against)
+    def __init__(self, propagator: Propagator, *, batch_norm: str = "fold", first: Rule | None = GU_BOX) -> None:
+        self.walk = propagator.by(composites.alpha_beta(first=first, batch_norm=batch_norm))
+        self.walks = (self.walk,)
 
     def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
-        """Below the last layer both passes are one."""
-        heads = [
-            walk.propagate(
-                activations, starts.stacked(start, activations.logits, targets), stop=self.before_last
-            ).relevance
-            for walk, start in ((self.walk, _magnitude), (self.against, self.start))
-        ]
-        relevance = self.walk.propagate(activations, torch.cat(heads), at=self.before_last).relevance
-        at, against = (part / _totals(part) for part in relevance.chunk(2))
-        return at - against
+        at, others = (starts.stacked(s, activations.logits, targets) for s in (_magnitude, _other_magnitudes))
+        ratio = divide(_totals(at), _totals(others))
+        relevance = self.walk.propagate(activations, torch.cat([at - ratio * others, others])).relevance
+        return _of_total_one(*relevance.chunk(2), ratio)
+
+
+class GuNegatedCLRP(Explainer):
+    """The same less the target's relevance by negated weights of the last layer; arguments as of ``GuCLRP``."""
+
+    def __init__(self, propagator: Propagator, *, batch_norm: str = "fold", first: Rule | None = GU_BOX) -> None:
+        composite = composites.alpha_beta(first=first, batch_norm=batch_norm)
+        self.difference = propagator.by(with_last_layer(composite, CONTRAST))
+        self.negated = propagator.by(with_last_layer(composite, NEGATED))
+        self.before_last = last_layer(propagator.graph).inputs[0]
+        self.walks = (self.difference, self.negated)
+
+    def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
+        start = starts.stacked(_magnitude, activations.logits, targets)
+        heads = [walk.propagate(activations, start, stop=self.before_last).relevance for walk in self.walks]
+        relevance = self.difference.propagate(activations, torch.cat(heads), at=self.before_last).relevance
+        return _of_total_one(*relevance.chunk(2), start.new_ones(start.shape[:2]))
+
+
+def _of_total_one(difference: Tensor, others: Tensor, ratio: Tensor) -> Tensor:
+    """Normalised difference of ``difference + ratio others`` and ``others``; ``ratio`` (K, N, 1 ...)."""
+    total = _totals(difference) + ratio.view(*ratio.shape[:2], *[1] * (difference.dim() - 2)) * _totals(others)
+    return divide(without_total(difference, others), total)
