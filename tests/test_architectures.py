@@ -261,6 +261,29 @@ def test_attention_that_is_not_supported_is_named(options):
         trace(model)
 
 
+class Encoder(nn.Module):
+    def __init__(self, **options):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(12, 3, 20, batch_first=True, **options)
+        norm = nn.LayerNorm(12) if options else None
+        self.encoder = nn.TransformerEncoder(layer, 2, norm, enable_nested_tensor=False)
+        self.embedding, self.head = nn.Embedding(20, 12), nn.Linear(12, 4)
+
+    def forward(self, ids):
+        return self.head(self.encoder(self.embedding(ids), src_key_padding_mask=ids == 0)[:, 0])
+
+
+@pytest.mark.parametrize("options", [{}, {"norm_first": True, "activation": F.gelu}, {"activation": nn.SiLU()}])
+@torch.no_grad()
+def test_torch_s_transformer_encoder(options):
+    torch.manual_seed(0)
+    model = lively(Encoder(**options))
+    ids = torch.tensor([[3, 4, 5, 6, 7], [8, 9, 10, 0, 0]])
+    graph = trace(model)
+    torch.testing.assert_close(run(graph, ids), model(ids), rtol=1e-9, atol=1e-9)
+    assert graph["encoder.layers.1.self_attn.query"].kind == graph["encoder.layers.0.linear2"].kind == "linear"
+
+
 class AnySize(nn.Module):
     """Arguments made of shapes."""
 

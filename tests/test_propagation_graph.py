@@ -154,6 +154,15 @@ def test_first_affine_and_non_negative():
     assert not {"input", "bn1", "layer1.0.add", "fc"} & graph.non_negative()
 
 
+def test_activations_beside_relu():
+    layers = [nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU6(), nn.Conv2d(4, 4, 1), nn.GELU(), nn.Conv2d(4, 4, 1)]
+    graph = trace(nn.Sequential(*layers, nn.Tanh(), nn.Softmax(1), nn.AvgPool2d(2)))
+    found = [graph.activation_of(name) for name in ("0", "3", "5")]
+    assert found == ["2", "4", "6"]
+    assert graph.non_negative() == {"2", "7", "8"}
+    assert graph.carriers() == {operation.name for operation in graph}
+
+
 class Functional(nn.Module):
     """Every function that tracing knows, in the ways in which people call them."""
 
@@ -221,6 +230,11 @@ class Unregistered(nn.Module):
         return nn.Linear(3, 3)(x)
 
 
+class Starred(nn.Module):
+    def forward(self, *tensors):
+        return tensors[0]
+
+
 class Two(nn.Module):
     def forward(self, x, y):
         return x + y
@@ -251,6 +265,7 @@ class Several(nn.Module):
         (Functional(lambda x: F.max_pool2d(x, 2, return_indices=True)[0]), "max_pool2d"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)), "layer '1': a batch norm"),
         (Unregistered(), "a Linear is called that is no part of the model"),
+        (Starred(), "must name the tensor that it takes, not *tensors"),
         (Two(), "Two takes several inputs: 'y' has no default"),
         (Several(), "Several must return one tensor"),
         (Branching(), "Branching cannot be traced"),

@@ -123,6 +123,51 @@ def multihead_attention(
     return Pieces(take)
 
 
+def encoder_layer(
+    layer: nn.TransformerEncoderLayer,
+    src: Any,
+    src_mask: Any = None,
+    src_key_padding_mask: Any = None,
+    is_causal: bool = False,
+) -> Any:
+    """What ``torch.nn.TransformerEncoderLayer`` computes, without its choice of a fused kernel.
+
+    ``is_causal`` is a hint about ``src_mask``, which torch wants beside it.
+    """
+
+    def attention(x: Any) -> Any:
+        attended = layer.self_attn(x, x, x, src_key_padding_mask, need_weights=False, attn_mask=src_mask)
+        return layer.dropout1(attended[0])
+
+    def feed_forward(x: Any) -> Any:
+        return layer.dropout2(layer.linear2(layer.dropout(layer.activation(layer.linear1(x)))))
+
+    if layer.norm_first:
+        x = src + attention(layer.norm1(src))
+        return x + feed_forward(layer.norm2(x))
+    x = layer.norm1(src + attention(src))
+    return layer.norm2(x + feed_forward(x))
+
+
+def encoder(
+    module: nn.TransformerEncoder,
+    src: Any,
+    mask: Any = None,
+    src_key_padding_mask: Any = None,
+    is_causal: bool | None = None,
+) -> Any:
+    for layer in module.layers:
+        src = layer(src, src_mask=mask, src_key_padding_mask=src_key_padding_mask)
+    return src if module.norm is None else module.norm(src)
+
+
+STAND_INS: dict[type[nn.Module], Callable] = {
+    nn.TransformerEncoderLayer: encoder_layer,
+    nn.TransformerEncoder: encoder,
+}
+"""Modules whose own forward cannot be traced -> a function (module, inputs) that computes the same."""
+
+
 def attend(
     emitter: Emitter,
     prefix: str,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from relmap.errors import InputError
-from relmap.propagation.attention import fused_attention, is_fused_attention, multihead_attention
+from relmap.propagation.attention import STAND_INS, fused_attention, is_fused_attention, multihead_attention
 from relmap.propagation.functions import FUNCTIONS, MASKING, SHAPE_METHODS, Call
 from relmap.propagation.graph import Graph, Operation
 from relmap.propagation.sizes import Attribute, Expression, Output, Pieces, call, expression, leaves
@@ -51,10 +52,8 @@ class _Tracer(torch.fx.Tracer):
         self.places: dict[torch.fx.Node, str] = {}
 
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        if isinstance(module, nn.Sequential | nn.ModuleList):
-            return False
         known = is_known(module) or is_omitted(module) or is_fused_attention(module)
-        return known or super().is_leaf_module(module, path)
+        return known or (type(module) not in STAND_INS and super().is_leaf_module(module, path))
 
     def call_module(self, module: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> Any:
         try:
@@ -63,6 +62,8 @@ class _Tracer(torch.fx.Tracer):
             if self.is_leaf_module(module, ""):
                 raise InputError(f"a {type(module).__name__} is called that is no part of the model") from None
             return module.forward(*args, **kwargs)  # made on the way, such as a slice of a Sequential
+        if type(module) in STAND_INS:
+            return super().call_module(module, partial(STAND_INS[type(module)], module), args, kwargs)
         return super().call_module(module, module.forward, args, kwargs)  # without the user's hooks
 
     def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
@@ -295,7 +296,9 @@ def _live(model: nn.Module, graph: torch.fx.Graph) -> set[torch.fx.Node]:
 
 def _symbolic(model: nn.Module, tracer: _Tracer) -> torch.fx.Graph:
     """The model's calls, as it makes them in evaluation mode."""
-    _, *others = inspect.signature(model.forward).parameters.values()
+    first, *others = inspect.signature(model.forward).parameters.values()
+    if first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
+        raise InputError(f"{type(model).__name__}: its forward must name the tensor that it takes, not {first}")
     defaults = {
         each.name: each.default
         for each in others
