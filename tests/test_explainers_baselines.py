@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from reference_nets import inputs, network, vectors
 from relmap.errors import InputError
-from relmap.explainers import BASELINES, Baselines, explain_baselines
+from relmap.explainers.baselines import BASELINES, Baselines, explain_baselines
 from relmap.propagation import Propagator, Walk
 from torch import Tensor, nn
 

@@ -20,7 +20,7 @@ import zennit.rules
 import zennit.torchvision
 import zennit.types
 from reference_nets import inputs, network, vectors
-from relmap.explainers import Baselines
+from relmap.explainers.baselines import Baselines
 from relmap.explainers.cam import grad_cam
 from relmap.explainers.gradients import linear_approximation
 from relmap.propagation import Graph, Propagator, composites, starts, trace

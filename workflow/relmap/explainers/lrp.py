@@ -17,6 +17,12 @@ from relmap.propagation import Propagator, Walk, composites
 from relmap.propagation.rules import Flat, Rule, ZBox
 
 
+def valid_range(preprocessing: Preprocessing) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Lowest and highest value of each channel of a normalised image."""
+    pairs = list(zip(preprocessing.mean, preprocessing.std, strict=True))
+    return tuple(-mean / std for mean, std in pairs), tuple((1 - mean) / std for mean, std in pairs)
+
+
 def first_rule(kind: str, bounds: str, preprocessing: Preprocessing) -> Rule | None:
     """Rule of the first convolution: ``z_box``, ``alpha1_beta0`` (as everywhere else) or ``flat``.
 
@@ -30,8 +36,7 @@ def first_rule(kind: str, bounds: str, preprocessing: Preprocessing) -> Rule | N
         raise InputError(f"explainers.first_layer {kind!r} is unknown; choose z_box, alpha1_beta0 or flat")
     if bounds == "image_range":
         return ZBox(None, None)
-    pairs = list(zip(preprocessing.mean, preprocessing.std, strict=True))
-    return ZBox(tuple(-mean / std for mean, std in pairs), tuple((1 - mean) / std for mean, std in pairs))
+    return ZBox(*valid_range(preprocessing))
 
 
 def lrp_propagator(
