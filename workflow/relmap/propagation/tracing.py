@@ -1,4 +1,4 @@
-"""A model followed once with ``torch.fx`` and turned into operations.
+"""A model turned into operations.
 
 An operation is named by its module's path (``features.28``, ``layer1.0.conv2``); a module that is used again gets
 ``_1``, ``_2`` (torchvision's ``layer1.0.relu``), a function the path of the module it is called in (``layer1.0.add``).
@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,65 +18,12 @@ import torch.fx
 from torch import Tensor, nn
 
 from relmap.errors import InputError
-from relmap.propagation.attention import STAND_INS, fused_attention, is_fused_attention, multihead_attention
+from relmap.propagation.attention import fused_attention, is_fused_attention, multihead_attention
+from relmap.propagation.following import Tracer, changed_in_place, follow, is_in_place, live_nodes
 from relmap.propagation.functions import FUNCTIONS, MASKING, SHAPE_METHODS, Call
 from relmap.propagation.graph import Graph, Operation
 from relmap.propagation.sizes import Attribute, Expression, Output, Pieces, call, expression, leaves
-from relmap.propagation.vocabulary import OPERATIONS, Primitive, is_known, is_omitted, primitive_of
-
-_IN_PLACE_OPERATORS = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem})
-
-
-def _count(node: torch.fx.Node) -> int | None:
-    """How many values a slice has, where its bounds tell."""
-    match node.args[1] if node.target is operator.getitem else None:
-        case slice(start=start, stop=int(stop), step=None) if stop >= 0 and (start is None or start >= 0):
-            return stop - (start or 0)
-    return None
-
-
-class _Proxy(torch.fx.Proxy):
-    """Can also be unpacked in ``x.view(*x.shape[:2], -1)``, where the number of values is known."""
-
-    def __len__(self) -> int:
-        count = _count(self.node)
-        return super().__len__() if count is None else count
-
-
-class _Tracer(torch.fx.Tracer):
-    """Stops at modules that are one operation, and remembers in which module a function is called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.places: dict[torch.fx.Node, str] = {}
-
-    def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        known = is_known(module) or is_omitted(module) or is_fused_attention(module)
-        return known or (type(module) not in STAND_INS and super().is_leaf_module(module, path))
-
-    def call_module(self, module: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> Any:
-        try:
-            self.path_of_module(module)
-        except NameError:
-            if self.is_leaf_module(module, ""):
-                raise InputError(f"a {type(module).__name__} is called that is no part of the model") from None
-            return module.forward(*args, **kwargs)  # made on the way, such as a slice of a Sequential
-        if type(module) in STAND_INS:
-            return super().call_module(module, partial(STAND_INS[type(module)], module), args, kwargs)
-        return super().call_module(module, module.forward, args, kwargs)  # without the user's hooks
-
-    def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
-        return _Proxy(node, self)
-
-    def iter(self, proxy: torch.fx.Proxy) -> Iterator[torch.fx.Proxy]:
-        count = _count(proxy.node)
-        return super().iter(proxy) if count is None else iter([proxy[i] for i in range(count)])
-
-    def create_node(self, *args, **kwargs) -> torch.fx.Node:
-        node = super().create_node(*args, **kwargs)
-        path = getattr(self, "module_stack", None)
-        self.places[node] = next(reversed(path.values()))[0] if path else ""
-        return node
+from relmap.propagation.vocabulary import OPERATIONS, Primitive, is_omitted, primitive_of
 
 
 class _Builder:
@@ -159,7 +105,7 @@ class _Builder:
             self.values[node] = self._module(str(node.target), args, kwargs)
         else:
             self.values[node] = self._function(node, args, kwargs)
-        changed = _changed_in_place(self.model, node)
+        changed = changed_in_place(self.model, node)
         if changed is not None:
             self.values[changed] = self.values[node]
 
@@ -245,7 +191,7 @@ class _Builder:
         def unharmed(value: Any, *rest: Any, **more: Any) -> Any:
             return function(value.clone() if isinstance(value, Tensor) else value, *rest, **more)
 
-        value = expression(unharmed if _is_in_place_function(node) else function, tuple(args), dict(kwargs))
+        value = expression(unharmed if is_in_place(node) else function, tuple(args), dict(kwargs))
         label = next((self._label(leaf, "") for leaf in leaves(args) if id(leaf) in self._labels), None)
         if label is not None and isinstance(value, Tensor | Expression):
             self._labels[id(value)] = value, label  # an expanded class token is still called class_token
@@ -265,57 +211,6 @@ class _Builder:
         raise InputError(f"{place or 'the model'}: no rule is known for the attribute {name!r} of a tensor")
 
 
-def _is_in_place_function(node: torch.fx.Node) -> bool:
-    if node.op not in ("call_function", "call_method"):
-        return False
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return (
-        node.target in _IN_PLACE_OPERATORS
-        or (name.endswith("_") and not name.endswith("__"))
-        or node.kwargs.get("inplace") is True
-    )
-
-
-def _changed_in_place(model: nn.Module, node: torch.fx.Node) -> torch.fx.Node | None:
-    """The node whose value this one overwrites: later readers of that one see this one's result."""
-    if node.op == "call_module":
-        in_place = getattr(model.get_submodule(str(node.target)), "inplace", False) is True
-    else:
-        in_place = _is_in_place_function(node)
-    return node.args[0] if in_place and node.args and isinstance(node.args[0], torch.fx.Node) else None
-
-
-def _live(model: nn.Module, graph: torch.fx.Graph) -> set[torch.fx.Node]:
-    """The nodes that the output depends on: other heads, assertions and their comparisons are not among them."""
-    live: set[torch.fx.Node] = set()
-    for node in reversed(graph.nodes):
-        if node.op == "output" or node in live or _changed_in_place(model, node) in live:
-            live.update((node, *node.all_input_nodes))
-    return live
-
-
-def _symbolic(model: nn.Module, tracer: _Tracer) -> torch.fx.Graph:
-    """The model's calls, as it makes them in evaluation mode."""
-    first, *others = inspect.signature(model.forward).parameters.values()
-    if first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
-        raise InputError(f"{type(model).__name__}: its forward must name the tensor that it takes, not {first}")
-    defaults = {
-        each.name: each.default
-        for each in others
-        if each.default is not each.empty and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
-    }
-    modes = {module: module.training for module in model.modules()}
-    try:
-        for module in modes:
-            module.training = False  # in training mode it takes other paths: auxiliary heads, stochastic depth
-        return tracer.trace(model, concrete_args=defaults or None)
-    except (torch.fx.proxy.TraceError, TypeError, RuntimeError) as error:
-        raise InputError(f"{type(model).__name__} cannot be traced by torch.fx: {error}") from error
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
 @torch.no_grad()
 def trace(model: nn.Module) -> Graph:
     """Trace a model of images, or of token ids, to its operations.
@@ -325,9 +220,9 @@ def trace(model: nn.Module) -> Graph:
     Raises:
         InputError: the model cannot be traced, or has an operation of unknown kind (the message names it).
     """
-    tracer = _Tracer()
-    symbolic = _symbolic(model, tracer)
-    live = _live(model, symbolic)
+    tracer = Tracer()
+    symbolic = follow(model, tracer)
+    live = live_nodes(model, symbolic)
     builder = _Builder(model, tracer.places)
     for node in symbolic.nodes:
         if node.op == "placeholder" and not builder.operations:
