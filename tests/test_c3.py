@@ -401,6 +401,8 @@ def test_unknown_choices_are_named():
     model = propagator("vgg16")
     with pytest.raises(InputError, match="mode 'half'"):
         ReleasedC3LRP(model, mode="half")
+    with pytest.raises(InputError, match="start 'top'"):
+        C3LRP(model, start="top")
     with pytest.raises(InputError, match="relu 'no'"):
         C3LRP(model, relu="no")
     pooled = Propagator(nn.Sequential(nn.MaxPool2d(4), nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(8, 2)).double())

@@ -11,14 +11,16 @@ import torch
 from reference_nets import inputs, network, vectors
 from relmap.errors import InputError
 from relmap.explainers.base import Relevance
-from relmap.explainers.contrastive import GU_BOX, READINGS, GuCLRP, GuNegatedCLRP, TwoPasses
+from relmap.explainers.contrastive import READINGS, GuCLRP, GuNegatedCLRP, TwoPasses
 from relmap.propagation import Propagator, composites, starts
 from relmap.propagation.rules import ZBox
 from torch import Tensor, nn
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 FIRST = pytest.mark.parametrize(
-    ("file", "first"), [("zbox", ZBox((-2.0,) * 3, (2.0,) * 3)), ("zplus", None)], ids=["zbox", "zplus"]
+    ("file", "first"),
+    [("zbox", {"low": (-2.0,) * 3, "high": (2.0,) * 3}), ("zplus", {"first": "same"})],
+    ids=["zbox", "zplus"],
 )
 
 
@@ -47,7 +49,7 @@ def tolerance(dtype: torch.dtype) -> float:
 def test_literal_two_passes(file, first, reading, dtype):
     """To scale, also where y_t (1 - y_t) is 3e-19."""
     model, (images, targets) = propagator("vgg16", dtype), inputs(dtype)
-    ours = explain(TwoPasses(model, reading=reading, first=first), images, targets, model)
+    ours = explain(TwoPasses(model, reading=reading, **first), images, targets, model)
     theirs = vectors(f"lrp/sglrp_clrp_literal_vgg16s_{file}.npz")[f"{reading}_twopass_rescaled_sum"]
     assert errors(ours, theirs).max() < tolerance(dtype)
 
@@ -83,7 +85,7 @@ def test_gu_before_the_difference(number):
     """Of the maps that their difference is made of, more digits are left."""
     model, (images, targets) = propagator("vgg16"), inputs()
     theirs = vectors("lrp/clrp_gu_vgg16s.npz")
-    composite = composites.alpha_beta(first=GU_BOX)
+    composite = composites.alpha_beta(first=ZBox((-2.1179,) * 3, (2.64,) * 3))
 
     def magnitude(logits, targets):
         return starts.logit(logits, targets).abs()
@@ -167,7 +169,7 @@ def test_a_class_that_nothing_speaks_for_has_no_relevance():
     traced, images = Propagator(model), torch.rand(1, 3, 2, 2, dtype=torch.float64)
     for make in (TwoPasses, GuCLRP, GuNegatedCLRP):
         for target in range(3):
-            maps = explain(make(traced, first=None), images, torch.tensor([[target]]), traced)
+            maps = explain(make(traced, first="same"), images, torch.tensor([[target]]), traced)
             assert maps.isfinite().all()
 
 

@@ -19,7 +19,8 @@ from typing import Literal
 
 from relmap.errors import InputError
 from relmap.explainers.base import Relevance
-from relmap.propagation import Composite, Graph, Operation, Propagator, composites, starts
+from relmap.explainers.plain_lrp import start_named
+from relmap.propagation import Composite, Graph, Operation, Propagator, composites
 from relmap.propagation.rules import Pass, Rule
 from relmap.propagation.rules.blocks import Block, BlockPart, residual_blocks
 from relmap.propagation.rules.released import AverageShare, ReleasedPlus, SkipMode, SkipShare
@@ -113,7 +114,7 @@ class C3LRP(Relevance):
         batch_norm: Literal["pass", "equation_1"] = "equation_1",
         start: str = "logit",
     ) -> None:
-        super().__init__(propagator, c3(epsilon, signed, relu, batch_norm), starts.STARTS[start])
+        super().__init__(propagator, c3(epsilon, signed, relu, batch_norm), start_named(start))
 
 
 class ReleasedC3LRP(Relevance):
@@ -126,4 +127,4 @@ class ReleasedC3LRP(Relevance):
     """
 
     def __init__(self, propagator: Propagator, *, mode: SkipMode = "flows_skip", start: str = "probability") -> None:
-        super().__init__(propagator, released(mode), starts.STARTS[start])
+        super().__init__(propagator, released(mode), start_named(start))

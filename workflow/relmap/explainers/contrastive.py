@@ -30,6 +30,7 @@ The single pass of a start with both signs needs no class here: it is any rule o
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -37,16 +38,14 @@ from torch import Tensor
 from relmap.errors import InputError
 from relmap.explainers.base import Explainer
 from relmap.explainers.excitation import CONTRAST, NEGATED, last_layer, with_last_layer
+from relmap.explainers.plain_lrp import Bounds, first_rule
 from relmap.propagation import Activations, Propagator, composites, starts
-from relmap.propagation.rules import Rule, ZBox
 from relmap.propagation.rules.base import divide
 
 Pair = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
-# Each image's own range, for want of the data's.
-IMAGE_BOX = ZBox(None, None)
 # The range of ImageNet's pictures as Gu et al.'s code has it, whatever the data.
-GU_BOX = ZBox((-2.1179,) * 3, (2.64,) * 3)
+_GU_LOW, _GU_HIGH = (-2.1179,) * 3, (2.64,) * 3
 
 
 def clrp(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,8 +92,7 @@ class TwoPasses(Explainer):
     Args:
         propagator: of the model.
         reading: key of ``READINGS``.
-        alpha, beta, batch_norm: of ``composites.alpha_beta``, without bias.
-        first: rule of the first layer; by default z-box with each image's own range. None treats it as any other.
+        alpha, beta, first, low, high, batch_norm: as of ``plain_lrp.LRPAlphaBeta``, without bias.
     """
 
     def __init__(
@@ -104,13 +102,16 @@ class TwoPasses(Explainer):
         reading: str = "clrp",
         alpha: float = 1.0,
         beta: float = 0.0,
-        batch_norm: str = "fold",
-        first: Rule | None = IMAGE_BOX,
+        first: Literal["z_box", "flat", "same"] = "z_box",
+        low: Bounds = None,
+        high: Bounds = None,
+        batch_norm: Literal["fold", "pass", "alpha_beta"] = "fold",
     ) -> None:
         if reading not in READINGS:
             raise InputError(f"reading {reading!r} is unknown; choose one of {', '.join(READINGS)}")
         self.reading = READINGS[reading]
-        self.walk = propagator.by(composites.alpha_beta(alpha, beta, first=first, batch_norm=batch_norm))
+        first_layer = first_rule(first, low, high)
+        self.walk = propagator.by(composites.alpha_beta(alpha, beta, first=first_layer, batch_norm=batch_norm))
         self.walks = (self.walk,)
 
     def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
@@ -134,12 +135,19 @@ class GuCLRP(Explainer):
 
     Args:
         propagator: of the model.
-        batch_norm: of ``composites.alpha_beta``, without bias.
-        first: rule of the first layer; their z-box by default.
+        first, low, high, batch_norm: as of ``plain_lrp.LRPAlphaBeta``, without bias; their z-box by default.
     """
 
-    def __init__(self, propagator: Propagator, *, batch_norm: str = "fold", first: Rule | None = GU_BOX) -> None:
-        self.walk = propagator.by(composites.alpha_beta(first=first, batch_norm=batch_norm))
+    def __init__(
+        self,
+        propagator: Propagator,
+        *,
+        first: Literal["z_box", "flat", "same"] = "z_box",
+        low: Bounds = _GU_LOW,
+        high: Bounds = _GU_HIGH,
+        batch_norm: Literal["fold", "pass", "alpha_beta"] = "fold",
+    ) -> None:
+        self.walk = propagator.by(composites.alpha_beta(first=first_rule(first, low, high), batch_norm=batch_norm))
         self.walks = (self.walk,)
 
     def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
@@ -152,8 +160,16 @@ class GuCLRP(Explainer):
 class GuNegatedCLRP(Explainer):
     """The same less the target's relevance by negated weights of the last layer; arguments as of ``GuCLRP``."""
 
-    def __init__(self, propagator: Propagator, *, batch_norm: str = "fold", first: Rule | None = GU_BOX) -> None:
-        composite = composites.alpha_beta(first=first, batch_norm=batch_norm)
+    def __init__(
+        self,
+        propagator: Propagator,
+        *,
+        first: Literal["z_box", "flat", "same"] = "z_box",
+        low: Bounds = _GU_LOW,
+        high: Bounds = _GU_HIGH,
+        batch_norm: Literal["fold", "pass", "alpha_beta"] = "fold",
+    ) -> None:
+        composite = composites.alpha_beta(first=first_rule(first, low, high), batch_norm=batch_norm)
         self.difference = propagator.by(with_last_layer(composite, CONTRAST))
         self.negated = propagator.by(with_last_layer(composite, NEGATED))
         self.before_last = last_layer(propagator.graph).inputs[0]
