@@ -7,6 +7,7 @@ Vectors: Eq. 1 and 2 written out in float64 ("literal"), and keio-smilab24/LRP-f
 from functools import cache
 
 import pytest
+import relmap
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -97,6 +98,14 @@ def test_released_vectors(architecture, mode, dtype):
     ours = explain(ReleasedC3LRP(model, mode=mode), images, targets, model)
     theirs = vectors(f"lrp/keio_{architecture}s.npz")[mode if architecture == "resnet50" else "latest"]
     assert error(ours.sum(2), theirs) < (1e-6 if dtype == torch.float64 else 1e-4)
+
+
+def test_by_name():
+    images, targets = inputs()
+    maps = relmap.explain(propagator("resnet50"), images, targets.T, method="c3_lrp_literal", start="one_hot")
+    assert error(maps.transpose(0, 1), vectors("lrp/c3lrp_literal_resnet50s_eps1e-5.npz")["map_sum"]) < 1e-6
+    maps = relmap.explain(propagator("resnet50"), images, targets.T, method="c3_lrp_released", mode="latest")
+    assert error(maps.transpose(0, 1), vectors("lrp/keio_resnet50s.npz")["latest"]) < 1e-6
 
 
 def test_the_start_is_the_targets_logit_by_default():

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from oracles.excitation import excitation_resnet
 from reference_nets import inputs, network, vectors
+from relmap.errors import InputError
 from relmap.explainers.excitation import (
     NEGATED,
     ContrastiveExcitationBackprop,
@@ -65,13 +66,15 @@ def test_default_layer_is_torchrays():
 
 @BOTH
 @pytest.mark.parametrize("layer", ["layer4", "layer3", "layer2", "layer1", "maxpool", "input"])
-def test_resnet(method, layer):
-    """TorchRay's conventions for skip connections and batch norms."""
+@pytest.mark.parametrize("additions", ["share", "copy"])
+def test_resnet(method, layer, additions):
+    """TorchRay's conventions for skip connections, with its patch and without, and batch norms."""
     model, (images, targets) = propagator("resnet50"), inputs()
-    ours = explain(METHODS[method](model, layer=layer), images, targets, model)
+    ours = explain(METHODS[method](model, layer=layer, additions=additions), images, targets, model)
     net = network("resnet50")
     for classes, maps in zip(targets, ours, strict=True):
-        found = excitation_resnet(net, images, F.one_hot(classes, 10).double(), contrastive=method == "ceb")
+        start = F.one_hot(classes, 10).double()
+        found = excitation_resnet(net, images, start, contrastive=method == "ceb", copy=additions == "copy")
         expected = found[layer].sum(1)
         expected = expected.clamp(min=0) if method == "ceb" else expected
         torch.testing.assert_close(maps, expected, rtol=1e-8, atol=1e-10 * expected.abs().max().item())
@@ -137,6 +140,11 @@ def test_it_does_not_matter_where_the_contrast_is_taken(at):
     later = plus.propagate(activations, parts[0] - parts[1], at=at, stop="features.4").relevance.sum(2).clamp(min=0)
     ours = explain(ContrastiveExcitationBackprop(model, layer="features.4"), images, targets, model)
     torch.testing.assert_close(ours, later, rtol=1e-7, atol=1e-9 * ours.abs().max().item())
+
+
+def test_unknown_choices_are_named():
+    with pytest.raises(InputError, match="additions 'half'"):
+        ExcitationBackprop(propagator("vgg16"), additions="half")
 
 
 @pytest.mark.parametrize("rule", [AlphaBeta(), AlphaBeta(2, 1, bias=True), Epsilon(0.1)])

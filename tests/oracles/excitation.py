@@ -32,8 +32,13 @@ def _gradient(run: Callable[[Tensor], Tensor], x: Tensor, relevance: Tensor) -> 
     return torch.autograd.grad(run(x), x, relevance)[0]
 
 
-def excitation_resnet(model: nn.Module, images: Tensor, start: Tensor, contrastive: bool = False) -> dict[str, Tensor]:
-    """Relevance (N, c, h, w) at the output of ``avgpool``, each stage (``layer3``), ``maxpool`` and the image."""
+def excitation_resnet(
+    model: nn.Module, images: Tensor, start: Tensor, contrastive: bool = False, copy: bool = False
+) -> dict[str, Tensor]:
+    """Relevance (N, c, h, w) at the output of ``avgpool``, each stage (``layer3``), ``maxpool`` and the image.
+
+    ``copy``: without the patch, each addend takes all the relevance, and ReLUs take the gradient.
+    """
     stem = F.relu(model.bn1(model.conv1(images)))
     a = F.max_pool2d(stem, 3, 2, 1)
     seen = []
@@ -57,11 +62,13 @@ def excitation_resnet(model: nn.Module, images: Tensor, start: Tensor, contrasti
     for stage, block, a, first, second, main, skip in reversed(seen):
         found.setdefault(stage, relevance)
         share = torch.where(main + skip == 0, 0, relevance / (main + skip))
-        inner = _plus(block.conv3, second, main * share)
+        whole = relevance * (main + skip > 0)
+        inner, outer = (whole, whole) if copy else (main * share, skip * share)
+        inner = _plus(block.conv3, second, inner)
         inner = _plus(block.conv1, a, _plus(block.conv2, first, inner))
-        outer = skip * share
         relevance = inner + (outer if block.downsample is None else _plus(block.downsample[0], a, outer))
     found["maxpool"] = relevance
     relevance = _gradient(lambda x: F.max_pool2d(x, 3, 2, 1), stem, relevance)
+    relevance = relevance * (stem > 0) if copy else relevance
     found["input"] = _plus(model.conv1, images, relevance)
     return found

@@ -17,13 +17,15 @@ are kept: batch norms pass relevance on, additions share it by the signed addend
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from torch import Tensor
 
+from relmap.errors import InputError
 from relmap.explainers.base import Explainer
 from relmap.explainers.cam import last_feature_map
 from relmap.propagation import Activations, Composite, Graph, Operation, Propagator, composites, starts
-from relmap.propagation.rules import AlphaBeta, Rule
+from relmap.propagation.rules import AlphaBeta, Gradient, ReluGradient, Rule
 from relmap.propagation.rules.precision import Difference, InDouble
 from relmap.propagation.rules.released import ReleasedPlus
 
@@ -57,9 +59,18 @@ def last_layer(graph: Graph) -> Operation:
     return [operation for operation in graph if operation.kind in ("conv", "linear")][-1]
 
 
-def torchray_excitation() -> Composite:
-    """``composites.excitation_backprop`` with TorchRay's first layer: x W+ whatever the sign of the image."""
-    return replace(composites.excitation_backprop(), first=ReleasedPlus(epsilon=1e-20))
+def torchray_excitation(additions: Literal["share", "copy"] = "share") -> Composite:
+    """``composites.excitation_backprop`` with TorchRay's first layer: x W+ whatever the sign of the image.
+
+    ``additions``: ``share`` relevance by the signed addends, TorchRay's patch for skip connections; or ``copy`` all of
+    it to each, what its code does without the patch, with totals that grow from block to block.
+    """
+    if additions not in ("share", "copy"):
+        raise InputError(f"additions {additions!r} is unknown; choose share or copy")
+    composite = replace(composites.excitation_backprop(), first=ReleasedPlus(epsilon=1e-20))
+    if additions == "share":
+        return composite
+    return replace(composite, kinds={**composite.kinds, "add": Gradient(), "relu": ReluGradient()})
 
 
 def _is_last(graph: Graph, operation: Operation) -> bool:
@@ -82,16 +93,19 @@ class ExcitationBackprop(Explainer):
     Args:
         propagator: of the model.
         layer: name of a layer or block; ``excitation_layer`` by default. ``input`` goes down to the image.
+        additions: ``share`` or ``copy``, see ``torchray_excitation``.
     """
 
-    def __init__(self, propagator: Propagator, *, layer: str | None = None) -> None:
+    last: Rule | None = None
+
+    def __init__(
+        self, propagator: Propagator, *, layer: str | None = None, additions: Literal["share", "copy"] = "share"
+    ) -> None:
         graph = propagator.graph
         self.layer = excitation_layer(graph) if layer is None else graph.activation_of(layer)
-        self.walk = propagator.by(self._composite())
+        composite = torchray_excitation(additions)
+        self.walk = propagator.by(composite if self.last is None else with_last_layer(composite, self.last))
         self.walks = (self.walk,)
-
-    def _composite(self) -> Composite:
-        return torchray_excitation()
 
     def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
         start = starts.stacked(starts.one_hot, activations.logits, targets)
@@ -101,8 +115,7 @@ class ExcitationBackprop(Explainer):
 class ContrastiveExcitationBackprop(ExcitationBackprop):
     """Maps (K, N, h, w) that are not negative, of the contrast at a layer; arguments as of ``ExcitationBackprop``."""
 
-    def _composite(self) -> Composite:
-        return with_last_layer(super()._composite(), CONTRAST)
+    last = CONTRAST
 
     def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
         return super().__call__(activations, targets).clamp(min=0)
