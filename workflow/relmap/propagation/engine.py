@@ -92,6 +92,7 @@ class Propagator:
         """Where the model's parameters are."""
         return next(operation.affine.weight.device for operation in self.graph if operation.affine is not None)
 
+    @torch.inference_mode(False)  # rules that take a Jacobian by autograd work in a caller's inference mode, too
     @torch.no_grad()
     def forward(
         self, images: Tensor, walks: Sequence[Walk] = (), keep: Iterable[str] = (), until: str | None = None
@@ -181,6 +182,7 @@ class Walk:
         """``Propagator.forward`` for this method alone."""
         return self.propagator.forward(images, [self], keep, until)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def propagate(
         self,
@@ -232,6 +234,8 @@ class Walk:
                 captured[operation.name] = relevance
             if operation.name == stop:
                 return Propagation(relevance, captured)
+            if operation.kind == "input":
+                break
             step = self.steps[operation.name]
             parts = step.rule(self._record(step, activations, context), relevance)
             if observe is not None:

@@ -47,7 +47,7 @@ def contrast(logits: Tensor, targets: Tensor) -> Tensor:
 def clrp(logits: Tensor, targets: Tensor) -> Tensor:
     at = one_hot(logits, targets)
     target_logit = (at * logits).sum(1, keepdim=True)
-    return target_logit * (at - (1 - at) / (logits.shape[1] - 1))
+    return target_logit * (at - (1 - at) / max(logits.shape[1] - 1, 1))
 
 
 def sglrp(logits: Tensor, targets: Tensor) -> Tensor:

@@ -79,6 +79,8 @@ def pull_back(run: Callable[..., Tensor], s: Tensor, shapes: tuple[torch.Size, .
 
 def jacobian_at(run: Callable[..., Tensor], s: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """``J^T s`` of any operation at ``inputs`` (N, ...); ``s`` is (K, N, ...), and so is each part of the result."""
+    if len(s) == 0:  # autograd cannot batch no gradients
+        return tuple(s.new_zeros(0, *x.shape) for x in inputs)
     with torch.enable_grad():
         leaves = [x.detach().requires_grad_() for x in inputs]
         return torch.autograd.grad(run(*leaves), leaves, s, is_grads_batched=True)
