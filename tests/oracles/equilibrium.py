@@ -26,7 +26,7 @@ class Algorithm1(Method):
         c = share(x, absolute, gamma * positive) + share(x, absolute, negative)
         a = share(alpha, absolute, positive)
         u = share(beta, absolute, negative)
-        return c + a + u - (0 if pointwise else alpha / total(alpha))
+        return c + a + u - (0 if pointwise else quotient(alpha, total(alpha)))
 
     def pool(self, run, x: Tensor, r: Tensor) -> Tensor:
         return share(x.clamp(min=0) + 1e-9, run, r)

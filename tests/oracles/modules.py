@@ -6,6 +6,7 @@ gradient graph; each share of relevance is a forward and a backward pass of its 
 
 from collections.abc import Callable
 
+import relmap.torchvision_shim  # noqa: F401  before torchvision
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

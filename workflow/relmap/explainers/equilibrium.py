@@ -66,7 +66,7 @@ def doubled_branches(graph: Graph) -> dict[str, Transform]:
 
 
 class AttributionEquilibrium(Explainer):
-    """Relevance at the input.
+    r"""Relevance at the input.
 
     Args:
         gamma: real number in [1, 2]; the total at every convolution of more than one pixel is ``gamma - 2``.

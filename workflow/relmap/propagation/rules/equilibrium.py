@@ -25,11 +25,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from relmap.propagation.affine import Affine, Convolution
 from relmap.propagation.graph import Graph, Operation
-from relmap.propagation.rules.base import Record, Rule, divide, per_image_sum, pull_back
+from relmap.propagation.rules.base import Record, Rule, per_image_sum, pull_back
 from relmap.propagation.rules.z_box import ZBox
 
 TOTAL = "equilibrium.total"
@@ -40,7 +41,7 @@ TOTAL = "equilibrium.total"
 class Terms:
     """Factors of C, A and U, and which inputs the shift is taken from. A factor of 0 leaves a term out.
 
-    1 x 1 convolutions, whose gamma is 1, take the terms that are not left out with factor 1.
+    1 x 1 convolutions, whose gamma is 1, take C, A and U with factor 1 unless left out, and no shift.
     ``shift`` is the same amount for every input that it is taken from: the total over the number of activated inputs.
     """
 
@@ -48,6 +49,9 @@ class Terms:
     activated: float = 1.0
     inactivated: float = 1.0
     shift: Literal["activated", "all", "none"] = "activated"
+
+    def of_a_pointwise_layer(self) -> Terms:
+        return Terms(*(float(f != 0) for f in (self.contribution, self.activated, self.inactivated)), shift="none")
 
 
 def balanced(relevance: Tensor, total: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
@@ -57,12 +61,10 @@ def balanced(relevance: Tensor, total: Tensor | float = 1.0) -> tuple[Tensor, Te
     """
     if isinstance(total, Tensor):
         total = total.view(*total.shape, *[1] * (relevance.dim() - 2))
-    positive, negative = relevance.clamp(min=0), relevance.clamp(max=0)
-    one = torch.ones_like(per_image_sum(relevance[:, :, :1]))  # (K, N, 1, ...)
-    return (
-        positive.mul_(total * divide(one, per_image_sum(positive))),
-        negative.mul_(total * divide(one, -per_image_sum(negative))),
-    )
+    parts = relevance.clamp(min=0), relevance.clamp(max=0)
+    sums = [per_image_sum(part).abs() for part in parts]
+    positive, negative = (part.mul_(total / z.where(z != 0, torch.inf)) for part, z in zip(parts, sums, strict=True))
+    return positive, negative
 
 
 def _is_pointwise(affine: Affine) -> bool:
@@ -76,11 +78,19 @@ def _groups(affine: Affine) -> int:
 def _within_reach(affine: Affine, mask: Tensor) -> Tensor:
     """How many ones of a mask of the inputs (N, C, ...) each output is connected with: (N, channels or 1, ...)."""
     groups = _groups(affine)
-    summed = mask.unflatten(1, (groups, -1)).sum(2)
+    summed = mask.sum(1, keepdim=True) if groups == 1 else mask.unflatten(1, (groups, -1)).sum(2)
     if not isinstance(affine, Convolution):
         return summed
     counts = affine.apply(summed, mask.new_ones(groups, 1, *affine.weight.shape[2:]))
     return counts if groups == 1 else counts.repeat_interleave(affine.weight.shape[0] // groups, 1)
+
+
+def _unless(reached: Tensor) -> Tensor:
+    """What to add to denominators, given by how many inputs each output is reached: infinity where by none.
+
+    Elsewhere a number that changes nothing but 0 / 0, where all weights are 0.
+    """
+    return torch.where(reached > 0.5, 1e-30, torch.inf).to(reached.dtype)
 
 
 @dataclass(frozen=True)
@@ -98,37 +108,41 @@ class Equilibrium(Rule):
         return replace(self, signed_input=not all(name in non_negative for name in operation.inputs))
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
-        (x,), affine, terms = record.inputs, record.operation.affine, self.terms
+        (x,), affine = record.inputs, record.operation.affine
         pointwise = _is_pointwise(affine)
-        gamma = 1.0 if pointwise else self.gamma
+        terms = self.terms.of_a_pointwise_layer() if pointwise else self.terms
         absolute, shape = affine.weights("absolute"), record.shapes[0]
         positive, negative = balanced(relevance, record.context.get(TOTAL, 1.0))
-        active = (x > 0).to(x.dtype)
-        activated = _within_reach(affine, active)
-        result = relevance.new_zeros(*relevance.shape[:2], *shape[1:])
+        is_active = x > 0
+        active = is_active.to(x.dtype)
+        reached = _within_reach(affine, active)
 
-        def add(factor: float, v: Tensor, part: Tensor, z: Tensor, reached: Tensor) -> None:
-            s = part / torch.where(reached & (z != 0), z, torch.inf)
-            v = v if pointwise or factor == 1 else v * factor
-            result.add_(affine.transpose(s, absolute, shape).mul_(v))
+        def back(part: Tensor, z: Tensor, factor: float) -> Tensor:
+            result = affine.transpose(part.div_(z), absolute, shape)
+            return result if factor == 1 else result.mul_(factor)
 
+        # Memory traffic is most of the cost of early layers: what activated inputs get and what the others get is
+        # gathered apart, in place, and masked once.
+        on = off = x.new_zeros(())
         if terms.contribution:
-            part = torch.add(negative, positive, alpha=gamma)
-            # Of an input that may be negative, the activated entries are not all that count.
-            reached = torch.ones_like(activated) if self.signed_input else activated
-            add(terms.contribution, x, part, affine.apply(x, absolute), reached > 0.5)
+            part = torch.add(negative, positive, alpha=1.0 if pointwise else self.gamma)
+            z = affine.apply(x, absolute)
+            z = z.where(z != 0, torch.inf) if self.signed_input else z.add_(_unless(reached))
+            on = back(part, z, terms.contribution).mul_(x)
+            off = on.clone() if self.signed_input else off
         z = affine.apply(active, absolute) if terms.activated or terms.inactivated else None
-        if terms.activated:
-            add(terms.activated, active, positive, z, activated > 0.5)
         if terms.inactivated:
             ones = x.new_ones(1, _groups(affine), *shape[2:])
-            z = affine.apply(ones, absolute.sum(1, keepdim=True)) - z
+            missing = affine.apply(ones, absolute.sum(1, keepdim=True)) - z
             inputs = _within_reach(affine, ones.repeat_interleave(shape[1] // _groups(affine), 1))
-            add(terms.inactivated, 1 - active, negative, z.clamp_(min=0), inputs - activated > 0.5)
-        if terms.shift != "none" and not pointwise:
-            shift = divide(active.new_ones(()), active.sum(tuple(range(1, x.dim())), keepdim=True))
-            result.sub_(shift * active if terms.shift == "activated" else shift)
-        return (result,)
+            missing = F.threshold_(missing.add_(_unless(inputs - reached)), 1e-30, torch.inf)
+            off = off + back(negative, missing, terms.inactivated)
+        if terms.activated:
+            on = back(positive, z.add_(_unless(reached)), terms.activated).add_(on)
+        if terms.shift != "none":
+            shift = 1 / active.sum(tuple(range(1, x.dim())), keepdim=True).clamp_(min=1)
+            on, off = on - shift, off - shift if terms.shift == "all" else off
+        return (torch.where(is_active, on, off).expand(*relevance.shape[:2], *shape[1:]),)
 
 
 @dataclass(frozen=True)
