@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import relmap
 import torch
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
@@ -612,3 +613,73 @@ def test_errors_name_the_culprit():
         composites.alpha_beta(batch_norm="fuse")
     with pytest.raises(InputError, match=r"no relevance reaches 'classifier\.6'"):
         walk.propagate(activations, activations.outputs["features.29"][None], at="features.29", stop="classifier.6")
+
+
+# Every method of the catalogue
+
+METHODS = [method.id for method in relmap.methods()]
+NETWORKS = {
+    "plain": ("conv", "max", "norm", "average", "conv"),
+    "residual": ("residual_norm", "max", "residual_norm"),
+    "branched": ("concatenated", "ceil", "shared", "norm"),
+    "gated": ("gate", "norm"),
+}
+TARGETS = torch.tensor([[0, 3], [1, 1], [2, 0], [3, 1]])
+
+
+def maps_by(method: str, name: str, x: Tensor, targets: Tensor, *, inplace: bool = False, size: int = 16) -> Tensor:
+    """Maps (N, K, H, W), in float64. A model that a method does not treat skips the test."""
+    try:
+        return relmap.explain(Network(NETWORKS[name], 11, True, inplace), x, targets, method, batch_size=size)
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+def same(maps: Tensor, others: Tensor, tolerance: float = 1e-9) -> None:
+    """Equal to a part of each map's largest entry: neither has to do with the other maps of the batch."""
+    assert maps.isfinite().all()
+    scale = others.abs().amax((-2, -1), keepdim=True)
+    assert ((maps - others).abs() <= tolerance * scale).all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("method", METHODS)
+def test_maps_of_a_method_do_not_depend_on_the_batch(method, name):
+    x = images(4, 4)
+    x[3] *= 30  # what a batch is normalised by, this image has
+    together = maps_by(method, name, x, TARGETS)
+    same(maps_by(method, name, x, TARGETS, size=1), together)
+    order = torch.tensor([3, 1, 0, 2])
+    same(maps_by(method, name, x[order], TARGETS[order]), together[order])
+    assert together.shape == (4, 2, *IMAGE[1:]) and together.any()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("method", METHODS)
+def test_maps_of_several_targets_are_maps_of_each(method, name):
+    x = images(5, 4)
+    together = maps_by(method, name, x, TARGETS)
+    same(torch.stack([maps_by(method, name, x, targets) for targets in TARGETS.T], 1), together)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("method", METHODS)
+def test_maps_of_a_method_are_those_of_a_model_with_in_place_activations(method, name):
+    x = images(6, 4)
+    same(maps_by(method, name, x, TARGETS, inplace=True), maps_by(method, name, x, TARGETS), 1e-12)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_methods_share_a_forward_pass_without_touching_each_other(name):
+    x, net = images(7, 2), Network(NETWORKS[name], 11)
+    alone = {}
+    for method in METHODS:
+        try:
+            alone[method] = relmap.explain(net, x, TARGETS[:2], method)
+        except InputError:
+            continue
+    assert len(alone) > 10
+    for order in (list(alone), list(alone)[::-1]):
+        together = relmap.compare(net, x, TARGETS[:2], order)
+        for method, maps in together.items():
+            same(maps, alone[method], 1e-12)
