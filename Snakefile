@@ -11,6 +11,7 @@
 #   clam/{dataset}/{model}/{arm}/related.zarr             index of training images' best regions
 #   clam/{dataset}/{model}/{arm}/examples.npz             regions and related images of some test images
 #   maps/{dataset}/{model}/{method}.zarr .json            maps of one method; the JSON carries their content hash
+#   comparisons/{dataset}/{model}.npz                     one image's map by every method of the catalogue
 #   scores/{dataset}/{model}/{metric family}.parquet      tidy rows per image, method, metric and level
 #   tables/{name}.csv .md .tex                            published and reproduced
 #   figures/{name}.png .pdf, notebooks/{name}.ipynb       executed notebooks and what they drew
@@ -56,6 +57,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/clam.smk"
 include: "workflow/rules/attribute.smk"
+include: "workflow/rules/engine.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/tabulate.smk"
 include: "workflow/rules/render.smk"
@@ -76,3 +78,16 @@ rule clam:
         CLAM_TABLES,
         CLAM_FIGURES,
         rules.tabulate_accuracies.output,
+
+
+# The engine: where each method's relevance leaks, what it costs, and the gallery.
+rule engine:
+    input:
+        ENGINE_TABLES,
+        ENGINE_FIGURES,
+
+
+# One image under every method: the picture of docs/rules.md.
+rule gallery:
+    input:
+        ENGINE_FIGURES,

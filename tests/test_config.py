@@ -89,6 +89,8 @@ def test_dump_round_trips():
         ({"clam": {"arms": {"untrained": {"imagenet": {"vgg16": "before_pooling"}}}}}, ["untrained", "reserved"]),
         ({"clam": {"arms": {"clam": {"imagenet": {"vgg16": "case1"}}}}}, ["clam.arms.clam.imagenet.vgg16", "case1"]),
         ({"clam": {"arms": {"clam": {"imagenet": {"vgg16": ["features.3"]}}}}}, ["features.3", "features.28"]),
+        ({"engine": {"methods": ["lrp_epsilom"]}}, ["engine.methods", "lrp_epsilom", "`lrp_epsilon`"]),
+        ({"engine": {"cost": {"models": ["alexnet"]}}}, ["engine.cost.models", "alexnet", "resnet50"]),
         ({"clam": {"ablation": [{"name": "odd", "set": {"distanc": "l2"}}]}}, ["odd", "distanc", "distance"]),
     ],
 )

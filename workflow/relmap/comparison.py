@@ -14,6 +14,7 @@ from relmap.propagation import Graph
 from relmap.propagation.rules.blocks import residual_blocks
 
 CELL = ["dataset", "model", "method"]
+SUMMARY = ["operations", "leak", "leak_of_start", "gross_of_start", "leak_share", "to_constants"]
 
 
 def offers(graph: Graph) -> frozenset[str]:
@@ -72,13 +73,12 @@ def summarise(steps: pd.DataFrame) -> pd.DataFrame:
         steps: ``relmap.conservation`` of several methods, with columns dataset, model and method.
 
     Returns:
-        Rows by dataset, model, method, kind, rule, with: ``operations``, how many; ``leak``, their sum;
-        ``leak_of_start``, that over the relevance at the start; ``gross_share``, their sum of ``|leak|`` over that of
-        all the method's operations; ``leak_share``, the mean of theirs; ``to_constants``, the sum. ``leak_of_start`` is
-        NaN where the start sums to zero (a contrastive one), ``gross_share`` where nothing leaks.
+        Rows by dataset, model, method, kind, rule, with: ``operations``, how many; ``leak``, the sum of theirs;
+        ``leak_of_start``, that over the absolute sum of the start (a contrastive one itself sums to zero);
+        ``gross_of_start``, the same of ``|leak|``, where leaks do not cancel; ``leak_share``, the mean of theirs;
+        ``to_constants``, the sum.
     """
-    steps = steps.assign(gross=steps["leak"].abs())
-    groups = steps.groupby([*CELL, "kind", "rule"], sort=False)
+    groups = steps.assign(gross=steps["leak"].abs()).groupby([*CELL, "kind", "rule"], sort=False)
     table = groups.agg(
         operations=("operation", "size"),
         leak=("leak", "sum"),
@@ -86,13 +86,7 @@ def summarise(steps: pd.DataFrame) -> pd.DataFrame:
         leak_share=("leak_share", "mean"),
         to_constants=("to_constants", "sum"),
     ).reset_index()
-    cells = steps.groupby(CELL, sort=False)
-    start = cells["received"].first()
-    # Sums of a contrastive start are rounding errors; what else a cell receives tells how small that is.
-    start = start.where(start.abs() > 1e-5 * cells["received"].agg(lambda sums: sums.abs().max()))
-    keys = pd.MultiIndex.from_frame(table[CELL])
-    gross = cells["gross"].sum().reindex(keys).to_numpy()
-    table["leak_of_start"] = table["leak"] / start.reindex(keys).to_numpy()
-    table["gross_share"] = table["gross"] / pd.Series(gross).replace(0.0, float("nan")).to_numpy()
-    columns = ["operations", "leak", "leak_of_start", "gross_share", "leak_share", "to_constants"]
-    return table[[*CELL, "kind", "rule", *columns]]
+    start = steps.groupby(CELL, sort=False)["magnitude"].first().reindex(pd.MultiIndex.from_frame(table[CELL]))
+    for name in ("leak", "gross"):
+        table[f"{name}_of_start"] = table[name] / start.to_numpy()
+    return table[[*CELL, "kind", "rule", *SUMMARY]]

@@ -15,6 +15,7 @@ from jsonschema.exceptions import ValidationError, best_match
 
 from relmap.clam.layers import LAYER_SETS, candidate_layers, select_layers
 from relmap.errors import InputError
+from relmap.explainers.catalogue import CATALOGUE
 
 RESERVED_ARMS = ("untrained", "lrp", "baselines")
 SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
@@ -135,6 +136,11 @@ def _check(config: Mapping[str, Any]) -> None:
                 f"config: `models.{model}.resize` is {settings['resize']}, smaller than the crop of "
                 f"{settings['input_size']} pixels taken from it (`input_size`); raise one or lower the other"
             )
+    for method in config["engine"]["methods"] or ():
+        if method not in CATALOGUE:
+            nearest = difflib.get_close_matches(method, CATALOGUE, n=1)
+            hint = f"did you mean `{nearest[0]}`? " if nearest else ""
+            raise InputError(f"config: `engine.methods`: no method `{method}`; {hint}known: {', '.join(CATALOGUE)}")
     clam = config["clam"]
     known = [name for architecture in LAYER_SETS for name in candidate_layers(architecture)]
     for layer in clam["layers"]:

@@ -19,7 +19,7 @@ from relmap.explainers.catalogue import build
 from relmap.explanation import _classes
 from relmap.propagation import Operation, Propagator
 
-COLUMNS = ("operation", "kind", "rule", "received", "passed_on", "to_constants", "leak", "leak_share")
+COLUMNS = ("operation", "kind", "rule", "received", "magnitude", "passed_on", "to_constants", "leak", "leak_share")
 
 
 def conservation(
@@ -35,9 +35,9 @@ def conservation(
         model, images, targets, method, parameters: as in ``relmap.explain``; one target for each image.
 
     Returns:
-        One row per operation: relevance ``received`` at its output, ``passed_on`` to its inputs and, of that,
-        ``to_constants``; ``leak = received - passed_on``; ``leak_share``, the mean of ``|leak|`` over the images,
-        each relative to the absolute sum of what the operation received.
+        One row per operation: relevance ``received`` at its output and the absolute sum of that, ``magnitude``;
+        ``passed_on`` to its inputs and, of that, ``to_constants``; ``leak = received - passed_on``; ``leak_share``, the
+        mean of ``|leak|`` over the images, each relative to its magnitude.
     """
     propagator = model if isinstance(model, Propagator) else Propagator(model)
     explainer = build(propagator, method, **parameters)
@@ -61,6 +61,7 @@ def conservation(
                 "kind": operation.kind,
                 "rule": type(walk.steps[operation.name].rule).__name__,
                 "received": received.mean().item(),
+                "magnitude": scale.mean().item(),
                 "passed_on": passed.mean().item(),
                 "to_constants": torch.stack(constant).sum(0).mean().item() if constant else 0.0,
                 "leak": leak.mean().item(),

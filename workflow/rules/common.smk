@@ -180,6 +180,8 @@ def pairs(pattern, datasets=DATASETS):
     return expand(pattern, dataset=datasets, model=MODELS)
 
 
+PAIRS = [(dataset, model) for dataset in DATASETS for model in MODELS]
+
 # The birds' parts, and which of them tell classes apart, are known where they are rendered.
 PARTED = [name for name in sources("render") if name == "cub200_2011"]
 
@@ -309,4 +311,16 @@ CLAM_FIGURES = [
     for numbers in CLAM_NOTEBOOKS.values()
     for number in numbers
     for suffix in ("png", "pdf")
+]
+
+COST_MODELS = config["engine"]["cost"]["models"]
+ENGINE_TABLES = [
+    *formats("conservation", "csv"),
+    *formats("conservation_summary", "csv"),
+    *formats("cost", "csv", "md"),
+]
+ENGINE_FIGURES = [
+    path
+    for suffix in ("png", "pdf", "json")
+    for path in pairs(f"<results>/figures/gallery_{{dataset}}_{{model}}.{suffix}")
 ]

@@ -128,9 +128,9 @@ rule write_config:
 rule record_provenance:
     input:
         config="<results>/config.yaml",
-        tables=CLAM_TABLES,
+        tables=[*CLAM_TABLES, *ENGINE_TABLES],
         accuracies="<results>/tables/accuracies.csv",
-        figures=CLAM_FIGURES,
+        figures=[*CLAM_FIGURES, *ENGINE_FIGURES],
     output:
         provenance="<results>/provenance.json",
     log:
@@ -151,9 +151,9 @@ rule write_report:
     input:
         config="<results>/config.yaml",
         provenance="<results>/provenance.json",
-        tables=CLAM_TABLES,
+        tables=[*CLAM_TABLES, *ENGINE_TABLES],
         accuracies="<results>/tables/accuracies.csv",
-        figures=CLAM_FIGURES,
+        figures=[*CLAM_FIGURES, *ENGINE_FIGURES],
         library=lib("report/*.py", "report/*.j2"),
     output:
         index=report("<results>/index.html", caption="../report/index.rst", category="Report"),

@@ -113,6 +113,10 @@ class Page:
             plate = {"boxstyle": "square,pad=0.12", "fc": colour, "ec": "black", "lw": 0.3}
             self.text(label, left + x0, top + y0, ha="left", va="top", fontsize=4.6, bbox=plate, zorder=3)
 
+    def outline(self, left: float, top: float, side: float) -> None:
+        """A hairline round a picture that may be white at its edge."""
+        self._axes.add_patch(Rectangle((left, top), side, side, fill=False, ec="#BBBBBB", lw=0.4))
+
     def frame(self, left: float, top: float, side: float, text: str) -> None:
         """A grey square with words in it, where a picture is missing."""
         self._axes.add_patch(Rectangle((left, top), side, side, fc="#F4F4F4", ec="#CCCCCC", lw=0.5))
@@ -124,15 +128,20 @@ class Page:
             left, top, text, **{"fontsize": TEXT, "ha": "center", "va": "center", "linespacing": 1.25, **style}
         )
 
-    def colour_bar(self, left: float, top: float, width: float, labels: Sequence[str]) -> None:
-        """A seismic colour bar from -1 to 1 with three labels."""
+    def colour_bar(
+        self, left: float, top: float, width: float, labels: Sequence[str], colours: str = "seismic", lowest: float = -1
+    ) -> None:
+        """A colour bar from ``lowest`` to 1 with labels at even distances."""
         page_width, page_height = self._size
         with relmap_style():
             axes = self._figure.add_axes(
                 (left / page_width, 1 - (top + 0.07) / page_height, width / page_width, 0.07 / page_height)
             )
             bar = self._figure.colorbar(
-                ScalarMappable(Normalize(-1, 1), "seismic"), cax=axes, orientation="horizontal", ticks=[-1, 0, 1]
+                ScalarMappable(Normalize(lowest, 1), colours),
+                cax=axes,
+                orientation="horizontal",
+                ticks=np.linspace(lowest, 1, len(labels)),
             )
         bar.ax.set_xticklabels(labels, fontsize=TEXT)
         bar.ax.tick_params(length=1.5, pad=1)

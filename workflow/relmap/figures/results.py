@@ -106,7 +106,11 @@ class Setting:
     def predicted_name(self, image_id: str) -> str:
         """The class that the network predicts, in words."""
         row = self.predictions.set_index("image_id").loc[image_id]
-        return readable(self.manifest.info.class_names[int(row["predicted"])])
+        return self.class_of(int(row["predicted"]))
+
+    def class_of(self, label: int) -> str:
+        """A class in words."""
+        return readable(self.manifest.info.class_names[label])
 
     def maps(self, methods: Sequence[str], image_ids: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
         """Maps of some images.

@@ -1,0 +1,111 @@
+"""
+The engine: every method of the catalogue on the same images; its maps, where its relevance leaks, what it costs.
+
+Inputs: manifests, predictions, classifiers.
+Outputs: <results>/comparisons/{dataset}/{model}.npz, <results>/tables/{conservation,conservation_summary,cost}.csv,
+<results>/figures/gallery_{dataset}_{model}.png, .pdf.
+"""
+
+
+# One job for all networks: importing torch takes as long as a network's comparison, and both tables hold all of them.
+rule compare_methods:
+    input:
+        manifests=[f"<results>/manifests/{dataset}.parquet" for dataset, _ in PAIRS],
+        weights=pairs("<results>/models/{dataset}/{model}.safetensors"),
+        cards=pairs("<results>/models/{dataset}/{model}.json"),
+        predictions=pairs("<results>/predictions/{dataset}/{model}.parquet"),
+        library=lib("comparison.py", "explanation.py", "leakage.py", "explainers/*.py", "propagation/**/*.py"),
+    output:
+        maps=pairs("<results>/comparisons/{dataset}/{model}.npz"),
+        steps="<results>/tables/conservation.csv",
+        summary="<results>/tables/conservation_summary.csv",
+    log:
+        "<logs>/compare_methods.log",
+    benchmark:
+        "<benchmarks>/compare_methods.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        pairs=PAIRS,
+        methods=lookup(dpath="engine/methods", within=config),
+        images=lookup(dpath="engine/images", within=config),
+        target=lookup(dpath="evaluation/target", within=config),
+        device=lookup(dpath="compute/device", within=config),
+    message:
+        "Every method on the same images"
+    script:
+        "../scripts/compare_methods.py"
+
+
+# It takes all cores and computes on one: what runs beside it would be in its seconds.
+rule measure_cost:
+    input:
+        manifest=f"<results>/manifests/{DATASETS[0]}.parquet",
+        weights=expand(f"<results>/models/{DATASETS[0]}/{{model}}.safetensors", model=COST_MODELS),
+        cards=expand(f"<results>/models/{DATASETS[0]}/{{model}}.json", model=COST_MODELS),
+        library=lib("comparison.py", "cost.py", "explainers/*.py", "propagation/**/*.py"),
+    output:
+        csv=report("<results>/tables/cost.csv", caption="../report/cost.rst", category="Engine"),
+        md="<results>/tables/cost.md",
+    log:
+        "<logs>/measure_cost.log",
+    benchmark:
+        "<benchmarks>/measure_cost.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1024  # as many as there are
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        models=COST_MODELS,
+        methods=lookup(dpath="engine/methods", within=config),
+        images=lookup(dpath="engine/cost/images", within=config),
+        repetitions=lookup(dpath="engine/cost/repetitions", within=config),
+        device=lookup(dpath="compute/device", within=config),
+    message:
+        "What every method costs"
+    script:
+        "../scripts/measure_cost.py"
+
+
+rule render_gallery:
+    input:
+        notebook=here("notebooks/gallery.ipynb"),
+        library=lib("figures/*.py", "explainers/catalogue.py"),
+        maps=pairs("<results>/comparisons/{dataset}/{model}.npz"),
+        manifests=expand("<results>/manifests/{dataset}.parquet", dataset=DATASETS),
+        cards=pairs("<results>/models/{dataset}/{model}.json"),
+        predictions=pairs("<results>/predictions/{dataset}/{model}.parquet"),
+    output:
+        notebook="<results>/notebooks/gallery.ipynb",
+        png=report(
+            pairs("<results>/figures/gallery_{dataset}_{model}.png"),
+            caption="../report/gallery.rst",
+            category="Engine",
+        ),
+        pdf=pairs("<results>/figures/gallery_{dataset}_{model}.pdf"),
+        words=pairs("<results>/figures/gallery_{dataset}_{model}.json"),
+    log:
+        "<logs>/render_gallery.log",
+    benchmark:
+        "<benchmarks>/render_gallery.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        results=subpath(output.notebook, ancestor=2),
+    message:
+        "One image under every method"
+    shell:
+        "python -m papermill {input.notebook} {output.notebook} -k python3 --no-progress-bar -p results {params.results}"
+        " > {log} 2>&1 || {{ tail -n 40 {log} >&2; exit 1; }}"

@@ -1,0 +1,44 @@
+"""Every method on the same few images: where relevance leaks, and the maps of the first image."""
+
+import numpy as np
+import pandas as pd
+import torch
+from relmap.comparison import CELL, admitted, summarise, surest
+from relmap.evaluation import rows_of
+from relmap.explanation import compare
+from relmap.files import atomic_path
+from relmap.leakage import conservation
+from relmap.logs import job
+from relmap.propagation import Propagator
+from relmap.subject import Subject
+
+with job(snakemake.log[0], snakemake.threads) as log:
+    params, files = snakemake.params, snakemake.input
+    steps = []
+    for (dataset, model), manifest, weights, predictions, store in zip(
+        params.pairs, files.manifests, files.weights, files.predictions, snakemake.output.maps, strict=True
+    ):
+        subject = Subject.open(manifest, weights, params.device, params.images, snakemake.threads)
+        chosen = surest(pd.read_parquet(predictions), params.images)
+        rows = rows_of(subject.manifest, chosen["image_id"].tolist())
+        images, targets = next(subject.batches(rows, chosen[params.target].to_numpy(copy=True)))
+        propagator = Propagator(subject.model)
+        methods = admitted(propagator.graph, subject.preprocessing, params.methods)
+        for method, given in methods.items():
+            table = conservation(propagator, images, targets, method, **given)
+            steps.append(table.assign(dataset=dataset, model=model, method=method))
+        maps = compare(propagator, images[:1], targets[:1], methods)
+        with atomic_path(store) as temporary:
+            np.savez_compressed(
+                temporary,
+                image_id=chosen["image_id"].iloc[0],
+                target=targets[0].cpu(),
+                methods=np.array(list(maps)),
+                maps=torch.cat(list(maps.values())).float().cpu(),
+            )
+        log.info("%s with %s: %d methods", dataset, model, len(methods))
+    table = pd.concat(steps, ignore_index=True)
+    table = table[[*CELL, *table.columns.drop(CELL)]]
+    for frame, path in ((table, snakemake.output.steps), (summarise(table), snakemake.output.summary)):
+        with atomic_path(path) as temporary:
+            frame.to_csv(temporary, index=False, float_format="%.6g")

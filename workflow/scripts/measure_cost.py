@@ -1,0 +1,26 @@
+"""What every method costs on each network: operations, time, memory."""
+
+import pandas as pd
+from relmap.comparison import admitted
+from relmap.cost import measure
+from relmap.logs import job
+from relmap.propagation import trace
+from relmap.subject import Subject
+from relmap.tables import write_frame
+
+# One thread, while the rule keeps all cores free: seconds that compare between machines and do not wait for others.
+THREADS = 1
+
+with job(snakemake.log[0], THREADS) as log:
+    params = snakemake.params
+    tables = []
+    for model, weights in zip(params.models, snakemake.input.weights, strict=True):
+        subject = Subject.open(snakemake.input.manifest, weights, params.device, params.images, THREADS)
+        images, _ = next(subject.batches(subject.manifest.rows("test")[: params.images]))
+        methods = admitted(trace(subject.model), subject.preprocessing, params.methods)
+        table = measure(subject.model, images, methods, repetitions=params.repetitions)
+        table.insert(0, "model", model)
+        tables.append(table)
+        log.info("%s: %d methods", model, len(methods))
+    caption = f"What every method costs, {params.images} images at a time, on one thread"
+    write_frame(pd.concat(tables, ignore_index=True), snakemake.output.csv, caption)
