@@ -96,22 +96,15 @@ class Convolution(Affine):
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def transpose(self, s: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
-        copies, count = s.shape[:2]
-        like = s.new_empty(1).expand(copies * count, weight.shape[1] * self.groups, *shape[-2:])
-        result = torch.ops.aten.convolution_backward(
-            s.flatten(0, 1),
-            like,
-            weight,
-            None,
-            self.stride,
-            self.padding,
-            self.dilation,
-            False,
-            [0, 0],
-            self.groups,
-            [True, False, False],
-        )[0]
-        return result.unflatten(0, (copies, count))
+        # Of an input, the last rows and columns that no window reaches.
+        beyond = [
+            size + 2 * padding - dilation * (kernel - 1) - 1 - stride * (outputs - 1)
+            for size, padding, dilation, kernel, stride, outputs in zip(
+                shape[-2:], self.padding, self.dilation, weight.shape[2:], self.stride, s.shape[-2:], strict=True
+            )
+        ]
+        window = (self.stride, self.padding, beyond, self.groups, self.dilation)
+        return F.conv_transpose2d(s.flatten(0, 1), weight, None, *window).unflatten(0, s.shape[:2])
 
     def _layout(self, weight: Tensor) -> Tensor:
         # Channels-last convolutions are up to a third faster on CPUs, and never slower on GPUs.

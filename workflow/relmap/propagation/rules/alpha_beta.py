@@ -20,7 +20,7 @@ from torch import Tensor
 
 from relmap.propagation.affine import Affine
 from relmap.propagation.graph import Graph, Operation
-from relmap.propagation.rules.base import Record, Rule, quotient
+from relmap.propagation.rules.base import Record, Rule, quotient, where_positive
 
 Pairs = list[tuple[Tensor, str]]
 OPPOSITE = {"positive": "negative", "negative": "positive"}
@@ -61,7 +61,7 @@ class AlphaBeta(Rule):
         h = record.output if self.bias or affine.bias is None else affine.add_bias(record.output, -affine.bias)
         remainder = z - h
         # What is left by rounding is no negative part.
-        remainder = remainder.masked_fill_(remainder <= 32 * torch.finfo(z.dtype).eps * z, 0)
+        remainder = where_positive(remainder, torch.sub(remainder, z, alpha=32 * torch.finfo(z.dtype).eps))
         total = self._share(self.alpha, affine, raising, z, relevance, shape)
         return (total.add_(self._share(self.beta, affine, lowering, remainder, relevance, shape)),)
 

@@ -15,7 +15,7 @@ from typing import Literal
 from torch import Tensor
 
 from relmap.propagation.graph import Graph, Operation
-from relmap.propagation.rules.base import Record, Rule, jacobian_at, pull_back
+from relmap.propagation.rules.base import Record, Rule, jacobian_at, pull_back, where_positive
 
 LINEAR = frozenset({"conv", "linear", "batch_norm", "average_pool", "add", "scale"})
 
@@ -54,5 +54,5 @@ class ReluGradient(Rule):
         if self.mode != "gradient":
             relevance = relevance.clamp(min=0)
         if self.mode != "deconvnet":
-            relevance = relevance * (record.output > 0)
+            relevance = where_positive(relevance, record.output)
         return (relevance,)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relmap.propagation.rules.base import Record, Rule, divide, jacobian_at, pull_back, stabilised
+from relmap.propagation.rules.base import Record, Rule, divide, jacobian_at, pull_back, quotient, stabilised
 
 
 class Pass(Rule):
@@ -83,9 +83,10 @@ class Share(Rule):
         parts = {"signed": lambda x: x, "positive": torch.relu, "absolute": torch.abs}
         contributions = [parts[self.part](x) for x in record.inputs]
         z = record.operation.run(*contributions)
-        s = relevance / stabilised(z, self.epsilon) if self.epsilon else divide(relevance, z)
+        s = quotient(relevance, stabilised(z, self.epsilon)) if self.epsilon else divide(relevance, z)
         if record.operation.kind == "add" and all(shape == s.shape[1:] for shape in record.shapes):
-            return tuple(c * s for c in contributions)
+            *others, last = contributions
+            return (*[c * s for c in others], s.mul_(last))
         return tuple(
             c * back for c, back in zip(contributions, pull_back(record.operation.run, s, record.shapes), strict=True)
         )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from relmap.propagation.affine import Affine, Convolution
-from relmap.propagation.rules.base import Record, Rule, quotient
+from relmap.propagation.rules.base import Record, Rule, divide
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ class ZBox(Rule):
         (x,), affine = record.inputs, record.operation.affine
         low, high = self._bounds(affine, x)
         inputs, weight = _beside(affine, x - low, x - high), affine.weights("halves")
-        z = affine.apply(inputs, weight)
-        s = quotient(relevance, z.masked_fill_(z == 0, torch.inf))
+        s = divide(relevance, affine.apply(inputs, weight))
         return (_summed(affine, affine.transpose(s, weight, inputs.shape).mul_(inputs)),)
 
     def _bounds(self, affine: Affine, x: Tensor) -> tuple[Tensor, Tensor]:
