@@ -231,7 +231,7 @@ class ActiveOnly(Rule):
     needs_output = True
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
-        return (torch.where(record.output > 0, relevance, 0),)
+        return (torch.ops.aten.threshold_backward(relevance, record.output.expand_as(relevance), 0),)
 
 
 class AbsSum(AbsRule):
