@@ -6,8 +6,10 @@ import math
 from functools import cache, partial
 
 import pytest
+import relmap.torchvision_shim  # noqa: F401  before torchvision
 import torch
 import torch.nn.functional as F
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import nam
@@ -284,6 +286,18 @@ def test_concatenations_average_pools_and_norms_before_relu():
     assert maps.shape == (2, 2, 3, 12, 12) and maps.isfinite().all() and maps.abs().sum() > 0
     alone = explain(forward(explain, images[1:]), targets[:, 1:])
     torch.testing.assert_close(maps[:, 1:], alone)
+
+
+@pytest.mark.parametrize(("name", "size"), [("alexnet", 64), ("densenet121", 48), ("inception_v3", 80)])
+def test_the_papers_other_networks(name, size):
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name, weights=None, **({"init_weights": False} if "inc" in name else {}))
+    explain = AttributionEquilibrium(Propagator(model.double().eval()), low=(-2.0,) * 3, high=(2.0,) * 3)
+    images = torch.rand(2, 3, size, size, dtype=torch.float64) * 4 - 2
+    maps = explain(forward(explain, images), torch.tensor([[1, 2]]))
+    assert maps.isfinite().all() and (maps > 0).any() and (maps < 0).any()
+    alone = explain(forward(explain, images[1:]), torch.tensor([[2]]))
+    assert nam.error(maps[0, 1:], alone[0]) < 1e-9
 
 
 def test_the_start_is_the_signed_contribution_map():

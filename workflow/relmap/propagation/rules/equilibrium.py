@@ -122,27 +122,36 @@ class Equilibrium(Rule):
             return result if factor == 1 else result.mul_(factor)
 
         # Memory traffic is most of the cost of early layers: what activated inputs get and what the others get is
-        # gathered apart, in place, and masked once.
+        # gathered apart, in place, and masked once; what is used up goes.
         on = off = x.new_zeros(())
         if terms.contribution:
-            part = torch.add(negative, positive, alpha=1.0 if pointwise else self.gamma)
             z = affine.apply(x, absolute)
             z = z.where(z != 0, torch.inf) if self.signed_input else z.add_(_unless(reached))
-            on = back(part, z, terms.contribution).mul_(x)
+            on = back(torch.add(negative, positive, alpha=1.0 if pointwise else self.gamma), z, terms.contribution)
+            on = on.mul_(x)
             off = on.clone() if self.signed_input else off
+            del z
         z = affine.apply(active, absolute) if terms.activated or terms.inactivated else None
         if terms.inactivated:
-            ones = x.new_ones(1, _groups(affine), *shape[2:])
-            missing = affine.apply(ones, absolute.sum(1, keepdim=True)) - z
-            inputs = _within_reach(affine, ones.repeat_interleave(shape[1] // _groups(affine), 1))
-            missing = F.threshold_(missing.add_(_unless(inputs - reached)), 1e-30, torch.inf)
-            off = off + back(negative, missing, terms.inactivated)
+            off = off + back(negative, self._of_others(affine, z, reached, shape), terms.inactivated)
+        del negative
         if terms.activated:
             on = back(positive, z.add_(_unless(reached)), terms.activated).add_(on)
+        del positive, z
         if terms.shift != "none":
             shift = 1 / active.sum(tuple(range(1, x.dim())), keepdim=True).clamp_(min=1)
-            on, off = on - shift, off - shift if terms.shift == "all" else off
+            on = on.sub_(shift) if on.dim() else on - shift
+            off = off - shift if terms.shift == "all" else off
         return (torch.where(is_active, on, off).expand(*relevance.shape[:2], *shape[1:]),)
+
+    @staticmethod
+    def _of_others(affine: Affine, z: Tensor, reached: Tensor, shape: torch.Size) -> Tensor:
+        """``|W| beta`` from ``z = |W| alpha``; infinite for outputs all of whose inputs are activated."""
+        groups = _groups(affine)
+        ones = z.new_ones(1, groups, *shape[2:])
+        inputs = _within_reach(affine, ones.repeat_interleave(shape[1] // groups, 1))
+        rest = affine.apply(ones, affine.weights("absolute").sum(1, keepdim=True)) - z
+        return F.threshold_(rest.add_(_unless(inputs - reached)), 1e-30, torch.inf)
 
 
 @dataclass(frozen=True)
