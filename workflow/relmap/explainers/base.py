@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 
 from relmap.propagation import Activations, Composite, Propagator, Walk, starts
+from relmap.propagation.rules.precision import InDouble
 
 
 class Explainer(ABC):
@@ -42,5 +43,7 @@ class Relevance(Explainer):
         self.walks = (self.walk,)
 
     def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
-        start = starts.stacked(self.start, activations.logits, targets)
+        last = self.walk.steps[self.walk.graph.output.name].rule
+        logits = activations.logits.double() if isinstance(last, InDouble) else activations.logits
+        start = starts.stacked(self.start, logits, targets)
         return self.walk.propagate(activations, start).relevance

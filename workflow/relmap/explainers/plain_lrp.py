@@ -6,12 +6,14 @@ Contrastive methods that are linear differ from them in the start alone: CLRP an
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 from relmap.errors import InputError
 from relmap.explainers.base import Relevance
-from relmap.propagation import Composite, Propagator, composites, starts
+from relmap.propagation import Composite, Graph, Operation, Propagator, composites, starts
 from relmap.propagation.rules import Flat, Rule, ZBox
+from relmap.propagation.rules.precision import InDouble, TotalKept
 
 Bounds = tuple[float, ...] | None
 
@@ -55,6 +57,22 @@ class LRPGamma(Relevance):
         super().__init__(propagator, composites.gamma(gamma, bias), start_named(start))
 
 
+def is_class_layer(graph: Graph, operation: Operation) -> bool:
+    """Whether an operation is the last one, a convolution or linear layer whose outputs are the classes."""
+    return operation.name == graph.output.name
+
+
+def with_exact_head(composite: Composite) -> Composite:
+    """Alpha-beta without bias, with the class layer in float64 and totals kept in the linear layers before it.
+
+    There a contrast is the small difference of large parts, and rounding would leave a false total.
+    """
+    rule = composite.kinds["linear"]
+    kept = TotalKept(rule.alpha, rule.beta)
+    places = ((is_class_layer, InDouble(rule)), (lambda graph, operation: operation.kind == "linear", kept))
+    return replace(composite, places=(*places, *composite.places))
+
+
 class LRPAlphaBeta(Relevance):
     """LRP-alpha-beta; the first layer takes z^B unless ``first`` says otherwise.
 
@@ -83,7 +101,7 @@ class LRPAlphaBeta(Relevance):
         start: str = "logit",
     ) -> None:
         composite = composites.alpha_beta(alpha, beta, bias, first_rule(first, low, high), batch_norm)
-        super().__init__(propagator, composite, start_named(start))
+        super().__init__(propagator, composite if bias else with_exact_head(composite), start_named(start))
 
 
 PRESETS: dict[str, Callable[[Bounds, Bounds], Composite]] = {

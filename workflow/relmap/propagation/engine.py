@@ -256,6 +256,11 @@ class Walk:
                 "give its walk to forward(images, walks=[...])"
             ) from None
         operation = step.operation
+        if step.output != operation.name and operation.kind == "linear" and len(activations.shapes[step.output]) != 2:
+            raise InputError(
+                f"batch norm {step.output!r} is folded into the linear layer {operation.name!r}, but it normalises "
+                "another dimension than that layer's features; choose a method that does not fold batch norms"
+            )
         if operation.sizes:
             operation = replace(operation, run=lambda *x: step.operation.forward(x, activations.shapes), sizes=())
         return Record(operation, inputs, output, tuple(activations.shapes[name] for name in names), context)

@@ -6,8 +6,9 @@ r"""LRP-alpha-beta (Bach et al. 2015), alpha - beta = 1.
 
 For inputs that cannot be negative the positive part is ``x * W+^T (R / W+ x)``: one convolution for the denominator
 (shared by all starts) and one transposed convolution per start. Signed inputs need the pairs (x+, W+) and (x-, W-).
-Where both parts count, the second denominator comes from the layer's output ``h`` without a convolution:
-``z- = z+ - h`` (with the bias in all three or in none). The papers' readings leave the bias out.
+Where both parts count, the second denominator of a convolution comes from its output ``h`` for nothing,
+``z+ = h + |z-|`` (with the bias in all three or in none): a sum of numbers that are not negative where a ReLU lets
+relevance through. The papers' readings leave the bias out.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relmap.propagation.affine import Affine
+from relmap.propagation.affine import Affine, Convolution
 from relmap.propagation.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, Rule, quotient, where_positive
 
@@ -52,28 +53,29 @@ class AlphaBeta(Rule):
             [(x.clamp(min=0), "positive"), (x.clamp(max=0), "negative")] if self.signed_input else [(x, "positive")]
         )
         lowering = [(part, OPPOSITE[name]) for part, name in raising]
-        if self.alpha == 0:
-            z = self._sum(affine, lowering, "negative").neg_()
-            return (self._share(self.beta, affine, lowering, z, relevance, shape),)
-        z = self._sum(affine, raising, "positive")
-        if self.beta == 0:
-            return (self._share(self.alpha, affine, raising, z, relevance, shape),)
-        h = record.output if self.bias or affine.bias is None else affine.add_bias(record.output, -affine.bias)
-        remainder = z - h
-        # What is left by rounding is no negative part.
-        remainder = where_positive(remainder, torch.sub(remainder, z, alpha=32 * torch.finfo(z.dtype).eps))
-        total = self._share(self.alpha, affine, raising, z, relevance, shape)
-        return (total.add_(self._share(self.beta, affine, lowering, remainder, relevance, shape)),)
+        if self.alpha == 0 or self.beta == 0:
+            factor, pairs, sign = (self.alpha, raising, "positive") if self.alpha else (self.beta, lowering, "negative")
+            return (self._share(factor, affine, pairs, self._sum(affine, pairs, sign), relevance, shape),)
+        below = self._sum(affine, lowering, "negative")
+        if isinstance(affine, Convolution):
+            h = record.output if self.bias or affine.bias is None else affine.add_bias(record.output, -affine.bias)
+            above = below + h
+            # What is left by rounding is no positive part.
+            above = where_positive(above, torch.sub(above, below, alpha=32 * torch.finfo(above.dtype).eps))
+        else:
+            above = self._sum(affine, raising, "positive")
+        total = self._share(self.alpha, affine, raising, above, relevance, shape)
+        return (total.add_(self._share(self.beta, affine, lowering, below, relevance, shape)),)
 
     def _sum(self, affine: Affine, pairs: Pairs, sign: str) -> Tensor:
-        """``sum_p V_p x_p`` and the part of the bias that has this sign, where the bias counts."""
+        """``|sum_p V_p x_p|``, with the part of the bias that has this sign where the bias counts."""
         z = None
         for x, name in pairs:
             term = affine.apply(x, affine.weights(name))
             z = term if z is None else z.add_(term)
         if self.bias and affine.bias is not None:
             z = affine.add_bias(z, affine.bias.clamp(min=0) if sign == "positive" else affine.bias.clamp(max=0))
-        return z
+        return z if sign == "positive" else z.neg_()
 
     def _share(
         self, factor: float, affine: Affine, pairs: Pairs, z: Tensor, relevance: Tensor, shape: torch.Size

@@ -38,6 +38,9 @@ class Rule(ABC):
     needs_inputs = False
     needs_output = False
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     def at(self, graph: Graph, operation: Operation) -> Rule:
         """This rule as it is for one operation of one model."""
         return self

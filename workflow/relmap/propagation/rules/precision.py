@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from relmap.propagation.affine import Affine
 from relmap.propagation.graph import Graph, Operation
-from relmap.propagation.rules.base import Record, Rule
+from relmap.propagation.rules.alpha_beta import AlphaBeta
+from relmap.propagation.rules.base import Record, Rule, divide
 
 
 @dataclass(frozen=True)
 class InDouble(Rule):
-    """``rule`` with inputs, weights and relevance in float64; the result has the relevance's type.
+    """``rule`` with inputs, weights and relevance in float64; the result has the network's type.
 
     ``operation`` is the operation with its weights in float64, made once for each place.
     """
@@ -46,7 +48,35 @@ class InDouble(Rule):
         inputs = tuple(None if x is None else x.double() for x in record.inputs)
         output = None if record.output is None else record.output.double()
         exact = replace(record, operation=self.operation, inputs=inputs, output=output)
-        return tuple(part.to(relevance.dtype) for part in self.rule(exact, relevance.double()))
+        network = next(value.dtype for value in (*record.inputs, record.output) if value is not None)
+        return tuple(part.to(network) for part in self.rule(exact, relevance.double()))
+
+
+@dataclass(frozen=True)
+class TotalKept(AlphaBeta):
+    """Alpha-beta without bias whose totals hold to the last digit, which its equation promises and float32 does not.
+
+    The sum of what comes out is brought to the sum of what came in (without what outputs of 0 keep), both in float64,
+    in proportion to its absolute values: a change of the order of the rounding.
+    """
+
+    def _share(
+        self,
+        factor: float,
+        affine: Affine,
+        pairs: list[tuple[Tensor, str]],
+        z: Tensor,
+        relevance: Tensor,
+        shape: torch.Size,
+    ) -> Tensor:
+        def total(values: Tensor) -> Tensor:
+            return values.sum(tuple(range(2, values.dim())), keepdim=True, dtype=torch.float64)
+
+        due = factor * total(relevance.masked_fill(z <= 0, 0))
+        result = super()._share(factor, affine, pairs, z, relevance, shape)
+        magnitude = result.abs()
+        excess = total(result) - due.view(*due.shape[:2], *[1] * (result.dim() - 2))
+        return result.sub_(magnitude.mul_(divide(excess, total(magnitude)).to(result.dtype)))
 
 
 @dataclass(frozen=True)
