@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relmap.propagation.graph import Graph, Operation
-from relmap.propagation.rules.base import Record, Rule, per_image_sum, pull_back
+from relmap.propagation.rules.base import Record, Rule, per_image_sum, pull_back, where_positive
 
 EPSILON = 1e-9
 """The paper's stabiliser (Algorithm 1)."""
@@ -97,15 +97,20 @@ class SignWise(Law):
     def distribute(self, relevance: Tensor, denominator: Tensor | None, mass: Mass | None, spread: Spread) -> tuple:
         if denominator is None:
             return spread(relevance)
-        quotient = relevance / denominator
-        if mass is None:
-            return spread(quotient)
+        quotient = relevance / denominator if mass is None else self._scaled(relevance, denominator, mass)
+        del denominator  # the transposed product is where memory peaks
+        return spread(quotient)
+
+    @staticmethod
+    def _scaled(relevance: Tensor, denominator: Tensor, mass: Mass) -> Tensor:
+        """``R / |h|`` with the factor of either sign."""
         z = mass()
+        quotient = relevance / denominator
         positive = quotient.clamp(min=0)
         negative = quotient.sub_(positive)
         up = per_image_dot(positive, denominator) / (per_image_dot(positive, z) + SUM_EPSILON)
         down = per_image_dot(negative, denominator) / (per_image_dot(negative, z) - SUM_EPSILON)
-        return spread(positive.mul_(up).addcmul_(negative, down))
+        return positive.mul_(up).addcmul_(negative, down)
 
 
 class OneSign(Law):
@@ -282,7 +287,9 @@ class AbsPointwise(AbsRule, ABC):
 class AbsBatchNorm(AbsPointwise):
     r"""Batch norm as two operations, :math:`h_1 = (x - \mu) / s` and :math:`h_2 = g h_1 + b`.
 
-    .. math:: R_i = \frac{x_i^+}{s\,|h_{1,i}|} \frac{(g h_{1,i})^+}{|h_{2,i}|} R_i'
+    .. math::
+        R_i = \frac{x_i^+}{s\,|h_{1,i}|} \frac{(g h_{1,i})^+}{|h_{2,i}|} R_i'
+            = \frac{x_i^+ |g|}{s} [g h_{1,i} > 0] \frac{R_i'}{|h_{2,i}|}
 
     Neither mixes entries, so their sums can be restored together.
     """
@@ -290,20 +297,15 @@ class AbsBatchNorm(AbsPointwise):
     needs_output = False
 
     def denominator(self, record: Record) -> Tensor:
-        standardised, scaled = self._terms(record)
-        shift = record.operation.settings["shift"]
-        h = scaled if shift is None else scaled + per_channel(shift, scaled)
-        return self.law.denominator(h).mul_(self.law.denominator(standardised))
+        return self.law.denominator(record.operation.run(*record.inputs))
 
     def factor(self, record: Record) -> Tensor:
-        (x,), (_, scaled) = record.inputs, self._terms(record)
-        return scaled.clamp_(min=0).mul_(x.clamp(min=0)).div_(per_channel(record.operation.settings["std"], x))
-
-    def _terms(self, record: Record) -> tuple[Tensor, Tensor]:
         (x,), settings = record.inputs, record.operation.settings
-        standardised = x.sub(per_channel(settings["mean"], x)).div_(per_channel(settings["std"], x))
-        gain = settings["gain"]
-        return standardised, standardised.clone() if gain is None else standardised * per_channel(gain, x)
+        gain, std = settings["gain"], settings["std"]
+        scaled, slope = x - per_channel(settings["mean"], x), 1 / std
+        if gain is not None:
+            scaled, slope = scaled.mul_(per_channel(gain, x)), gain.abs() / std
+        return where_positive(x.clamp(min=0).mul_(per_channel(slope, x)), scaled)
 
 
 def per_channel(values: Tensor, x: Tensor) -> Tensor:
