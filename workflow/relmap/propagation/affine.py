@@ -151,8 +151,8 @@ class Diagonal(Affine):
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         per_channel = (-1, *[1] * (x.dim() - 2))
-        y = x * weight.view(per_channel)
-        return y if bias is None else y + bias.view(per_channel)
+        weight = weight.view(per_channel)
+        return x * weight if bias is None else torch.addcmul(bias.view(per_channel), x, weight)
 
     def transpose(self, s: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
         return s * weight.view(-1, *[1] * (s.dim() - 3))
