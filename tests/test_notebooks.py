@@ -19,7 +19,7 @@ FIGURES = {
     "clam_curves": [5, 6],
     "clam_layers": [4, 14, 15, 16, 17, 18],
 }
-names = pytest.mark.parametrize("name", FIGURES)
+names = pytest.mark.parametrize("name", [*FIGURES, "gallery"])
 
 
 def _read(name: str) -> nbformat.NotebookNode:

@@ -179,7 +179,7 @@ def test_what_is_absent_is_said(tmp_path: Path) -> None:
     for file in ("provenance.json", "config.yaml", "tables/clam_table3.csv", "clam_claims.csv", "clam_ablation.csv"):
         assert f"{file} is absent" in text
     assert "figures/training_curves.png is absent" in text
-    assert text.count("is absent") == 16 + 4 + 12
+    assert text.count("is absent") == 16 + 4 + 12 + 3
 
 
 def test_same_bytes_for_the_same_run(results: Path) -> None:

@@ -52,6 +52,7 @@ def test_default_trains_what_the_paper_trains(default):
         assert default[f"attribute_{family}"] == 4
     assert default["score_pointing"] == default["score_lerf"] == 4
     assert default["score_segmentation"] == default["score_attributes"] == 2
+    assert default["compare_methods"] == default["measure_cost"] == default["render_gallery"] == 1
     assert {"tabulate", "decide_claims", "write_report"} <= default.keys()
 
 
@@ -65,7 +66,17 @@ def test_target_of_the_paper(tmp_path, default):
         "write_config",
         "record_provenance",
         "write_report",
+        "compare_methods",
+        "measure_cost",
+        "render_gallery",
     }
+
+
+def test_engine_needs_classifiers_alone(tmp_path, default):
+    counts = planned(tmp_path, "engine")
+    assert {"compare_methods", "measure_cost", "render_gallery", "predict"} <= counts.keys()
+    assert not {name for name in counts if name.startswith(("attribute_", "score_", "train_"))}
+    assert "measure_cost" not in planned(tmp_path, "gallery")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from relmap import registry
 from relmap.errors import InputError
 from relmap.files import atomic_path
 from relmap.provenance import costs
-from relmap.report import reading
+from relmap.report import engine, reading
 
 _TEMPLATES = Path(__file__).parent
 
@@ -81,6 +81,10 @@ def gather(results: Path) -> dict[str, Any]:
         "attributes": _sortable(results, "clam_attributes"),
         "ablation": _sortable(results, "clam_ablation"),
         "ablation_explainers": _sortable(results, "clam_ablation_explainers"),
+        "costs": engine.costs(results),
+        "leaks": engine.leaks(results),
+        "has_steps": (results / "tables" / "conservation.csv").is_file(),
+        "galleries": engine.galleries(folder),
         "training": reading.read_figure(folder, "training_curves"),
         "figures": figures,
         "drawn": sum(figure is not None for _, figure in figures),

@@ -1,0 +1,128 @@
+"""The engine's part of the page: what each method costs, and where its relevance leaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from relmap import registry
+from relmap.errors import InputError
+from relmap.explainers.catalogue import CATALOGUE
+from relmap.report import reading
+
+KINDS_SHOWN = 3
+_COSTS = {
+    "forward_equivalents": ("1 target", "{:.1f}"),
+    "forward_equivalents_3": ("3 targets", "{:.1f}"),
+    "seconds_per_image": ("ms / image", "{:.1f}"),
+    "forwards": ("time / forward", "{:.1f}"),
+    "peak_memory": ("memory", "{:.1f}"),
+    "derived_weights_mb": ("weights, MB", "{:.1f}"),
+}
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A table with a line a method.
+
+    Attributes:
+        groups: heads that span columns, with how many.
+        heads: of the columns.
+        rows: method's label and per column (text, small text below it).
+    """
+
+    groups: list[tuple[str, int]]
+    heads: list[str]
+    rows: list[tuple[str, list[tuple[str, str]]]]
+
+
+def costs(results: Path) -> Lines | None:
+    """``tables/cost.csv``: columns by network; None when it is absent.
+
+    Raises:
+        InputError: a column is absent.
+    """
+    frame = _read(results / "tables" / "cost.csv", ["model", "method", *_COSTS])
+    if frame is None:
+        return None
+    frame["seconds_per_image"] *= 1000
+    models = list(dict.fromkeys(frame["model"]))
+    values = frame.set_index(["method", "model"])
+    rows = []
+    for method in dict.fromkeys(frame["method"]):
+        line = [
+            (form.format(values.loc[(method, model), name]) if (method, model) in values.index else "", "")
+            for model in models
+            for name, (_, form) in _COSTS.items()
+        ]
+        rows.append((_label(method), line))
+    return Lines(
+        [(registry.label(model), len(_COSTS)) for model in models],
+        [head for _ in models for head, _ in _COSTS.values()],
+        rows,
+    )
+
+
+def leaks(results: Path) -> Lines | None:
+    """``tables/conservation_summary.csv``: what is lost in all, and the kinds of operation that leak most.
+
+    Raises:
+        InputError: a column is absent.
+    """
+    columns = ["dataset", "model", "method", "kind", "leak_of_start", "gross_of_start"]
+    frame = _read(results / "tables" / "conservation_summary.csv", columns)
+    if frame is None:
+        return None
+    cells = {key: _leak(of_method) for key, of_method in frame.groupby(["method", "dataset", "model"], sort=False)}
+    places = list(dict.fromkeys(zip(frame["dataset"], frame["model"], strict=True)))
+    methods = dict.fromkeys(frame["method"])
+    rows = [(_label(method), [cells.get((method, *place), ("", "")) for place in places]) for method in methods]
+    datasets = [dataset for dataset, _ in places]
+    groups = [(registry.label(dataset), datasets.count(dataset)) for dataset in dict.fromkeys(datasets)]
+    return Lines(groups, [registry.label(model) for _, model in places], rows)
+
+
+def galleries(folder: Path) -> list[dict[str, Any]]:
+    """The figures ``gallery_<dataset>_<model>`` that are there, in the tables' order."""
+    names = [f"gallery_{dataset.id}_{model.id}" for dataset in registry.DATASETS for model in registry.MODELS]
+    figures = [(name, reading.read_figure(folder, name)) for name in names]
+    return [{"name": name, **figure} for name, figure in figures if figure is not None]
+
+
+def _leak(rows: pd.DataFrame) -> tuple[str, str]:
+    """Leak in all relative to the start, and the shares of the worst kinds where anything leaks."""
+    gross = rows.groupby("kind")["gross_of_start"].sum().sort_values(ascending=False, kind="stable")
+    total = gross.sum()
+    if total < 1e-3:
+        return "0 %", "conserved"
+    shares = (gross / total).head(KINDS_SHOWN)
+    words = [f"{kind.replace('_', ' ')} {100 * share:.0f}" for kind, share in shares.items() if share >= 0.005]
+    return _percent(rows["leak_of_start"].sum()), ", ".join(words)
+
+
+def _percent(share: float) -> str:
+    """In percent; what is ten times as large or more as a multiple."""
+    if abs(share) < 10:
+        text = f"{100 * share:.1f} %"
+    else:
+        text = f"{share:.0f}" if abs(share) < 1e5 else f"{share:.0e}"
+        text += " \N{MULTIPLICATION SIGN}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _label(method: str) -> str:
+    return CATALOGUE[method].label if method in CATALOGUE else method
+
+
+def _read(path: Path, columns: list[str]) -> pd.DataFrame | None:
+    frame = reading.read_csv(path)
+    if frame is None:
+        return None
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise InputError(f"{path}: lacks {', '.join(missing)}; delete it and run again")
+    words = {"dataset", "model", "method", "kind"}
+    return frame.assign(**{name: pd.to_numeric(frame[name]) for name in columns if name not in words})
