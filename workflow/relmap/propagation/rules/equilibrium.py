@@ -198,7 +198,9 @@ class MainBranch(Rule):
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         return tuple(
-            relevance / 2 if i == self.main else relevance.new_zeros(relevance.shape[:1] + shape)
+            (relevance / 2).sum_to_size(len(relevance), *shape)
+            if i == self.main
+            else relevance.new_zeros(relevance.shape[:1] + shape)
             for i, shape in enumerate(record.shapes)
         )
 

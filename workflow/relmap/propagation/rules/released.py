@@ -129,5 +129,5 @@ class SkipShare(Rule):
         else:
             halves = self.mode == "flows_skip_simple" or (self.mode == "simple" and self.projects)
             to_main = relevance * (0.5 if halves else 1.0)
-        parts = (to_main, relevance - to_main)
-        return parts if self.main == 0 else parts[::-1]
+        parts = (to_main, relevance - to_main) if self.main == 0 else (relevance - to_main, to_main)
+        return tuple(part.sum_to_size(len(part), *shape) for part, shape in zip(parts, record.shapes, strict=True))
