@@ -204,5 +204,5 @@ def test_errors_name_the_culprit():
         explain_baselines(network("vgg16"), images, targets[0], ["gradcam"])
     with pytest.raises(InputError, match=r"layer 'features\.77' does not exist in this model; it has: features\.0"):
         explain_baselines(network("vgg16"), images, targets[0], ["grad_cam"], {"grad_cam": "features.77"})
-    with pytest.raises(InputError, match="no flattened feature map"):
+    with pytest.raises(InputError, match="no flattened or pooled feature map"):
         explain_baselines(nn.Sequential(nn.Conv2d(3, 4, 3)), images, targets[0], ["grad_cam"])

@@ -12,6 +12,7 @@ from relmap.errors import InputError
 from relmap.explainers.cam import last_feature_map
 from relmap.explainers.excitation import excitation_layer
 from relmap.propagation import Graph, Propagator, composites, trace
+from relmap.propagation.rules import ZBox
 from relmap.torchvision_shim import torchvision
 from torch import nn
 
@@ -294,3 +295,31 @@ def test_a_model_in_training_mode_is_traced_as_it_evaluates():
     finally:
         model.eval()
     assert not any(name.startswith("AuxLogits") for name in names)
+
+
+class Renormalising(nn.Module):
+    """As torchvision's pretrained Inception: another normalisation of each channel, before any layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(2, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        a = torch.unsqueeze(x[:, 0], 1) * 0.5 + 0.1
+        b = torch.unsqueeze(x[:, 1], 1) * -2 - 0.3
+        return self.head(self.conv(torch.cat((a, b), 1)).relu().mean((2, 3)))
+
+
+def test_what_a_model_does_to_its_input_is_preprocessing():
+    torch.manual_seed(0)
+    model = Renormalising().double()
+    propagator = Propagator(model)
+    assert propagator.graph.first_affine() == {"conv"}
+    walk = propagator.by(composites.alpha_beta(first=ZBox((-1.0, -2.0), (3.0, 4.0))))
+    rule = walk.steps["conv"].rule
+    assert rule.low == pytest.approx((-0.4, -8.3)) and rule.high == pytest.approx((1.6, 3.7))
+    images = torch.rand(2, 2, 6, 6).double()
+    activations = walk.forward(images)
+    torch.testing.assert_close(activations.logits, model(images).detach())
+    result = walk.propagate(activations, torch.eye(3).double()[:2, None].expand(2, 2, 3), capture=["cat"])
+    torch.testing.assert_close(result.relevance, result.captured["cat"])  # constants take nothing

@@ -19,14 +19,20 @@ def grad_cam(features: Tensor, gradient: Tensor) -> Tensor:
 def last_feature_map(graph: Graph) -> str:
     """Name of the operation whose output is the last feature map: what is pooled or flattened for the classifier.
 
-    ``features.29`` in torchvision's VGG-16, the last ReLU of ``layer4`` in its ResNets, as in TorchRay.
+    ``features.29`` in torchvision's VGG-16, the last ReLU of ``layer4`` in its ResNets, as in TorchRay. Of a network
+    that flattens nothing, its last pool's input.
 
     Raises:
-        InputError: the model never flattens a feature map.
+        InputError: the model neither flattens nor pools a feature map.
     """
-    flat = next((operation for operation in graph if operation.kind == "reshape"), None)
+    before = graph.preprocessing()
+    flat = next(
+        (operation for operation in graph if operation.kind == "reshape" and operation.name not in before), None
+    )
     if flat is None:
-        raise InputError("this model has no flattened feature map; name the layer for Grad-CAM")
+        flat = next((o for o in reversed(graph.operations) if o.kind in ("average_pool", "max_pool")), None)
+    if flat is None:
+        raise InputError("this model has no flattened or pooled feature map; name the layer")
     operation = graph[flat.inputs[0]]
     while operation.kind in ("average_pool", "max_pool"):
         operation = graph[operation.inputs[0]]

@@ -16,6 +16,7 @@ from relmap.propagation.rules import (
     Gradient,
     Halves,
     Pass,
+    PassToCarriers,
     ReluGradient,
     Reshape,
     Rule,
@@ -55,7 +56,8 @@ class Composite:
 
     Attributes:
         kinds: operation kind -> rule.
-        first: rule of the convolutions and linear layers that see the input; None leaves them to ``kinds``.
+        first: rule of the convolutions and linear layers that see the input; None leaves them to ``kinds``. With one,
+            what the model does to its input before (scaling it, adding numbers) counts as preprocessing: it passes.
         places: (predicate of graph and operation, rule), looked at before ``kinds``; the first that holds counts.
         fold_batch_norm: whether a batch norm and the convolution before it count as one affine layer.
     """
@@ -71,15 +73,16 @@ class Composite:
         Raises:
             InputError: an operation's kind has no rule here.
         """
-        first = graph.first_affine() if self.first is not None else frozenset()
         carriers = graph.carriers()
-        return {
-            operation.name: (self.first if operation.name in first else self._rule(graph, operation)).at(
-                graph, operation
-            )
+        chosen = {
+            operation.name: self._rule(graph, operation)
             for operation in graph
             if operation.kind != "input" and operation.name in carriers
         }
+        if self.first is not None:
+            chosen |= {name: PassToCarriers() for name in graph.preprocessing() if graph[name].kind in ("add", "scale")}
+            chosen |= dict.fromkeys(graph.first_affine(), self.first)
+        return {name: rule.at(graph, graph[name]) for name, rule in chosen.items()}
 
     def _rule(self, graph: Graph, operation: Operation) -> Rule:
         for holds, rule in self.places:

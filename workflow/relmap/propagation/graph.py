@@ -143,16 +143,24 @@ class Graph:
                 names.add(operation.name)
         return frozenset(names)
 
-    def first_affine(self) -> frozenset[str]:
-        """Names of the convolutions and linear layers that see the model's input itself."""
-        seen, first = {self.operations[0].name}, set()
+    def preprocessing(self) -> frozenset[str]:
+        """Names of the operations that treat the input before any layer: rearranging, scaling, adding numbers."""
+        carriers, seen = self.carriers(), {self.operations[0].name}
         for operation in self.operations[1:]:
-            if any(name in seen for name in operation.inputs):
-                if operation.kind in ("conv", "linear"):
-                    first.add(operation.name)
-                elif operation.kind in ("reshape", "identity"):
-                    seen.add(operation.name)
-        return frozenset(first)
+            ways = [name for name in operation.inputs if name in carriers]
+            kinds = ("reshape", "identity", "scale", "concatenate") + (("add",) if len(ways) == 1 else ())
+            if operation.kind in kinds and ways and seen.issuperset(ways):
+                seen.add(operation.name)
+        return frozenset(seen) - {self.operations[0].name}
+
+    def first_affine(self) -> frozenset[str]:
+        """Names of the convolutions and linear layers that see the model's input itself, perhaps preprocessed."""
+        seen = self.preprocessing() | {self.operations[0].name}
+        return frozenset(
+            operation.name
+            for operation in self.operations
+            if operation.kind in ("conv", "linear") and seen.issuperset(operation.inputs)
+        )
 
     def activation_of(self, layer: str) -> str:
         """Name of the operation that gives a layer's features.

@@ -11,7 +11,7 @@ from relmap.propagation.rules.epsilon import Epsilon
 from relmap.propagation.rules.flat import Flat
 from relmap.propagation.rules.gamma import Gamma
 from relmap.propagation.rules.gradients import Gradient, LocalGradient, ReluGradient
-from relmap.propagation.rules.structure import Embed, Pass, Reshape, Share, Split, Winner
+from relmap.propagation.rules.structure import Embed, Pass, PassToCarriers, Reshape, Share, Split, Winner
 from relmap.propagation.rules.z_box import ZBox
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Halves",
     "LocalGradient",
     "Pass",
+    "PassToCarriers",
     "Record",
     "ReluGradient",
     "Reshape",

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from relmap.propagation.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, Rule, divide, jacobian_at, pull_back, quotient, stabilised
 
 
@@ -24,6 +25,27 @@ class Pass(Rule):
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         return (relevance,)
+
+
+@dataclass(frozen=True)
+class PassToCarriers(Rule):
+    """Relevance passes to the inputs that depend on the model's input, in even parts; constants get 0.
+
+    ``carriers`` says which inputs those are.
+    """
+
+    carriers: tuple[bool, ...] = ()
+
+    def at(self, graph: Graph, operation: Operation) -> PassToCarriers:
+        carriers = graph.carriers()
+        return PassToCarriers(tuple(name in carriers for name in operation.inputs))
+
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
+        share = relevance / sum(self.carriers)
+        return tuple(
+            share.sum_to_size(len(share), *shape) if carries else share.new_zeros(len(share), *shape)
+            for carries, shape in zip(self.carriers, record.shapes, strict=True)
+        )
 
 
 class Reshape(Rule):

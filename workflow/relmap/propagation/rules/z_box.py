@@ -10,12 +10,13 @@ product of the inputs ``x - l`` and ``x - h`` beside each other with the weights
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from relmap.propagation.affine import Affine, Convolution
+from relmap.propagation.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, Rule, divide
 
 
@@ -27,6 +28,22 @@ class ZBox(Rule):
     high: tuple[float, ...] | None
 
     needs_inputs = True
+
+    def at(self, graph: Graph, operation: Operation) -> ZBox:
+        """Bounds are those of the model's input: what it does to its input before this layer, it does to them."""
+        before = graph.preprocessing()
+        if self.low is None or self.high is None or operation.inputs[0] not in before:
+            return self
+        device = operation.affine.weight.device
+        corners = torch.tensor([self.low, self.high], dtype=torch.float64, device=device)[:, :, None, None]
+        values, shapes = {graph.operations[0].name: corners}, {graph.operations[0].name: corners.shape}
+        for other in graph:
+            if other.name in before or other.kind == "parameter":
+                values[other.name] = other.forward([values[name] for name in other.inputs], shapes)
+                shapes[other.name] = values[other.name].shape
+        seen = values[operation.inputs[0]]
+        low, high = seen.amin((0, 2, 3)), seen.amax((0, 2, 3))
+        return replace(self, low=tuple(low.tolist()), high=tuple(high.tolist()))
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         (x,), affine = record.inputs, record.operation.affine
