@@ -85,6 +85,13 @@ def test_summary_adds_up(propagators):
     assert worst in ("conv", "linear")  # biases, those of folded batch norms included
 
 
+@pytest.mark.parametrize("method", ["lrp_alpha1_beta0", "lrp_alpha2_beta1", "sglrp", "rap", "rsp"])
+def test_what_conserves_is_seen_to(propagators, method):
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    steps = conservation(propagators["vgg16"], images, torch.tensor([1, 2]), method)
+    assert summarise(steps.assign(dataset="a", model="b", method=method))["gross_of_start"].sum() < 1e-3
+
+
 def test_colours_are_symmetric_and_clipped():
     values = np.linspace(-1, 1, 101).reshape(1, 101).repeat(101, axis=0)
     values[0, 0] = 1e6

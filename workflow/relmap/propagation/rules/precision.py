@@ -72,7 +72,9 @@ class TotalKept(AlphaBeta):
         def total(values: Tensor) -> Tensor:
             return values.sum(tuple(range(2, values.dim())), keepdim=True, dtype=torch.float64)
 
-        due = factor * total(relevance.masked_fill(z <= 0, 0))
+        # Pairs begin with the weights that raise or that lower positive inputs; the negative part comes negated.
+        sign = 1 if pairs[0][1] == "positive" else -1
+        due = sign * factor * total(relevance.masked_fill(z <= 0, 0))
         result = super()._share(factor, affine, pairs, z, relevance, shape)
         magnitude = result.abs()
         excess = total(result) - due.view(*due.shape[:2], *[1] * (result.dim() - 2))
