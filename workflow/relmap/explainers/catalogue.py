@@ -43,6 +43,7 @@ class Method:
         needs: keys of ``NEEDS``.
         signed: whether its maps have two signs.
         contrastive: whether it sets the target against the other classes.
+        variant_of: the method that it is another reading of.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Method:
     needs: tuple[str, ...] = ()
     signed: bool = True
     contrastive: bool = False
+    variant_of: str | None = None
 
 
 _BACH = "Bach et al. 2015"
@@ -163,6 +165,7 @@ CATALOGUE: dict[str, Method] = {
             {},
             (BOUNDS,),
             contrastive=True,
+            variant_of="clrp",
         ),
         Method(
             "clrp_gu",
@@ -172,6 +175,7 @@ CATALOGUE: dict[str, Method] = {
             {},
             (),
             contrastive=True,
+            variant_of="clrp",
         ),
         Method(
             "sglrp_two_passes",
@@ -181,6 +185,45 @@ CATALOGUE: dict[str, Method] = {
             {"reading": "sglrp"},
             (BOUNDS,),
             contrastive=True,
+            variant_of="sglrp",
+        ),
+        Method(
+            "lrp_alpha1_beta0_rap",
+            "LRP-alpha1-beta0, RAP's code",
+            "wjNam/Relative_Attributing_Propagation: batch norms passed, signed residual shares",
+            "rap:AlphaBetaOfRAP",
+            {"alpha": 1.0, "beta": 0.0},
+            (BOUNDS,),
+            variant_of="lrp_alpha1_beta0",
+        ),
+        Method(
+            "lrp_alpha2_beta1_rap",
+            "LRP-alpha2-beta1, RAP's code",
+            "wjNam/Relative_Attributing_Propagation: batch norms passed, signed residual shares",
+            "rap:AlphaBetaOfRAP",
+            {"alpha": 2.0, "beta": 1.0},
+            (BOUNDS,),
+            variant_of="lrp_alpha2_beta1",
+        ),
+        Method(
+            "clrp_gu_negated",
+            "CLRP, Gu's code, type 2",
+            "JindongGu/Contrastive-LRP, the last layer's weights negated",
+            "contrastive:GuNegatedCLRP",
+            {},
+            (),
+            contrastive=True,
+            variant_of="clrp",
+        ),
+        Method(
+            "sglrp_agf",
+            "SGLRP, AGF's code",
+            "shirgur/AGFVisualization: two passes, 1e-8 added to the start",
+            "contrastive:TwoPasses",
+            {"reading": "sglrp_agf"},
+            (BOUNDS,),
+            contrastive=True,
+            variant_of="sglrp",
         ),
         Method(
             "excitation_backprop",
@@ -228,6 +271,7 @@ CATALOGUE: dict[str, Method] = {
             {"total": "printed"},
             (FEATURE_MAP, BOUNDS),
             contrastive=True,
+            variant_of="attribution_equilibrium",
         ),
         Method(
             "attribution_equilibrium_released",
@@ -237,6 +281,7 @@ CATALOGUE: dict[str, Method] = {
             {"residual": "authors", "low": None, "high": None},
             (FEATURE_MAP,),
             contrastive=True,
+            variant_of="attribution_equilibrium",
         ),
         Method(
             "rap",
@@ -253,6 +298,7 @@ CATALOGUE: dict[str, Method] = {
             "rap:RAPLogitInit",
             {},
             (BOUNDS,),
+            variant_of="rap",
         ),
         Method(
             "crap",
@@ -299,6 +345,7 @@ CATALOGUE: dict[str, Method] = {
             {"contrast": "difference"},
             (),
             contrastive=True,
+            variant_of="abslrp",
         ),
         Method(
             "abslrp_target",
@@ -307,6 +354,7 @@ CATALOGUE: dict[str, Method] = {
             "abslrp:AbsLRP",
             {"contrast": "none"},
             (),
+            variant_of="abslrp",
         ),
         Method(
             "abslrp_eq12",
@@ -316,6 +364,7 @@ CATALOGUE: dict[str, Method] = {
             {},
             (),
             contrastive=True,
+            variant_of="abslrp",
         ),
         Method(
             "abslrp_normalised",
@@ -325,6 +374,27 @@ CATALOGUE: dict[str, Method] = {
             {},
             (),
             contrastive=True,
+            variant_of="abslrp",
+        ),
+        Method(
+            "abslrp_eq12_without_bias",
+            "absLRP, Eq. 12 without bias",
+            "Vukadin et al. 2024, Eq. 12, no bias in the denominators",
+            "abslrp:AbsLRPEquation12",
+            {"bias": False},
+            (),
+            contrastive=True,
+            variant_of="abslrp",
+        ),
+        Method(
+            "abslrp_normalised_vgg",
+            "absLRP, normalised, with its quirks",
+            "davor10105/relative-absolute-magnitude-propagation, later code as it treats VGG",
+            "abslrp:AbsLRPNormalised",
+            {"max_pool": "winner_times_activation", "drop_negative_logits": True},
+            (),
+            contrastive=True,
+            variant_of="abslrp",
         ),
         Method(
             "abslrp_patches",
@@ -334,6 +404,7 @@ CATALOGUE: dict[str, Method] = {
             {},
             (ATTENTION,),
             contrastive=True,
+            variant_of="abslrp",
         ),
         Method(
             "abslrp_values",
@@ -343,6 +414,7 @@ CATALOGUE: dict[str, Method] = {
             {"branch": "values"},
             (ATTENTION,),
             contrastive=True,
+            variant_of="abslrp",
         ),
         Method(
             "abslrp_queries_keys",
@@ -352,6 +424,7 @@ CATALOGUE: dict[str, Method] = {
             {"branch": "attention"},
             (ATTENTION,),
             contrastive=True,
+            variant_of="abslrp",
         ),
         # C3-LRP
         Method("c3_lrp", "C3-LRP", "Otsuki et al. 2024, Eq. 1 and 2", "c3:C3LRP", {}, (BLOCKS,)),
@@ -362,9 +435,37 @@ CATALOGUE: dict[str, Method] = {
             "c3:C3LRP",
             {"signed": False},
             (BLOCKS,),
+            variant_of="c3_lrp",
         ),
         Method(
             "c3_lrp_released", "C3-LRP, released", "keio-smilab24/LRP-for-ResNet", "c3:ReleasedC3LRP", {}, (BLOCKS,)
+        ),
+        Method(
+            "c3_lrp_released_simple",
+            "C3-LRP, released, simple",
+            "keio-smilab24/LRP-for-ResNet, mode simple",
+            "c3:ReleasedC3LRP",
+            {"mode": "simple"},
+            (BLOCKS,),
+            variant_of="c3_lrp_released",
+        ),
+        Method(
+            "c3_lrp_released_flows_skip_simple",
+            "C3-LRP, released, halves",
+            "keio-smilab24/LRP-for-ResNet, mode flows_skip_simple",
+            "c3:ReleasedC3LRP",
+            {"mode": "flows_skip_simple"},
+            (BLOCKS,),
+            variant_of="c3_lrp_released",
+        ),
+        Method(
+            "c3_lrp_released_latest",
+            "C3-LRP, released, latest",
+            "keio-smilab24/LRP-for-ResNet, mode latest",
+            "c3:ReleasedC3LRP",
+            {"mode": "latest"},
+            (BLOCKS,),
+            variant_of="c3_lrp_released",
         ),
     )
 }
