@@ -47,13 +47,12 @@ Mass = Callable[[], Tensor]
 def per_image_dot(a: Tensor, b: Tensor) -> Tensor:
     """``sum a * b`` over all but the first two dimensions of a (K, N, ...), b (N, ...): (K, N, 1, ...).
 
-    Row by row, in the order in which the tensor lies in memory, so that nothing is copied or made on the way.
+    In the order in which the tensor lies in memory, so that nothing is copied on the way.
     """
     shape = (*a.shape[:2], *[1] * (a.dim() - 2))
     if a.dim() == 5 and a.stride(2) == 1:
         a, b = a.movedim(2, -1), b.movedim(1, -1)
-    a, b = (a.unsqueeze(2), b.unsqueeze(1)) if a.dim() == 3 else (a.flatten(3), b.flatten(2))
-    return torch.einsum("knrm,nrm->knr", a, b).sum(-1).view(shape)
+    return torch.linalg.vecdot(a.flatten(2), b.flatten(1)).view(shape)
 
 
 def absolute(h: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from relmap.propagation.affine import Affine, Convolution
 from relmap.propagation.graph import Graph, Operation
-from relmap.propagation.rules.base import Record, Rule, per_image_sum, pull_back
+from relmap.propagation.rules.base import Record, Rule, per_image_sum, pull_back, where_positive
 from relmap.propagation.rules.z_box import ZBox
 
 TOTAL = "equilibrium.total"
@@ -113,8 +113,7 @@ class Equilibrium(Rule):
         terms = self.terms.of_a_pointwise_layer() if pointwise else self.terms
         absolute, shape = affine.weights("absolute"), record.shapes[0]
         positive, negative = balanced(relevance, record.context.get(TOTAL, 1.0))
-        is_active = x > 0
-        active = is_active.to(x.dtype)
+        active = x.sign().clamp_(min=0)
         reached = _within_reach(affine, active)
 
         def back(part: Tensor, z: Tensor, factor: float) -> Tensor:
@@ -142,7 +141,8 @@ class Equilibrium(Rule):
             shift = 1 / active.sum(tuple(range(1, x.dim())), keepdim=True).clamp_(min=1)
             on = on.sub_(shift) if on.dim() else on - shift
             off = off - shift if terms.shift == "all" else off
-        return (torch.where(is_active, on, off).expand(*relevance.shape[:2], *shape[1:]),)
+        masked = where_positive(on.expand(*relevance.shape[:2], *shape[1:]), x)
+        return (masked.add_(torch.addcmul(off, off, active, value=-1)),)
 
     @staticmethod
     def _of_others(affine: Affine, z: Tensor, reached: Tensor, shape: torch.Size) -> Tensor:
