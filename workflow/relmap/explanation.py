@@ -55,8 +55,8 @@ def explain(
 def compare(
     model: nn.Module | Propagator,
     images: Tensor,
-    targets: Tensor | Sequence[int] | int | None = None,
-    methods: Sequence[str] | Mapping[str, Mapping[str, Any]] = tuple(CATALOGUE),
+    targets: Tensor | Sequence[int] | int | None,
+    methods: Sequence[str] | Mapping[str, Mapping[str, Any]],
     *,
     batch_size: int = 16,
 ) -> dict[str, Tensor]:

@@ -1,0 +1,44 @@
+"""The Python in the README and in docs/rules.md runs as it is printed."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from reference_nets import inputs, network
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/rules.md"])
+def test_python_blocks_run(page, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert blocks
+    images, targets = inputs(torch.float32)
+    names = {"model": network("vgg16", torch.float32), "images": images[:2], "targets": targets[0, :2]}
+    for block in blocks:
+        exec(compile(block, page, "exec"), names)
+    assert "abslrp" in capsys.readouterr().out
+
+
+def test_the_example_rule_of_the_docs_is_what_its_equation_says():
+    (block,) = (
+        b for b in re.findall(r"```python\n(.*?)```", (ROOT / "docs/rules.md").read_text(), re.DOTALL) if "Square" in b
+    )
+    names: dict = {}
+    exec(compile(block, "docs/rules.md", "exec"), names)
+    from relmap.propagation import Propagator
+
+    layer = torch.nn.Linear(5, 3).double()
+    propagator = Propagator(torch.nn.Sequential(layer))
+    x = torch.randn(2, 5).double()
+    explainer = names["SquareLRP"](propagator)
+    relevance = explainer(propagator.forward(x, explainer.walks), torch.tensor([[1, 2]]))[0]
+    share = layer.weight.detach()[[1, 2]] ** 2 * x**2
+    torch.testing.assert_close(relevance, share / share.sum(1, keepdim=True))
+
+
+def test_links_lead_to_files():
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
