@@ -17,7 +17,6 @@ from relmap.explainers.excitation import (
     ExcitationBackprop,
     excitation_layer,
     torchray_excitation,
-    with_last_layer,
 )
 from relmap.propagation import Propagator, composites, trace
 from relmap.propagation.rules import AlphaBeta, Epsilon
@@ -125,7 +124,7 @@ def test_the_negated_last_layer_is_that_of_a_negated_model():
     start, composite = F.one_hot(targets, 10).double(), torchray_excitation()
     ours, theirs = (
         walk.propagate(walk.forward(images), start, stop="features.23").relevance
-        for walk in (model.by(with_last_layer(composite, NEGATED)), Propagator(copy).by(composite))
+        for walk in (model.by(composites.with_class_layer(composite, NEGATED)), Propagator(copy).by(composite))
     )
     torch.testing.assert_close(ours, theirs)
 
@@ -134,7 +133,7 @@ def test_the_negated_last_layer_is_that_of_a_negated_model():
 def test_it_does_not_matter_where_the_contrast_is_taken(at):
     model, (images, targets) = propagator("vgg16"), inputs()
     composite, start = torchray_excitation(), F.one_hot(targets, 10).double()
-    plus, minus = model.by(composite), model.by(with_last_layer(composite, NEGATED))
+    plus, minus = model.by(composite), model.by(composites.with_class_layer(composite, NEGATED))
     activations = model.forward(images, [plus, minus])
     parts = [walk.propagate(activations, start, stop=at).relevance for walk in (plus, minus)]
     later = plus.propagate(activations, parts[0] - parts[1], at=at, stop="features.4").relevance.sum(2).clamp(min=0)
@@ -171,7 +170,7 @@ def test_a_difference_of_rules():
     start = torch.randn(2, 8, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     composite = composites.alpha_beta()
     rules = [AlphaBeta(2, 1), Epsilon(0.1, bias=False), Difference(AlphaBeta(2, 1), Epsilon(0.1, bias=False))]
-    walks = [model.by(with_last_layer(composite, rule)) for rule in rules]
+    walks = [model.by(composites.with_class_layer(composite, rule)) for rule in rules]
     activations = model.forward(images, walks)
     one, other, both = (walk.propagate(activations, start, stop="classifier.4").relevance for walk in walks)
     torch.testing.assert_close(both, one - other)

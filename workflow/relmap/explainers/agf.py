@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from relmap.explainers.base import Explainer
-from relmap.explainers.rap import is_class_layer, is_pointwise
+from relmap.explainers.rap import is_pointwise
 from relmap.propagation import Activations, Composite, Propagation, Propagator, composites
 from relmap.propagation.engine import Transform
 from relmap.propagation.rules import Pass, Rule, ZBox
@@ -66,8 +66,7 @@ class AttributionGuidedFactorization(Explainer):
         graph = propagator.graph
         self.gradient = propagator.by(composites.gradient())
         self.walk = propagator.by(guided_factorization(ZBox(low, high)))
-        class_layer = next(operation for operation in graph if is_class_layer(graph, operation))
-        self.at = class_layer.inputs[0]
+        self.at = graph.class_layer.inputs[0]
         # The class layer's relevance is the start; nothing behind it is walked.
         order = [operation.name for operation in graph]
         steps = [step for name, step in self.walk.steps.items() if order.index(name) <= order.index(self.at)]

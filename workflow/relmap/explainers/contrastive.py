@@ -37,10 +37,10 @@ from torch import Tensor
 
 from relmap.errors import InputError
 from relmap.explainers.base import Explainer
-from relmap.explainers.excitation import CONTRAST, NEGATED, last_layer, with_last_layer
+from relmap.explainers.excitation import CONTRAST, NEGATED
 from relmap.explainers.plain_lrp import Bounds, first_rule
 from relmap.propagation import Activations, Propagator, composites, starts
-from relmap.propagation.rules.base import divide
+from relmap.propagation.rules.base import divide, per_image_sum
 
 Pair = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -77,13 +77,9 @@ def sglrp_agf(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 READINGS: dict[str, Pair] = {"clrp": clrp, "sglrp": sglrp, "sglrp_agf": sglrp_agf}
 
 
-def _totals(relevance: Tensor) -> Tensor:
-    return relevance.sum(dim=tuple(range(2, relevance.dim())), keepdim=True)
-
-
 def without_total(difference: Tensor, others: Tensor) -> Tensor:
     """``difference`` (K, N, ...) less so much of ``others`` that each map's total is 0."""
-    return difference - others * divide(_totals(difference), _totals(others))
+    return difference - others * divide(per_image_sum(difference), per_image_sum(others))
 
 
 class TwoPasses(Explainer):
@@ -118,7 +114,7 @@ class TwoPasses(Explainer):
         at, others = (
             starts.stacked(lambda z, t, i=i: self.reading(z, t)[i], activations.logits, targets) for i in (0, 1)
         )
-        start = torch.cat([at - others * divide(_totals(at), _totals(others)), others])
+        start = torch.cat([at - others * divide(per_image_sum(at), per_image_sum(others)), others])
         return without_total(*self.walk.propagate(activations, start).relevance.chunk(2))
 
 
@@ -152,7 +148,7 @@ class GuCLRP(Explainer):
 
     def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
         at, others = (starts.stacked(s, activations.logits, targets) for s in (_magnitude, _other_magnitudes))
-        ratio = divide(_totals(at), _totals(others))
+        ratio = divide(per_image_sum(at), per_image_sum(others))
         relevance = self.walk.propagate(activations, torch.cat([at - ratio * others, others])).relevance
         return _of_total_one(*relevance.chunk(2), ratio)
 
@@ -170,9 +166,9 @@ class GuNegatedCLRP(Explainer):
         batch_norm: Literal["fold", "pass", "alpha_beta"] = "fold",
     ) -> None:
         composite = composites.alpha_beta(first=first_rule(first, low, high), batch_norm=batch_norm)
-        self.difference = propagator.by(with_last_layer(composite, CONTRAST))
-        self.negated = propagator.by(with_last_layer(composite, NEGATED))
-        self.before_last = last_layer(propagator.graph).inputs[0]
+        self.difference = propagator.by(composites.with_class_layer(composite, CONTRAST))
+        self.negated = propagator.by(composites.with_class_layer(composite, NEGATED))
+        self.before_last = propagator.graph.class_layer.inputs[0]
         self.walks = (self.difference, self.negated)
 
     def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
@@ -184,5 +180,6 @@ class GuNegatedCLRP(Explainer):
 
 def _of_total_one(difference: Tensor, others: Tensor, ratio: Tensor) -> Tensor:
     """Normalised difference of ``difference + ratio others`` and ``others``; ``ratio`` (K, N, 1 ...)."""
-    total = _totals(difference) + ratio.view(*ratio.shape[:2], *[1] * (difference.dim() - 2)) * _totals(others)
+    ratio = ratio.view(*ratio.shape[:2], *[1] * (difference.dim() - 2))
+    total = per_image_sum(difference) + ratio * per_image_sum(others)
     return divide(without_total(difference, others), total)

@@ -24,7 +24,7 @@ from torch import Tensor
 from relmap.errors import InputError
 from relmap.explainers.base import Explainer
 from relmap.explainers.cam import last_feature_map
-from relmap.propagation import Activations, Composite, Graph, Operation, Propagator, composites, starts
+from relmap.propagation import Activations, Composite, Graph, Propagator, composites, starts
 from relmap.propagation.rules import AlphaBeta, Gradient, ReluGradient, Rule
 from relmap.propagation.rules.precision import Difference, InDouble
 from relmap.propagation.rules.released import ReleasedPlus
@@ -54,11 +54,6 @@ def excitation_layer(graph: Graph) -> str:
     return names[-1] if names else last
 
 
-def last_layer(graph: Graph) -> Operation:
-    """The last convolution or linear layer, whose outputs are the classes."""
-    return [operation for operation in graph if operation.kind in ("conv", "linear")][-1]
-
-
 def torchray_excitation(additions: Literal["share", "copy"] = "share") -> Composite:
     """``composites.excitation_backprop`` with TorchRay's first layer: x W+ whatever the sign of the image.
 
@@ -73,18 +68,9 @@ def torchray_excitation(additions: Literal["share", "copy"] = "share") -> Compos
     return replace(composite, kinds={**composite.kinds, "add": Gradient(), "relu": ReluGradient()})
 
 
-def _is_last(graph: Graph, operation: Operation) -> bool:
-    return operation.name == last_layer(graph).name
-
-
 # z+ without bias of a last layer whose weights are negated, and what is left of z+ when that is subtracted.
 NEGATED = AlphaBeta(0.0, -1.0)
 CONTRAST = InDouble(Difference(AlphaBeta(), NEGATED))
-
-
-def with_last_layer(composite: Composite, rule: Rule) -> Composite:
-    """``composite`` with another rule for the last layer."""
-    return replace(composite, places=((_is_last, rule), *composite.places))
 
 
 class ExcitationBackprop(Explainer):
@@ -104,7 +90,7 @@ class ExcitationBackprop(Explainer):
         graph = propagator.graph
         self.layer = excitation_layer(graph) if layer is None else graph.activation_of(layer)
         composite = torchray_excitation(additions)
-        self.walk = propagator.by(composite if self.last is None else with_last_layer(composite, self.last))
+        self.walk = propagator.by(composite if self.last is None else composites.with_class_layer(composite, self.last))
         self.walks = (self.walk,)
 
     def __call__(self, activations: Activations, targets: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from relmap.errors import InputError
 from relmap.explainers.base import Relevance
-from relmap.propagation import Composite, Graph, Operation, Propagator, composites, starts
+from relmap.propagation import Composite, Propagator, composites, starts
 from relmap.propagation.rules import Flat, Rule, ZBox
 from relmap.propagation.rules.precision import InDouble, TotalKept
 
@@ -57,20 +57,14 @@ class LRPGamma(Relevance):
         super().__init__(propagator, composites.gamma(gamma, bias), start_named(start))
 
 
-def is_class_layer(graph: Graph, operation: Operation) -> bool:
-    """Whether an operation is the last one, a convolution or linear layer whose outputs are the classes."""
-    return operation.name == graph.output.name
-
-
 def with_exact_head(composite: Composite) -> Composite:
     """Alpha-beta without bias, with the class layer in float64 and totals kept in the linear layers before it.
 
     There a contrast is the small difference of large parts, and rounding would leave a false total.
     """
     rule = composite.kinds["linear"]
-    kept = TotalKept(rule.alpha, rule.beta)
-    places = ((is_class_layer, InDouble(rule)), (lambda graph, operation: operation.kind == "linear", kept))
-    return replace(composite, places=(*places, *composite.places))
+    kept = replace(composite, kinds={**composite.kinds, "linear": TotalKept(rule.alpha, rule.beta)})
+    return composites.with_class_layer(kept, InDouble(rule))
 
 
 class LRPAlphaBeta(Relevance):

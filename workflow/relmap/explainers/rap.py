@@ -23,11 +23,6 @@ from relmap.propagation.rules.rap import (
 Bounds = tuple[float, ...] | None
 
 
-def is_class_layer(graph: Graph, operation: Operation) -> bool:
-    """Whether this is the last convolution or linear layer."""
-    return operation.name == [other.name for other in graph if other.kind in ("conv", "linear")][-1]
-
-
 def is_pointwise(graph: Graph, operation: Operation) -> bool:
     """Whether this is a 1 x 1 convolution."""
     return isinstance(operation.affine, Convolution) and tuple(operation.affine.weight.shape[2:]) == (1, 1)
@@ -42,7 +37,7 @@ def relative_attributing(first: Rule) -> Composite:
         "average_pool": Share("signed"),
         "add": Share("signed"),
     }
-    places = ((is_class_layer, AbsoluteShare()),)
+    places = ((composites.is_class_layer, AbsoluteShare()),)
     return Composite(composites.STRUCTURE | kinds, first, places, fold_batch_norm=False)
 
 

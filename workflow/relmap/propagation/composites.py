@@ -97,6 +97,16 @@ class Composite:
         return rule
 
 
+def is_class_layer(graph: Graph, operation: Operation) -> bool:
+    """A ``Place``: the last convolution or linear layer, whose outputs are the classes."""
+    return operation.name == graph.class_layer.name
+
+
+def with_class_layer(composite: Composite, rule: Rule) -> Composite:
+    """``composite`` with another rule for the class layer."""
+    return replace(composite, places=((is_class_layer, rule), *composite.places))
+
+
 def epsilon(epsilon: float = 1e-6, bias: bool = True) -> Composite:
     """LRP-epsilon everywhere; average pools and additions share by the signed inputs."""
     rule = Epsilon(epsilon, bias)

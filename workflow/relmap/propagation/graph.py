@@ -162,6 +162,11 @@ class Graph:
             if operation.kind in ("conv", "linear") and seen.issuperset(operation.inputs)
         )
 
+    @cached_property
+    def class_layer(self) -> Operation:
+        """The last convolution or linear layer, whose outputs are the classes."""
+        return next(operation for operation in reversed(self.operations) if operation.kind in ("conv", "linear"))
+
     def activation_of(self, layer: str) -> str:
         """Name of the operation that gives a layer's features.
 
