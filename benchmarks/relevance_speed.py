@@ -4,8 +4,8 @@
 
 Contestants take turns, so that what else the machine does hits all of them; medians are compared. A contestant's time
 holds everything from images to maps: forward pass, propagation, channel sum. Set-up (tracing, derived weights, hooks)
-happens before, once per model. Operations and memory are counted on one image (``relmap.cost.Meter``), without
-weights. Prints a Markdown table and which bounds hold; a quiet machine is up to you.
+happens before, once per model. Operations and memory are counted (``relmap.cost.Meter``), without the model's weights
+and those that relmap derives once. Prints a Markdown table and which bounds hold; a quiet machine is up to you.
 
 Peers: autograd's input gradient, zennit, captum, and absLRP and Attribution Equilibrium as their papers write them
 down (``tests/oracles``).
@@ -75,8 +75,6 @@ FORWARDS = {
     ("resnet50", "lrp_epsilon"): 3.8,
 }
 """On a CPU, at most so many plain forward passes."""
-
-KEPT = "kept for backpropagation"
 
 SPEED_UP = 3.0
 """So many times faster than the literal form."""
@@ -186,10 +184,10 @@ class Contest:
         standing: contestants that stay set up; the others are there for their turns only.
     """
 
-    def __init__(self, architecture: str, options: argparse.Namespace, batch: int) -> None:
+    def __init__(self, architecture: str, options: argparse.Namespace) -> None:
         generator = torch.Generator().manual_seed(0)
         layout = torch.channels_last if options.channels_last else torch.contiguous_format
-        size = options.size
+        size, batch = options.size, options.batch
         self.model = build(architecture, CLASSES, input_size=size).eval().requires_grad_(False)
         self.model = self.model.to(options.device, memory_format=layout)
         self.theirs = copy.deepcopy(self.model)
@@ -261,59 +259,62 @@ def captured(run: Run) -> Run:
     return replay
 
 
-def counted(run: Run) -> tuple[int, int]:
-    """Operations and peak bytes of a run."""
+@dataclass(frozen=True)
+class Count:
+    """Operations, peak bytes and seconds of one run."""
+
+    operations: int
+    peak: int
+    seconds: float
+
+
+def counted(run: Run) -> Count:
     with Meter() as meter:
-        run()
-    return meter.operations, meter.peak
+        seconds = seconds_of(run)
+    return Count(meter.operations, meter.peak, seconds)
 
 
-def derived(run: Run) -> None:
-    """A first run, in which weights are derived."""
-    run()
-
-
-def count(contest: Contest, options: argparse.Namespace) -> dict[str, tuple[int, int]]:
-    """Operations and peak bytes of every contestant that runs, and what backpropagation keeps."""
-    counts = {KEPT: (0, contest.kept_for_backpropagation())}
+def first_round(contest: Contest, methods: list[str]) -> dict[str, Count]:
+    """Every contestant that runs."""
+    counts = {}
     for name in contest.names:
         try:
-            if name in options.methods:
-                contest.turn(name, derived)
+            if name in methods:
+                contest.turn(name, seconds_of)  # derives the weights
             counts[name] = contest.turn(name, counted)
         except (RuntimeError, TypeError, AssertionError) as error:  # a peer that cannot treat this network
-            if name in options.methods:
+            if name in methods:
                 raise
             print(f"{name} does not run: {str(error).splitlines()[0][:100]}")
     return counts
 
 
 def compete(architecture: str, options: argparse.Namespace) -> list[Row]:
-    """One row per contestant: medians over rounds, as many as the time allows, at least one."""
+    """One row per contestant: medians over rounds, as many as the time allows.
+
+    The first round is the one that is counted; its times are used where there is no time for another.
+    """
     begin = time.perf_counter()
-    counts = count(Contest(architecture, options, batch=1), options)
-    contest = Contest(architecture, options, options.batch)
-    times = {name: [] for name in counts if name != KEPT}
-    for name in options.methods:
-        contest.turn(name, derived)
+    contest = Contest(architecture, options)
+    counts = first_round(contest, options.methods)
+    times = {name: [] for name in counts}
+    per_round = sum(count.seconds for count in counts.values())
     for _ in range(options.repetitions):
-        before = time.perf_counter()
+        if time.perf_counter() - begin + per_round > 60 * options.minutes:
+            break
         for name, values in times.items():
             values.append(contest.turn(name, seconds_of))
-        now = time.perf_counter()
-        if now - begin + (now - before) > 60 * options.minutes:
-            break
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    kept = counts[KEPT][1]
+    medians = {name: statistics.median(values or [counts[name].seconds]) for name, values in times.items()}
+    kept = contest.kept_for_backpropagation()
     return [
         Row(
             architecture,
             name,
             median,
             median / medians[PLAIN],
-            counts[name][0] / counts[PLAIN][0],
-            counts[name][1] * options.batch / 1e6,
-            counts[name][1] / kept,
+            counts[name].operations / counts[PLAIN].operations,
+            counts[name].peak / 1e6,
+            counts[name].peak / kept,
             options.batch / median,
         )
         for name, median in medians.items()
@@ -376,7 +377,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--repetitions", type=int, default=3, help="turns of each contestant at most")
     parser.add_argument(
-        "--minutes", type=float, default=6.0, help="per network, after which no further turns are taken"
+        "--minutes", type=float, default=4.5, help="per network, after which no further turns are taken"
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["float32", "tf32"], default="float32", help="of products on CUDA")

@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relmap.propagation.graph import Graph, Operation
-from relmap.propagation.rules.base import Record, Rule, per_image_sum, pull_back, where_positive
+from relmap.propagation.rules.base import Record, Rule, per_image_sum, pull_back, quotient, where_positive
 
 EPSILON = 1e-9
 """The paper's stabiliser (Algorithm 1)."""
@@ -96,19 +96,20 @@ class SignWise(Law):
     def distribute(self, relevance: Tensor, denominator: Tensor | None, mass: Mass | None, spread: Spread) -> tuple:
         if denominator is None:
             return spread(relevance)
-        quotient = relevance / denominator if mass is None else self._scaled(relevance, denominator, mass)
+        scaled = relevance / denominator if mass is None else self._scaled(relevance, denominator, mass)
         del denominator  # the transposed product is where memory peaks
-        return spread(quotient)
+        return spread(scaled)
 
     @staticmethod
     def _scaled(relevance: Tensor, denominator: Tensor, mass: Mass) -> Tensor:
-        """``R / |h|`` with the factor of either sign."""
+        """``R / |h|`` with the factor of either sign. ``denominator`` is consumed."""
+        above, below = per_image_sum(relevance.clamp(min=0)), per_image_sum(relevance.clamp(max=0))
         z = mass()
-        quotient = relevance / denominator
-        positive = quotient.clamp(min=0)
-        negative = quotient.sub_(positive)
-        up = per_image_dot(positive, denominator) / (per_image_dot(positive, z) + SUM_EPSILON)
-        down = per_image_dot(negative, denominator) / (per_image_dot(negative, z) - SUM_EPSILON)
+        scaled = quotient(relevance, denominator)
+        positive = scaled.clamp(min=0)
+        negative = scaled.sub_(positive)
+        up = above / (per_image_dot(positive, z) + SUM_EPSILON)
+        down = below / (per_image_dot(negative, z) - SUM_EPSILON)
         return positive.mul_(up).addcmul_(negative, down)
 
 
