@@ -23,8 +23,6 @@ def feature_sizes(propagator: Walk, layers: Sequence[str], input_size: int) -> d
     return {layer: tuple(shapes[place][-2:]) for layer, place in places.items()}
 
 
-def plan_layers(
-    propagator: Walk, layers: Sequence[str], input_size: int, options: ClamOptions
-) -> list[LayerSettings]:
+def plan_layers(propagator: Walk, layers: Sequence[str], input_size: int, options: ClamOptions) -> list[LayerSettings]:
     """Settings of each CLA-layer, from the output to the input."""
     return layer_settings(options, layers, feature_sizes(propagator, layers, input_size))
