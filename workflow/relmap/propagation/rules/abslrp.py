@@ -80,6 +80,10 @@ class Law(ABC):
                 to the relevance of each input, in new tensors.
         """
 
+    def scale(self, relevance: Tensor, ratio: Tensor) -> Tensor:
+        """The same of an operation that gives every entry ``ratio >= 0`` (N, ...) of its own relevance."""
+        return self.distribute(relevance, torch.ones_like(ratio), lambda: ratio, lambda s: (s * ratio,))[0]
+
 
 class Unrestored(Law):
     def denominator(self, h: Tensor) -> Tensor:
@@ -103,14 +107,28 @@ class SignWise(Law):
     @staticmethod
     def _scaled(relevance: Tensor, denominator: Tensor, mass: Mass) -> Tensor:
         """``R / |h|`` with the factor of either sign. ``denominator`` is consumed."""
-        above, below = per_image_sum(relevance.clamp(min=0)), per_image_sum(relevance.clamp(max=0))
+        above, below, positive = _sums(relevance)
         z = mass()
-        scaled = quotient(relevance, denominator)
-        positive = scaled.clamp(min=0)
-        negative = scaled.sub_(positive)
+        negative = quotient(relevance, denominator)
+        negative.sub_(torch.clamp(negative, min=0, out=positive))
         up = above / (per_image_dot(positive, z) + SUM_EPSILON)
         down = below / (per_image_dot(negative, z) - SUM_EPSILON)
         return positive.mul_(up).addcmul_(negative, down)
+
+    def scale(self, relevance: Tensor, ratio: Tensor) -> Tensor:
+        above, below, positive = _sums(relevance)
+        negative = relevance * ratio
+        negative.sub_(torch.clamp(negative, min=0, out=positive))
+        up = above / (per_image_sum(positive) + SUM_EPSILON)
+        down = below / (per_image_sum(negative) - SUM_EPSILON)
+        return positive.mul_(up).addcmul_(negative, down)
+
+
+def _sums(relevance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of the positive and of the negative relevance, and the memory of its shape that they took."""
+    part = relevance.clamp(min=0)
+    above = per_image_sum(part)
+    return above, per_image_sum(torch.sub(relevance, part, out=part)), part
 
 
 class OneSign(Law):
@@ -271,20 +289,15 @@ class AbsPointwise(AbsRule, ABC):
     """
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
-        factor = self.factor(record)
-        return self.law.distribute(
-            relevance, self.denominator(record), lambda: factor.abs(), lambda s: (s.mul_(factor),)
-        )
-
-    def denominator(self, record: Record) -> Tensor:
-        return self.law.denominator(record.output)
+        factor, denominator = self.factor(record), self.law.denominator(record.output)
+        return self.law.distribute(relevance, denominator, lambda: factor.abs(), lambda s: (s.mul_(factor),))
 
     @abstractmethod
     def factor(self, record: Record) -> Tensor:
         """``x dh/dx`` where this is a positive contribution (N, ...)."""
 
 
-class AbsBatchNorm(AbsPointwise):
+class AbsBatchNorm(AbsRule):
     r"""Batch norm as two operations, :math:`h_1 = (x - \mu) / s` and :math:`h_2 = g h_1 + b`.
 
     .. math::
@@ -296,16 +309,14 @@ class AbsBatchNorm(AbsPointwise):
 
     needs_output = False
 
-    def denominator(self, record: Record) -> Tensor:
-        return self.law.denominator(record.operation.run(*record.inputs))
-
-    def factor(self, record: Record) -> Tensor:
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         (x,), settings = record.inputs, record.operation.settings
         gain, std = settings["gain"], settings["std"]
         scaled, slope = x - per_channel(settings["mean"], x), 1 / std
         if gain is not None:
             scaled, slope = scaled.mul_(per_channel(gain, x)), gain.abs() / std
-        return where_positive(x.clamp(min=0).mul_(per_channel(slope, x)), scaled)
+        numerator = where_positive(x.clamp(min=0).mul_(per_channel(slope, x)), scaled)
+        return (self.law.scale(relevance, numerator.div_(self.law.denominator(record.operation.run(x)))),)
 
 
 def per_channel(values: Tensor, x: Tensor) -> Tensor:
