@@ -49,9 +49,9 @@ class AlphaBeta(Rule):
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         (x,), affine, shape = record.inputs, record.operation.affine, record.shapes[0]
-        raising = (
-            [(x.clamp(min=0), "positive"), (x.clamp(max=0), "negative")] if self.signed_input else [(x, "positive")]
-        )
+        raising = [(x, "positive")]
+        if self.signed_input:
+            raising = [(x.clamp(min=0), "positive"), (x.clamp(max=0), "negative")]
         lowering = [(part, OPPOSITE[name]) for part, name in raising]
         if self.alpha == 0 or self.beta == 0:
             factor, pairs, sign = (self.alpha, raising, "positive") if self.alpha else (self.beta, lowering, "negative")

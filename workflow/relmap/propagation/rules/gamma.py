@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from relmap.propagation.graph import Graph, Operation
-from relmap.propagation.rules.base import Record, Rule, stabilised
+from relmap.propagation.rules.alpha_beta import OPPOSITE, Pairs
+from relmap.propagation.rules.base import Record, Rule, quotient, stabilised, where_positive
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,27 @@ class Gamma(Rule):
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         (x,), affine, h = record.inputs, record.operation.affine, record.output
-        parts = [(x.clamp(min=0), "positive", "negative"), (x.clamp(max=0), "negative", "positive")]
-        parts = parts if self.signed_input else [(x, "positive", "negative")]
-        positive = sum(affine.apply(part, affine.weights(same)) for part, same, _ in parts)
-        if self.bias and affine.bias is not None:
-            positive = affine.add_bias(positive, affine.bias.clamp(min=0))
+        raising = [(x, "positive")]
+        if self.signed_input:
+            raising = [(x.clamp(min=0), "positive"), (x.clamp(max=0), "negative")]
         z = h if self.bias or affine.bias is None else affine.add_bias(h, -affine.bias)
-        total = None
-        for sign, favoured in ((1, positive), (-1, z - positive)):
-            s = torch.where(h * sign > 0, relevance / stabilised(z + self.gamma * favoured, self.epsilon), 0)
-            for part, same, other in parts:
-                weight = affine.favouring(same if sign > 0 else other, self.gamma)
-                share = affine.transpose(s, weight, record.shapes[0]).mul_(part)
-                total = share if total is None else total.add_(share)
-        return (total,)
+        favoured = None
+        for part, name in raising:
+            term = affine.apply(part, affine.weights(name))
+            favoured = term if favoured is None else favoured.add_(term)
+        if self.bias and affine.bias is not None:
+            favoured = affine.add_bias(favoured, affine.bias.clamp(min=0))
+        total = self._share(record, relevance, raising, z, favoured, h)
+        favoured = torch.sub(z, favoured, out=favoured)
+        lowering = [(part, OPPOSITE[name]) for part, name in raising]
+        return (total.add_(self._share(record, relevance, lowering, z, favoured, -h)),)
+
+    def _share(self, record: Record, relevance: Tensor, pairs: Pairs, z: Tensor, favoured: Tensor, h: Tensor) -> Tensor:
+        """Of the outputs where ``h`` is positive, with the favoured part of the sum and its weights."""
+        affine, total = record.operation.affine, None
+        s = quotient(relevance, stabilised(torch.add(z, favoured, alpha=self.gamma), self.epsilon))
+        s = where_positive(s, h)
+        for part, name in pairs:
+            share = affine.transpose(s, affine.favouring(name, self.gamma), record.shapes[0]).mul_(part)
+            total = share if total is None else total.add_(share)
+        return total
