@@ -21,7 +21,14 @@ from relmap.propagation import Activations, Graph, Propagator, composites, start
 
 
 def _at_input(graph: Graph) -> str:
-    return graph.operations[0].name
+    """The input, or the embedding of its tokens."""
+    embedded = [user.name for user in graph.consumers(graph.operations[0].name) if user.kind == "embedding"]
+    return embedded[0] if embedded else graph.operations[0].name
+
+
+def _channels_first(values: Tensor) -> Tensor:
+    """(N, C, ...) of feature maps as they are, or of tokens (N, T, C)."""
+    return values.movedim(-1, 1) if values.dim() == 3 else values
 
 
 @dataclass(frozen=True)
@@ -76,8 +83,11 @@ class BaselineMap(Explainer):
     def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
         start = starts.stacked(starts.one_hot, activations.logits, targets)
         relevance = self.walk.propagate(activations, start, stop=self.layer).relevance
-        features = activations.outputs[self.layer].expand_as(relevance)
-        return self.baseline.read(features.flatten(0, 1), relevance.flatten(0, 1)).unflatten(0, targets.shape)
+        features, relevance = (
+            _channels_first(values.flatten(0, 1))
+            for values in (activations.outputs[self.layer].expand_as(relevance), relevance)
+        )
+        return self.baseline.read(features, relevance).unflatten(0, targets.shape)
 
 
 class Baselines:

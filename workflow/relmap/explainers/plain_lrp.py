@@ -78,6 +78,7 @@ class LRPAlphaBeta(Relevance):
         low, high: of z^B: the lowest and highest values that the input can take, per channel; None takes each image's
             own extremes.
         batch_norm: ``fold``, ``pass`` or ``alpha_beta``, see ``composites.alpha_beta``.
+        residual: which part of the inputs of an addition shares: ``positive``, ``signed`` (zennit's) or ``absolute``.
         start: key of ``starts.STARTS``.
     """
 
@@ -92,9 +93,10 @@ class LRPAlphaBeta(Relevance):
         low: Bounds = None,
         high: Bounds = None,
         batch_norm: Literal["fold", "pass", "alpha_beta"] = "fold",
+        residual: Literal["positive", "signed", "absolute"] = "positive",
         start: str = "logit",
     ) -> None:
-        composite = composites.alpha_beta(alpha, beta, bias, first_rule(first, low, high), batch_norm)
+        composite = composites.alpha_beta(alpha, beta, bias, first_rule(first, low, high), batch_norm, residual)
         super().__init__(propagator, composite if bias else with_exact_head(composite), start_named(start))
 
 

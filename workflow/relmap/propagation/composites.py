@@ -26,6 +26,7 @@ from relmap.propagation.rules import (
     Winner,
     ZBox,
 )
+from relmap.propagation.rules.structure import PARTS
 
 STRUCTURE: Mapping[str, Rule] = {
     "relu": Pass(),
@@ -114,9 +115,14 @@ def epsilon(epsilon: float = 1e-6, bias: bool = True) -> Composite:
 
 
 def alpha_beta(
-    alpha: float = 1.0, beta: float = 0.0, bias: bool = False, first: Rule | None = None, batch_norm: str = "fold"
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    bias: bool = False,
+    first: Rule | None = None,
+    batch_norm: str = "fold",
+    residual: str = "positive",
 ) -> Composite:
-    """LRP-alpha-beta everywhere; at additions the positive parts share.
+    """LRP-alpha-beta everywhere; at additions the ``residual`` part of the inputs shares, see ``Share``.
 
     ``batch_norm``: ``fold`` into the convolution before it; ``pass`` relevance unchanged; or ``alpha_beta``, an affine
     layer of its own.
@@ -125,7 +131,9 @@ def alpha_beta(
     norms: dict[str, Rule] = {"fold": STRUCTURE["batch_norm"], "pass": Pass(), "alpha_beta": rule}
     if batch_norm not in norms:
         raise InputError(f"batch_norm {batch_norm!r} is unknown; choose one of {', '.join(norms)}")
-    kinds = {"conv": rule, "linear": rule, "add": Share("positive"), "batch_norm": norms[batch_norm]}
+    if residual not in PARTS:
+        raise InputError(f"residual {residual!r} is unknown; choose one of {', '.join(PARTS)}")
+    kinds = {"conv": rule, "linear": rule, "add": Share(residual), "batch_norm": norms[batch_norm]}
     return Composite(STRUCTURE | kinds, first, fold_batch_norm=batch_norm == "fold")
 
 

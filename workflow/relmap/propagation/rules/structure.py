@@ -9,6 +9,7 @@ that are not negative, so the only question is which part of the inputs counts:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,6 +93,9 @@ class Winner(Rule):
         return (result.unflatten(0, (copies, count)),)
 
 
+PARTS: dict[str, Callable[[Tensor], Tensor]] = {"signed": lambda x: x, "positive": torch.relu, "absolute": torch.abs}
+
+
 @dataclass(frozen=True)
 class Share(Rule):
     """Average pooling and addition: relevance in proportion to the ``part`` of the inputs."""
@@ -102,8 +106,7 @@ class Share(Rule):
     needs_inputs = True
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
-        parts = {"signed": lambda x: x, "positive": torch.relu, "absolute": torch.abs}
-        contributions = [parts[self.part](x) for x in record.inputs]
+        contributions = [PARTS[self.part](x) for x in record.inputs]
         z = record.operation.run(*contributions)
         s = quotient(relevance, stabilised(z, self.epsilon)) if self.epsilon else divide(relevance, z)
         if record.operation.kind == "add" and all(shape == s.shape[1:] for shape in record.shapes):
