@@ -10,7 +10,8 @@ import pytest
 import relmap
 import torch
 from reference_nets import inputs, network
-from relmap.explainers.catalogue import CATALOGUE, NEEDS
+from relmap.explainers.base import Relevance
+from relmap.explainers.catalogue import CATALOGUE, NEEDS, Method
 from relmap.propagation import composites, starts
 
 EVERY = tuple(CATALOGUE)
@@ -78,6 +79,8 @@ def test_forms_of_targets(propagator, images, targets):
     several = relmap.explain(propagator, images, targets.T, "lrp_epsilon")
     assert several.shape == (3, 2, 64, 64)
     torch.testing.assert_close(several[:, 0], one)
+    for form in (targets.T.tolist(), targets.T.numpy()):
+        assert torch.equal(relmap.explain(propagator, images, form, "lrp_epsilon"), several)
     same = relmap.explain(propagator, images, 4, "lrp_epsilon")
     torch.testing.assert_close(same, relmap.explain(propagator, images, [4, 4, 4], "lrp_epsilon"))
     predicted = relmap.explain(propagator, images, method="lrp_epsilon")  # the nets are right on all of these
@@ -98,6 +101,7 @@ def test_several_methods_share_one_forward_pass(model, images, monkeypatch):
     monkeypatch.setattr(relmap.Propagator, "forward", lambda *a, **k: calls.append(1) or original(*a, **k))
     maps = relmap.compare(model, images, 0, ["lrp_epsilon", "lrp_gamma", "grad_cam", "abslrp"])
     assert list(maps) == ["lrp_epsilon", "lrp_gamma", "grad_cam", "abslrp"] and len(calls) == 1
+    assert list(relmap.compare(model, images, 0, "lrp_epsilon")) == ["lrp_epsilon"]
     for method, together in maps.items():
         torch.testing.assert_close(together, relmap.explain(model, images, 0, method))
 
@@ -140,7 +144,11 @@ def test_a_model_that_changed_since_needs_a_new_propagator(images):
         ((-1, "lrp_epsilon"), {}, "target -1"),
         (([1, 2], "lrp_epsilon"), {}, "targets have shape"),
         ((torch.tensor([0.5, 1, 2]), "lrp_epsilon"), {}, "whole numbers"),
-        ((0, "lrp_epsilon"), {"epsilom": 1}, "epsilom"),
+        ((torch.tensor([True, False, True]), "lrp_epsilon"), {}, "whole numbers, not torch.bool"),
+        (([[1, 2], [3], [4]], "lrp_epsilon"), {}, "as many for each image"),
+        (("lrp_epsilon",), {}, "give a method as method='lrp_epsilon'"),
+        ((0, "lrp_epsilon"), {"batch_size": 0}, "batch_size must be"),
+        ((0, "lrp_epsilon"), {"epsilom": 1}, "'epsilom'; it takes epsilon, bias, start"),
         ((0, "lrp_zero"), {"epsilon": 1}, "fixes 'epsilon' to 0.0"),
         ((0, "lrp_epsilon"), {"start": "logits"}, "start 'logits' is unknown"),
         ((0, "lrp_alpha1_beta0"), {"first": "zbox"}, "first 'zbox' is unknown"),
@@ -150,6 +158,82 @@ def test_a_model_that_changed_since_needs_a_new_propagator(images):
 def test_errors_say_how_to_mend_them(propagator, images, arguments, parameters, message):
     with pytest.raises(relmap.InputError, match=message):
         relmap.explain(propagator, images, *arguments, **parameters)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: x.double(), r"layer 'features\.0' has weights of torch.float32 and gets torch.float64: convert"),
+        (lambda x: x[0], r"layer 'features\.0' takes \(N, 3, H, W\), not \(3, 64, 64\).*images\[None\]"),
+        (lambda x: x[:, :1], r"takes \(N, 3, H, W\), not \(3, 1, 64, 64\)"),
+        (lambda x: x[:0], "there is none to explain"),
+        (lambda x: list(x), "must be one tensor, not list"),
+    ],
+)
+@pytest.mark.parametrize("face", [relmap.explain, relmap.conservation])
+def test_images_that_do_not_fit_are_refused_by_name(propagator, images, face, spoil, message):
+    with pytest.raises(relmap.InputError, match=message):
+        face(propagator, spoil(images), method="lrp_epsilon")
+
+
+def test_whole_numbers_become_the_models_dtype(exact):
+    propagator, images = exact
+    pixels = (images.abs() * 50).to(torch.uint8)
+    for face in (relmap.explain, relmap.conservation):
+        face(propagator, pixels, 0, "lrp_epsilon")
+    assert relmap.explain(propagator, pixels, 0, "lrp_epsilon").dtype == torch.float64
+
+
+def test_an_image_that_is_no_number_spoils_no_other(propagator, images):
+    spoilt = images.clone()
+    spoilt[1, 0, 0, 0] = torch.nan
+    maps = relmap.explain(propagator, spoilt, 0, "lrp_epsilon")
+    torch.testing.assert_close(maps[[0, 2]], relmap.explain(propagator, images, 0, "lrp_epsilon")[[0, 2]])
+    assert maps[1].isnan().any()
+
+
+class Own(Relevance):
+    def __init__(self, propagator, *, epsilon=0.1):
+        super().__init__(propagator, composites.epsilon(epsilon), starts.logit)
+
+
+class Broken(Relevance):
+    def __init__(self, propagator):
+        len(1)
+
+
+def test_a_method_of_ones_own_needs_no_file(propagator, images, monkeypatch):
+    monkeypatch.setitem(CATALOGUE, "own", Method("own", "Own", "myself", Own))
+    monkeypatch.setitem(CATALOGUE, "broken", Method("broken", "Broken", "myself", Broken))
+    theirs = relmap.explain(propagator, images, 0, "lrp_epsilon", epsilon=0.2)
+    torch.testing.assert_close(relmap.explain(propagator, images, 0, "own", epsilon=0.2), theirs)
+    assert relmap.methods()[-2].id == "own" and len(relmap.conservation(propagator, images, method="own"))
+    with pytest.raises(relmap.InputError, match="'eps'; it takes epsilon"):
+        relmap.explain(propagator, images, 0, "own", eps=1)
+    with pytest.raises(TypeError, match="len"):  # a mistake in the method is not the caller's
+        relmap.explain(propagator, images, 0, "broken")
+
+
+def test_a_walk_refuses_what_it_cannot_reach(propagator, images):
+    walk = propagator.by(composites.epsilon())
+    activations = walk.forward(images, keep="features.0")  # one name may stand alone
+    assert "features.0" in activations.outputs
+    start = starts.logit(activations.logits, torch.zeros(3, dtype=torch.long))[None]
+    assert list(walk.propagate(activations, start, capture="features.0").captured) == ["features.0"]
+    with pytest.raises(relmap.InputError, match=r"no relevance reaches 'features\.0' on the way"):
+        walk.propagate(activations, start, stop="features.5", capture=["features.0"])
+    for transform in (lambda r: None, lambda r: r.sum(2)):
+        with pytest.raises(relmap.InputError, match=r"the transform at 'features\.5' must keep the shape"):
+            walk.propagate(activations, start, transforms={"features.5": transform})
+    with pytest.raises(relmap.InputError, match=r"the forward pass has no 'classifier\.6'"):
+        walk.propagate(walk.forward(images, until="features.5"), start)
+
+
+def test_conservation_takes_targets_as_explain_does(propagator, images):
+    with pytest.raises(relmap.InputError, match="target 10 is no class"):
+        relmap.conservation(propagator, images, 10, "lrp_epsilon")
+    dense = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))  # logits (N, C, h, w)
+    assert len(relmap.conservation(dense, images, method="abslrp"))
 
 
 def test_conservation_tells_where_relevance_leaks(propagator, images):

@@ -251,9 +251,13 @@ class Several(nn.Module):
     [
         (
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmin(1)),
-            "layer '1': no rule is known for Softmin; add its operation, vocabulary.OPERATIONS[Softmin] = kind",
+            "layer '1': no rule is known for Softmin; replace it, or add its operation, "
+            "relmap.propagation.vocabulary.OPERATIONS[Softmin] = kind",
         ),
-        (nn.Sequential(nn.Conv2d(3, 4, 3, padding="same")), "layer '0': only numeric zero padding"),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3, padding="same")),
+            "that of 'same' with an odd kernel dilation * (kernel_size",
+        ),
         (nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")), "layer '0': only numeric zero padding"),
         (Functional(torch.sin), "operation 'sin' in the model: no rule is known"),
         (Functional(lambda x: 2 / x), "only division by a constant or a mask"),
@@ -271,6 +275,10 @@ class Several(nn.Module):
         (Several(), "Several must return one tensor"),
         (Branching(), "Branching cannot be traced"),
         (nn.Sequential(nn.ReLU()), "has no convolution or linear layer"),
+        (Functional(lambda x: x.amax((2, 3))), "vocabulary.OPERATIONS[torch.Tensor.amax] = kind"),
+        (Functional(lambda x: x**2), "vocabulary.OPERATIONS[operator.pow] = kind"),
+        (nn.DataParallel(nn.Linear(3, 4)), "DataParallel wraps the model; give model.module"),
+        ("resnet18", "must be a torch.nn.Module, not str"),
     ],
     ids=str,
 )
@@ -278,6 +286,12 @@ def test_refusals_name_the_culprit(model, message):
     with pytest.raises(InputError) as error:
         trace(model)
     assert message in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_compiled_code_is_refused():
+    with pytest.raises(InputError, match="compiled code that cannot be traced"):
+        trace(torch.jit.script(nn.Linear(3, 4)))
 
 
 def test_unknown_kind_for_a_composite():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -61,24 +62,25 @@ def compare(
     batch_size: int = 16,
 ) -> dict[str, Tensor]:
     """``explain`` by several methods, which share one forward pass; ``methods`` may map ids to parameters."""
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
     propagator = model if isinstance(model, Propagator) else Propagator(model)
+    methods = (methods,) if isinstance(methods, str) else methods
     parameters = methods if isinstance(methods, Mapping) else {method: {} for method in methods}
     explainers = {method: build(propagator, method, **given) for method, given in parameters.items()}
     walks = [walk for explainer in explainers.values() for walk in explainer.walks]
     keep = [name for explainer in explainers.values() for name in explainer.keep]
-    images = images if images.is_floating_point() or images.dim() == 2 else images.to(torch.get_default_dtype())
-    chosen = None if targets is None else _classes(targets, len(images))
+    images = model_input(propagator, images)
+    chosen = None if targets is None else classes(targets, len(images))
     maps: dict[str, list[Tensor]] = {method: [] for method in explainers}
     for begin in range(0, len(images), batch_size):
         batch = images[begin : begin + batch_size].to(propagator.device)
         activations = propagator.forward(batch, walks, keep)
-        scores = activations.logits.flatten(2).sum(2) if activations.logits.dim() > 2 else activations.logits
-        of_batch = scores.argmax(1)[:, None] if chosen is None else chosen[begin : begin + len(batch)]
-        _check_range(of_batch, activations.logits.shape[1])
+        of_batch = explained(activations.logits, None if chosen is None else chosen[begin : begin + len(batch)])
         for method, explainer in explainers.items():
-            relevance = explainer(activations, of_batch.T.to(batch.device))
+            relevance = explainer(activations, of_batch.T)
             maps[method].append(as_maps(relevance, batch.shape).transpose(0, 1).to(images.device))
-    alone = chosen is None or not (isinstance(targets, Tensor) and targets.dim() == 2)
+    alone = chosen is None or torch.as_tensor(targets).dim() < 2
     return {method: torch.cat(parts)[:, 0] if alone else torch.cat(parts) for method, parts in maps.items()}
 
 
@@ -91,10 +93,28 @@ def as_maps(relevance: Tensor, shape: torch.Size) -> Tensor:
     return relevance
 
 
-def _classes(targets: Tensor | Sequence[int] | int, count: int) -> Tensor:
-    """Targets as (N, K)."""
-    targets = torch.as_tensor(targets)
-    if targets.is_floating_point() or targets.is_complex():
+def model_input(propagator: Propagator, images: Tensor) -> Tensor:
+    """Images, or token ids, as the model takes them: other whole numbers than ids become floating-point.
+
+    Raises:
+        InputError: no tensor, or one without images.
+    """
+    if not isinstance(images, Tensor):
+        raise InputError(f"images must be one tensor, not {type(images).__name__}; torch.as_tensor and stack make one")
+    if images.dim() == 0 or len(images) == 0:
+        raise InputError(f"images have shape {tuple(images.shape)}: there is none to explain")
+    return images if images.is_floating_point() or images.dim() == 2 else images.to(propagator.dtype)
+
+
+def classes(targets: Tensor | Sequence[int] | int, count: int) -> Tensor:
+    """Targets of this many images as (N, K)."""
+    if isinstance(targets, str):
+        raise InputError(f"targets are numbers of classes, not {targets!r}; give a method as method={targets!r}")
+    try:
+        targets = torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"targets must be whole numbers, as many for each image: {error}") from error
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
         raise InputError(f"targets must be whole numbers, not {targets.dtype}")
     if targets.dim() == 0:
         targets = targets.expand(count)
@@ -103,7 +123,18 @@ def _classes(targets: Tensor | Sequence[int] | int, count: int) -> Tensor:
     return (targets if targets.dim() == 2 else targets[:, None]).long()
 
 
-def _check_range(targets: Tensor, classes: int) -> None:
-    wrong = targets[(targets < 0) | (targets >= classes)]
+def explained(logits: Tensor, targets: Tensor | None) -> Tensor:
+    """The classes to explain, (N, K) beside the logits: the targets, or the predicted ones.
+
+    Raises:
+        InputError: a target is no class of the model, or the model has none.
+    """
+    if logits.dim() < 2:
+        raise InputError(f"the model's output has shape {tuple(logits.shape)}, not (N, C): a score for each class")
+    if targets is None:
+        scores = logits.flatten(2).sum(2) if logits.dim() > 2 else logits
+        return scores.argmax(1)[:, None]
+    wrong = targets[(targets < 0) | (targets >= logits.shape[1])]
     if len(wrong):
-        raise InputError(f"target {int(wrong[0])} is no class of this model; it has {classes}, counted from 0")
+        raise InputError(f"target {int(wrong[0])} is no class of this model; it has {logits.shape[1]}, counted from 0")
+    return targets.to(logits.device)

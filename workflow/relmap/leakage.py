@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from relmap.explainers.catalogue import build
-from relmap.explanation import _classes
+from relmap.explanation import classes, explained, model_input
 from relmap.propagation import Operation, Propagator
 
 COLUMNS = ("operation", "kind", "rule", "received", "magnitude", "passed_on", "to_constants", "leak", "leak_share")
@@ -69,8 +69,8 @@ def conservation(
             }
         )
 
-    images = images.to(propagator.device)
+    images = model_input(propagator, images).to(propagator.device)
     activations = propagator.forward(images, explainer.walks, explainer.keep)
-    chosen = activations.logits.argmax(1)[:, None] if targets is None else _classes(targets, len(images))
-    explainer(replace(activations, observers={walk: observe}), chosen.T.to(images.device))
+    chosen = explained(activations.logits, None if targets is None else classes(targets, len(images)))
+    explainer(replace(activations, observers={walk: observe}), chosen.T)
     return pd.DataFrame(rows, columns=COLUMNS)

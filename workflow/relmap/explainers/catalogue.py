@@ -1,13 +1,16 @@
 """Every method that propagates relevance or gradients backwards: id, citation, what it needs, what makes it.
 
 Pure data: a method's module is imported when the method is built. Adding a method is one file with its ``Explainer``
-and one row here.
+and one row here; one of your own needs no file, its row names the class itself::
+
+    CATALOGUE["mine"] = Method("mine", "Mine", "myself", MyExplainer)
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +41,7 @@ class Method:
         id: its name everywhere.
         label: its name in figures.
         citation: where it comes from, with the reading where there are several.
-        maker: ``module:attribute`` below ``relmap.explainers``.
+        maker: ``module:attribute`` below ``relmap.explainers``, or the class itself.
         parameters: of the maker, fixed by the id.
         needs: keys of ``NEEDS``.
         signed: whether its maps have two signs.
@@ -49,7 +52,7 @@ class Method:
     id: str
     label: str
     citation: str
-    maker: str
+    maker: str | Callable[..., Explainer]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     signed: bool = True
@@ -492,9 +495,16 @@ def build(propagator: Propagator, method: str, **parameters: Any) -> Explainer:
     fixed = [name for name in parameters if name in row.parameters]
     if fixed:
         raise InputError(f"method {method!r} fixes {fixed[0]!r} to {row.parameters[fixed[0]]!r}; choose another method")
-    module, attribute = row.maker.split(":")
-    maker = getattr(importlib.import_module(f"relmap.explainers.{module}"), attribute)
+    maker = _imported(row.maker) if isinstance(row.maker, str) else row.maker
     try:
-        return maker(propagator, **row.parameters, **parameters)
+        inspect.signature(maker).bind(propagator, **row.parameters, **parameters)
     except TypeError as error:
-        raise InputError(f"method {method!r}: {error}") from error
+        free = [name for name in list(inspect.signature(maker).parameters)[1:] if name not in row.parameters]
+        takes = f"takes {', '.join(free)}" if free else "takes none"
+        raise InputError(f"method {method!r}: {error}; it {takes}") from error
+    return maker(propagator, **row.parameters, **parameters)
+
+
+def _imported(path: str) -> Callable[..., Explainer]:
+    module, attribute = path.split(":")
+    return getattr(importlib.import_module(f"relmap.explainers.{module}"), attribute)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from relmap.errors import InputError
+from relmap.propagation.affine import Convolution, Dense
 from relmap.propagation.composites import Composite
 from relmap.propagation.graph import Graph, Operation
 from relmap.propagation.rules import Pass, Record, Rule
@@ -54,6 +55,28 @@ def _state(tensors: Iterable[Tensor]) -> tuple[tuple[int, int], ...]:
     return tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
 
 
+def _names(names: Iterable[str]) -> set[str]:
+    return {names} if isinstance(names, str) else set(names)
+
+
+def _check_fit(operation: Operation, x: Tensor) -> None:
+    """Refuse what torch would refuse without a name, or take for one image without a batch."""
+    affine, name, shape = operation.affine, operation.name, tuple(x.shape)
+    if not isinstance(affine, Convolution | Dense):
+        return
+    width = affine.weight.shape[1] * (affine.groups if isinstance(affine, Convolution) else 1)
+    if isinstance(affine, Convolution) and (x.dim() != 4 or shape[1] != width):
+        raise InputError(f"layer {name!r} takes (N, {width}, H, W), not {shape}: give such images, one as images[None]")
+    if isinstance(affine, Dense) and shape[-1:] != (width,):
+        raise InputError(
+            f"layer {name!r} takes {width} features, not a tensor of shape {shape}: give images of the model's size"
+        )
+    if x.dtype != affine.weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise InputError(
+            f"layer {name!r} has weights of {affine.weight.dtype} and gets {x.dtype}: convert the images or the model"
+        )
+
+
 class Propagator:
     """One traced model, through which several methods propagate relevance on one forward pass.
 
@@ -92,6 +115,11 @@ class Propagator:
         """Where the model's parameters are."""
         return next(operation.affine.weight.device for operation in self.graph if operation.affine is not None)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the model's parameters, and so of the images that it takes."""
+        return next(operation.affine.weight.dtype for operation in self.graph if operation.affine is not None)
+
     @torch.inference_mode(False)  # rules that take a Jacobian by autograd work in a caller's inference mode, too
     @torch.no_grad()
     def forward(
@@ -106,11 +134,12 @@ class Propagator:
             until: stop after this operation and keep only what ``keep`` names; ``logits`` is then its output.
 
         Raises:
-            InputError: a name is not an operation of this model, or the model has changed since it was traced.
+            InputError: a name is not an operation of this model, the images do not fit its layers, or the model has
+                changed since it was traced.
         """
         if _state(self._tensors) != self._state:
             raise InputError("the model's parameters have changed since it was traced: build a new Propagator")
-        wanted = set(keep)
+        wanted = _names(keep)
         for name in wanted if until is None else {*wanted, until}:
             self.graph[name]
         if until is None:
@@ -122,6 +151,8 @@ class Propagator:
         shapes: dict[str, torch.Size] = {}
         for index, operation in enumerate(self.graph):
             inputs = [images] if operation.kind == "input" else [live[name] for name in operation.inputs]
+            if operation.affine is not None:
+                _check_fit(operation, inputs[0])
             result = live[operation.name] = operation.forward(inputs, shapes)
             shapes[operation.name] = result.shape
             if operation.name == until:
@@ -211,14 +242,17 @@ class Walk:
                 by default the activations' observer of this walk.
 
         Raises:
-            InputError: a name is not an operation of this model, or shapes do not agree.
+            InputError: a name is not an operation of this model, no relevance reaches one to capture, or shapes do not
+                agree.
         """
         transforms, context = transforms or {}, context or {}
         observe = observe or activations.observers.get(self)
         at = self.graph.output.name if at is None else at
-        capture = set(capture)
+        capture = _names(capture)
         for name in {at, stop, *capture, *transforms}:
             self.graph[name]
+        if at not in activations.shapes:
+            raise InputError(f"the forward pass has no {at!r}: it was another model's, or ended before it (until=)")
         if start.dim() < 1 or start.shape[1:] != activations.shapes[at]:
             expected = ("K", *activations.shapes[at])
             raise InputError(f"the start has shape {tuple(start.shape)}, expected {expected}: the shape of {at!r}")
@@ -229,10 +263,12 @@ class Walk:
             if relevance is None:
                 continue
             if operation.name in transforms:
-                relevance = transforms[operation.name](relevance)
+                relevance = self._transformed(operation.name, transforms[operation.name], relevance)
             if operation.name in capture:
                 captured[operation.name] = relevance
             if operation.name == stop:
+                if missed := sorted(capture - captured.keys()):
+                    raise InputError(f"no relevance reaches {missed[0]!r} on the way from {at!r} to {stop!r}")
                 return Propagation(relevance, captured)
             if operation.kind == "input":
                 break
@@ -243,7 +279,15 @@ class Walk:
             for name, part in zip(operation.inputs, parts, strict=True):
                 if name in self.steps or name == self.graph.operations[0].name:  # parameters keep what they are sent
                     pending[name] = pending[name] + part if name in pending else part
-        raise InputError(f"no relevance reaches {stop!r}")
+        raise InputError(f"no relevance reaches {stop!r} from {at!r}")
+
+    @staticmethod
+    def _transformed(name: str, transform: Transform, relevance: Tensor) -> Tensor:
+        result = transform(relevance)
+        if not isinstance(result, Tensor) or result.shape != relevance.shape:
+            given = tuple(result.shape) if isinstance(result, Tensor) else result
+            raise InputError(f"the transform at {name!r} must keep the shape {tuple(relevance.shape)}, it gave {given}")
+        return result
 
     def _record(self, step: Step, activations: Activations, context: Mapping[str, Any]) -> Record:
         names = step.operation.inputs

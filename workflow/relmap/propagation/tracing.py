@@ -135,8 +135,9 @@ class _Builder:
             raise InputError(f"layer {path!r}: {error}") from error
         if primitive is None:
             raise InputError(
-                f"layer {path!r}: no rule is known for {type(module).__name__}; add its operation, "
-                f"vocabulary.OPERATIONS[{type(module).__name__}] = kind, and a rule where the kind is new"
+                f"layer {path!r}: no rule is known for {type(module).__name__}; replace it, or add its operation, "
+                f"relmap.propagation.vocabulary.OPERATIONS[{type(module).__name__}] = kind, such as 'activation', and "
+                "a rule where the kind is new"
             )
         inputs = tuple(self.tensor(value, path + ".input") for value in (*args, *kwargs.values()))
         return self.emit(path, primitive, inputs)
@@ -172,8 +173,9 @@ class _Builder:
             return args[0]
         if function not in FUNCTIONS:
             raise InputError(
-                f"operation {label!r} in {place or 'the model'}: no rule is known for it; add its operation, "
-                f"vocabulary.OPERATIONS[function] = kind, and a rule where the kind is new"
+                f"operation {label!r} in {place or 'the model'}: no rule is known for it; replace it, or add its "
+                f"operation, relmap.propagation.vocabulary.OPERATIONS[{_spelt(node)}] = kind, such as 'activation', "
+                "and a rule where the kind is new"
             )
         alone = place and not any(True for _ in self.model.get_submodule(place).children())
         try:
@@ -211,6 +213,28 @@ class _Builder:
         raise InputError(f"{place or 'the model'}: no rule is known for the attribute {name!r} of a tensor")
 
 
+_WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
+
+
+def _check_module(model: nn.Module) -> None:
+    name = type(model).__name__
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model must be a torch.nn.Module, not {name}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(f"{name} is compiled code that cannot be traced; give the module that it was made of")
+    if name in _WRAPPERS and hasattr(model, _WRAPPERS[name]):
+        raise InputError(f"{name} wraps the model; give model.{_WRAPPERS[name]}")
+
+
+def _spelt(node: torch.fx.Node) -> str:
+    """The function as one would type it."""
+    if node.op == "call_method":
+        return f"torch.Tensor.{node.target}"
+    module = getattr(node.target, "__module__", None)
+    module = "operator" if module == "_operator" else module
+    return f"{module}.{node.target.__name__}" if module and hasattr(node.target, "__name__") else str(node.target)
+
+
 @torch.no_grad()
 def trace(model: nn.Module) -> Graph:
     """Trace a model of images, or of token ids, to its operations.
@@ -220,6 +244,7 @@ def trace(model: nn.Module) -> Graph:
     Raises:
         InputError: the model cannot be traced, or has an operation of unknown kind (the message names it).
     """
+    _check_module(model)
     tracer = Tracer()
     symbolic = follow(model, tracer)
     live = live_nodes(model, symbolic)

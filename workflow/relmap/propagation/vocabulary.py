@@ -125,8 +125,13 @@ def _detached(tensor: Tensor | None) -> Tensor | None:
 
 
 def _convolution(module: nn.Conv2d) -> Primitive:
-    if module.padding_mode != "zeros" or isinstance(module.padding, str):
-        raise InputError(f"only numeric zero padding is supported, not {module.padding!r} of {module.padding_mode}")
+    if module.padding_mode != "zeros":
+        raise InputError(f"only numeric zero padding is supported, not {module.padding_mode!r}")
+    if isinstance(module.padding, str):
+        raise InputError(
+            f"only numeric zero padding is supported, not {module.padding!r}; that of 'valid' is 0, that of 'same' "
+            "with an odd kernel dilation * (kernel_size - 1) // 2"
+        )
     return Primitive.of(Convolution.of(module), "conv")
 
 
