@@ -13,6 +13,7 @@ from relmap.explainers.cam import last_feature_map
 from relmap.explainers.excitation import excitation_layer
 from relmap.propagation import Graph, Propagator, composites, trace
 from relmap.propagation.rules import ZBox
+from relmap.propagation.vocabulary import OPERATIONS
 from relmap.torchvision_shim import torchvision
 from torch import nn
 
@@ -286,6 +287,22 @@ def test_refusals_name_the_culprit(model, message):
     with pytest.raises(InputError) as error:
         trace(model)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind", "model", "culprit"),
+    [
+        (nn.GroupNorm, "layer_norm", nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4)), "layer '1'"),
+        (torch.Tensor.amax, "max_pool", Functional(lambda x: x.amax((2, 3))), "operation 'amax' in the model"),
+    ],
+    ids=["module", "function"],
+)
+def test_a_kind_whose_rules_read_weights_needs_more_than_its_name(monkeypatch, operation, kind, model, culprit):
+    monkeypatch.setitem(OPERATIONS, operation, "activation")
+    assert "activation" in {each.kind for each in trace(model)}
+    monkeypatch.setitem(OPERATIONS, operation, kind)
+    with pytest.raises(InputError, match=f"{culprit}: rules for kind '{kind}' need more than its name"):
+        trace(model)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

@@ -23,7 +23,7 @@ from relmap.propagation.following import Tracer, changed_in_place, follow, is_in
 from relmap.propagation.functions import FUNCTIONS, MASKING, SHAPE_METHODS, Call
 from relmap.propagation.graph import Graph, Operation
 from relmap.propagation.sizes import Attribute, Expression, Output, Pieces, call, expression, leaves
-from relmap.propagation.vocabulary import OPERATIONS, Primitive, is_omitted, primitive_of
+from relmap.propagation.vocabulary import OPERATIONS, Primitive, is_omitted, named, primitive_of
 
 
 class _Builder:
@@ -164,7 +164,10 @@ class _Builder:
         prefix = f"{place}." if place else ""
         if function in OPERATIONS:
             inputs, sizes, run = call(function, args, kwargs)
-            return self.emit(prefix + label, Primitive(OPERATIONS[function], run), inputs, sizes)
+            try:
+                return self.emit(prefix + label, named(OPERATIONS[function], run), inputs, sizes)
+            except InputError as error:
+                raise InputError(f"operation {label!r} in {place or 'the model'}: {error}") from error
         carries = any(isinstance(leaf, Pieces) or (isinstance(leaf, Output) and leaf.carries) for leaf in tensors)
         if function in MASKING or not carries:
             inputs, sizes, run = call(function, args, kwargs)
@@ -227,12 +230,12 @@ def _check_module(model: nn.Module) -> None:
 
 
 def _spelt(node: torch.fx.Node) -> str:
-    """The function as one would type it."""
+    """The function as one would type it, where its name tells."""
     if node.op == "call_method":
         return f"torch.Tensor.{node.target}"
-    module = getattr(node.target, "__module__", None)
+    module = getattr(node.target, "__module__", None) or "_"
     module = "operator" if module == "_operator" else module
-    return f"{module}.{node.target.__name__}" if module and hasattr(node.target, "__name__") else str(node.target)
+    return "function" if module.startswith("_") or "._" in module else f"{module}.{node.target.__name__}"
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@
     OPERATIONS[torch.special.erf] = "activation"  # a function, as the model calls it
     OPERATIONS[MyLinear] = lambda module: Primitive.of(Dense(module.weight.detach(), None), "linear")
 
-A kind that no method knows needs a rule in the method's ``Composite`` besides.
+A kind that no method knows needs a rule in the method's ``Composite`` besides. Kinds whose rules read weights, windows
+or dimensions (``MORE_THAN_A_NAME``) need the function of the module.
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ class Primitive:
 OPERATIONS: dict[Any, str | Callable[[Any], Primitive]] = {}
 """Module class -> kind, or function of the module that gives a ``Primitive``; function -> kind. Yours come first."""
 
+MORE_THAN_A_NAME = frozenset(
+    {"conv", "linear", "batch_norm", "layer_norm", "max_pool", "softmax", "concatenate", "embedding"}
+)
+"""Kinds whose rules read weights, windows or dimensions."""
+
 OMITTED = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 """Modules that do nothing when a model is evaluated."""
 
@@ -52,7 +58,17 @@ OMITTED_BY_NAME = frozenset({"DropPath", "StochasticDepth"})
 def primitive_of(module: nn.Module) -> Primitive | None:
     """What a module is, or None where it is not one operation (or not one that is known)."""
     entry = _entry(module)
-    return Primitive(entry, module.forward) if isinstance(entry, str) else entry and entry(module)
+    return named(entry, module.forward) if isinstance(entry, str) else entry and entry(module)
+
+
+def named(kind: str, run: Callable[..., Tensor]) -> Primitive:
+    """An operation whose rules need no more than to run it."""
+    if kind in MORE_THAN_A_NAME:
+        raise InputError(
+            f"rules for kind {kind!r} need more than its name: give OPERATIONS a module class, and for it a function "
+            "of the module that returns a Primitive, such as vocabulary.maximum_pool or Primitive.of(affine, kind)"
+        )
+    return Primitive(kind, run)
 
 
 def is_known(module: nn.Module) -> bool:
