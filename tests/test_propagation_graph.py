@@ -5,6 +5,7 @@ from collections import Counter
 from functools import cache
 
 import pytest
+import relmap
 import torch
 import torch.nn.functional as F
 from reference_nets import network
@@ -354,3 +355,60 @@ def test_what_a_model_does_to_its_input_is_preprocessing():
     torch.testing.assert_close(activations.logits, model(images).detach())
     result = walk.propagate(activations, torch.eye(3).double()[:2, None].expand(2, 2, 3), capture=["cat"])
     torch.testing.assert_close(result.relevance, result.captured["cat"])  # constants take nothing
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x):
+        if x.shape[2] > 4:
+            x = F.avg_pool2d(x, 2)
+        return self.head(x.mean((2, 3)))
+
+
+def test_a_branch_is_named_by_its_line():
+    with pytest.raises(InputError, match=r"test_propagation_graph\.py, line \d+: 'if x\.shape\[2\] > 4:'"):
+        trace(Branching())
+
+
+def test_sums_and_norms_of_a_users_model():
+    """What pulls back as a view of one number, and what cannot be asked for its layout."""
+
+    class Summing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.conv(x).relu().sum((2, 3)))
+
+    images = torch.randn(2, 3, 6, 6)
+    for method in ("abslrp", "lrp_alpha1_beta0", "rap"):
+        assert relmap.explain(Summing(), images, 0, method).isfinite().all()
+
+
+def test_rows_have_a_map_of_their_features():
+    model, rows = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(3, 5)
+    for method in ("saliency", "input_x_gradient", "lrp_epsilon"):
+        assert relmap.explain(model, rows, 1, method).shape == rows.shape
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "message"),
+    [
+        ("lrp_epsilon", {"epsilon": -1.0}, "epsilon is -1.0"),
+        ("lrp_gamma", {"gamma": -1.0}, "gamma is -1.0"),
+        ("lrp_alpha1_beta0", {"alpha": 3.0}, "must be 1"),
+        ("lrp_alpha1_beta0", {"low": (1.0,) * 3, "high": (0.0,) * 3}, "must be below high"),
+        (
+            "lrp_alpha1_beta0",
+            {"low": (0.0,) * 2, "high": (1.0,) * 2},
+            "bounds for 2 channels were given, the input has 3",
+        ),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(method, parameters, message):
+    with pytest.raises(InputError, match=message):
+        relmap.explain(network("vgg16", torch.float32), torch.zeros(1, 3, 64, 64), 0, method, **parameters)

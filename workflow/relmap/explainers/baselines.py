@@ -27,8 +27,13 @@ def _at_input(graph: Graph) -> str:
 
 
 def _channels_first(values: Tensor) -> Tensor:
-    """(N, C, ...) of feature maps as they are, or of tokens (N, T, C)."""
-    return values.movedim(-1, 1) if values.dim() == 3 else values
+    """(N, C, ...) of feature maps as they are, of tokens (N, T, C), or of rows (N, F), whose features are places."""
+    match values.dim():
+        case 2:
+            return values[:, None]
+        case 3:
+            return values.movedim(-1, 1)
+    return values
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,8 @@ class LRPAlphaBeta(Relevance):
         residual: Literal["positive", "signed", "absolute"] = "positive",
         start: str = "logit",
     ) -> None:
+        if abs(alpha - beta - 1) > 1e-6:
+            raise InputError(f"alpha {alpha!r} less beta {beta!r} must be 1, or relevance is not conserved")
         composite = composites.alpha_beta(alpha, beta, bias, first_rule(first, low, high), batch_norm, residual)
         super().__init__(propagator, composite if bias else with_exact_head(composite), start_named(start))
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import operator
+import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,6 +58,14 @@ class Tracer(torch.fx.Tracer):
         if type(module) in STAND_INS:
             return super().call_module(module, partial(STAND_INS[type(module)], module), args, kwargs)
         return super().call_module(module, module.forward, args, kwargs)  # without the user's hooks
+
+    def to_bool(self, proxy: torch.fx.Proxy) -> bool:
+        ours = (__file__, torch.fx.proxy.__file__)
+        frame = next(frame for frame in reversed(traceback.extract_stack()) if frame.filename not in ours)
+        raise InputError(
+            f"the model branches on what depends on its input, in {Path(frame.filename).name}, line {frame.lineno}: "
+            f"{frame.line!r}; give a module whose forward takes one path"
+        )
 
     def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
         return _Proxy(node, self)

@@ -84,6 +84,8 @@ def pull_back(run: Callable[..., Tensor], s: Tensor, shapes: tuple[torch.Size, .
         dummies = [s.new_zeros(copies * count, *shape[1:]).requires_grad_() for shape in shapes]
         output = run(*dummies)
         gradients = torch.autograd.grad(output, dummies, s.flatten(0, 1))
+    # The gradient of a sum is a view of one number for many, which nobody could write to.
+    gradients = (gradient.contiguous() if 0 in gradient.stride() else gradient for gradient in gradients)
     return tuple(gradient.unflatten(0, (copies, count)) for gradient in gradients)
 
 
@@ -92,5 +94,6 @@ def jacobian_at(run: Callable[..., Tensor], s: Tensor, inputs: Sequence[Tensor])
     if len(s) == 0:  # autograd cannot batch no gradients
         return tuple(s.new_zeros(0, *x.shape) for x in inputs)
     with torch.enable_grad():
-        leaves = [x.detach().requires_grad_() for x in inputs]
-        return torch.autograd.grad(run(*leaves), leaves, s, is_grads_batched=True)
+        # Batched gradients of some operations (group norm) cannot ask for a layout: here it is the plain one.
+        leaves = [x.detach().contiguous().requires_grad_() for x in inputs]
+        return torch.autograd.grad(run(*leaves), leaves, s.contiguous(), is_grads_batched=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from relmap.errors import InputError
 from relmap.propagation.rules.base import Record, Rule, divide, quotient, stabilised
 
 
@@ -21,6 +22,10 @@ class Epsilon(Rule):
 
     epsilon: float = 1e-6
     bias: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.epsilon >= 0:
+            raise InputError(f"epsilon is {self.epsilon!r}; it must be a number that is not negative")
 
     needs_inputs = True
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from relmap.errors import InputError
 from relmap.propagation.graph import Graph, Operation
 from relmap.propagation.rules.alpha_beta import OPPOSITE, Pairs
 from relmap.propagation.rules.base import Record, Rule, quotient, stabilised, where_positive
@@ -32,6 +33,10 @@ class Gamma(Rule):
 
     needs_inputs = True
     needs_output = True
+
+    def __post_init__(self) -> None:
+        if not (self.gamma >= 0 and self.epsilon >= 0):
+            raise InputError(f"gamma is {self.gamma!r}, epsilon {self.epsilon!r}; neither can be negative")
 
     def at(self, graph: Graph, operation: Operation) -> Gamma:
         non_negative = graph.non_negative()

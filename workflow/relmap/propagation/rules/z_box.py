@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from relmap.errors import InputError
 from relmap.propagation.affine import Affine, Convolution
 from relmap.propagation.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, Rule, divide
@@ -28,6 +29,13 @@ class ZBox(Rule):
     high: tuple[float, ...] | None
 
     needs_inputs = True
+
+    def __post_init__(self) -> None:
+        if self.low is None or self.high is None:
+            return
+        pairs = list(zip(self.low, self.high, strict=False))
+        if len(self.low) != len(self.high) or not all(low < high for low, high in pairs):
+            raise InputError(f"z-box: low {self.low} must be below high {self.high}, one number for each channel")
 
     def at(self, graph: Graph, operation: Operation) -> ZBox:
         """Bounds are those of the model's input: what it does to its input before this layer, it does to them."""
@@ -57,7 +65,10 @@ class ZBox(Rule):
         if self.low is None or self.high is None:
             dims = tuple(range(1, x.dim()))
             return x.amin(dims, keepdim=True), x.amax(dims, keepdim=True)
-        per_channel = (-1, *[1] * (-_places(affine)[1] - 1))
+        dim = _places(affine)[1]
+        if len(self.low) != x.shape[dim]:
+            raise InputError(f"z-box: bounds for {len(self.low)} channels were given, the input has {x.shape[dim]}")
+        per_channel = (-1, *[1] * (-dim - 1))
         return x.new_tensor(self.low).view(per_channel), x.new_tensor(self.high).view(per_channel)
 
 
