@@ -180,7 +180,9 @@ def kept_share(rule, operation, xs: list[Tensor]) -> Tensor | float:
             return own / torch.where(whole == 0, 1, whole)
         case Share():
             part = {"signed": lambda x: x, "positive": torch.relu, "absolute": torch.abs}[rule.part]
-            return operation.run(*map(part, xs)) != 0
+            own = operation.run(*map(part, xs))
+            whole = own + rule.epsilon * torch.where(own < 0, -1, 1)
+            return own / torch.where(whole == 0, 1, whole)
         case ZBox() | Gamma():
             return None
         case _:

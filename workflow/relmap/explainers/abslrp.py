@@ -23,9 +23,10 @@ from torch import Tensor
 from relmap.errors import InputError
 from relmap.explainers.base import Explainer
 from relmap.propagation import Activations, Composite, Graph, Propagator, starts
-from relmap.propagation.composites import STRUCTURE
+from relmap.propagation.composites import STRUCTURE, gradient
 from relmap.propagation.rules import Pass, Reshape, Rule, Split, Winner
 from relmap.propagation.rules.abslrp import (
+    EPSILON,
     AbsBatchNorm,
     AbsLayer,
     AbsMove,
@@ -56,6 +57,7 @@ from relmap.propagation.rules.abslrp_normalised import (
     NormalisedSoftmax,
     WinnerTimesActivation,
 )
+from relmap.propagation.rules.blocks import residual_blocks
 
 Contrast = Literal["single_pass", "difference", "none"]
 Branch = Literal["values", "attention"]
@@ -240,6 +242,46 @@ class AbsLRPNormalised(_Contrasting):
         difference = _difference(target, others)
         largest = difference.abs().amax(tuple(range(2, difference.dim())), keepdim=True)
         return (difference / (largest + 1e-9)).to(target.dtype)
+
+
+class AbsLRPNormalisedLeaking(AbsLRPNormalised):
+    r"""``AbsLRPNormalised`` with the graph leak of the authors' code at additions whose shortcut s is the identity.
+
+    There s also feeds the branch u(s) and is not detached, so its share holds the branch's gradient J = du/ds:
+
+    .. math::
+        R_s = s \big((1 + \operatorname{sign} s)\, c + J^T ((1 + \operatorname{sign} u)\, c)\big), \qquad
+        c = R / |s + u|
+
+    It is brought to absolute sum 1 like every other. Checked on their ResNet.
+    """
+
+    def __init__(self, propagator: Propagator, *, contrast: Literal["difference", "none"] = "difference") -> None:
+        super().__init__(propagator, contrast=contrast)
+        self.gradient = propagator.by(gradient())
+        graph = propagator.graph
+        carriers = graph.carriers()
+        self.leaks = [
+            (name, block.source, branch)
+            for block in reversed(residual_blocks(graph))
+            for name in block.members
+            if graph[name].kind == "add" and block.source in graph[name].inputs
+            for branch in graph[name].inputs
+            if branch != block.source and branch in carriers
+        ]
+        self.walks, self.keep = (self.walk, self.gradient), tuple(name for _, *pair in self.leaks for name in pair)
+
+    def _relevance(self, activations: Activations, start: Tensor) -> Tensor:
+        relevance, at = start, None
+        for addition, source, branch in self.leaks:
+            relevance = self.walk.propagate(activations, relevance, at=at, stop=addition).relevance
+            s, u = activations.outputs[source], activations.outputs[branch]
+            c = relevance / ((s + u).abs() + EPSILON)
+            leak = self.gradient.propagate(activations, (1 + u.sign()) * c, at=branch, stop=source).relevance
+            past, through = unit_sum(s * ((1 + s.sign()) * c + leak)), unit_sum(u.clamp(min=0) * c)
+            relevance = past + self.walk.propagate(activations, through, at=branch, stop=source).relevance
+            at = source
+        return self.walk.propagate(activations, relevance, at=at).relevance
 
 
 def _difference(target: Tensor, others: Tensor) -> Tensor:

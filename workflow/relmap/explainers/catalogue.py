@@ -400,6 +400,16 @@ CATALOGUE: dict[str, Method] = {
             variant_of="abslrp",
         ),
         Method(
+            "abslrp_normalised_resnet",
+            "absLRP, normalised, with its graph leak",
+            "davor10105/relative-absolute-magnitude-propagation, later code as it treats ResNet",
+            "abslrp:AbsLRPNormalisedLeaking",
+            {},
+            (),
+            contrastive=True,
+            variant_of="abslrp",
+        ),
+        Method(
             "abslrp_patches",
             "absLRP, patches",
             "Vukadin et al. 2024, Table 10, patch relevance",

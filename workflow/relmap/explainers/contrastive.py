@@ -30,6 +30,7 @@ The single pass of a start with both signs needs no class here: it is any rule o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -40,6 +41,7 @@ from relmap.explainers.base import Explainer
 from relmap.explainers.excitation import CONTRAST, NEGATED
 from relmap.explainers.plain_lrp import Bounds, first_rule
 from relmap.propagation import Activations, Propagator, composites, starts
+from relmap.propagation.rules import Share
 from relmap.propagation.rules.base import divide, per_image_sum
 
 Pair = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -89,6 +91,7 @@ class TwoPasses(Explainer):
         propagator: of the model.
         reading: key of ``READINGS``.
         alpha, beta, first, low, high, batch_norm: as of ``plain_lrp.LRPAlphaBeta``, without bias.
+        residual: which part of the inputs of an addition shares; AGF's code passes batch norms and shares ``signed``.
     """
 
     def __init__(
@@ -102,12 +105,16 @@ class TwoPasses(Explainer):
         low: Bounds = None,
         high: Bounds = None,
         batch_norm: Literal["fold", "pass", "alpha_beta"] = "fold",
+        residual: Literal["positive", "signed", "absolute"] = "positive",
     ) -> None:
         if reading not in READINGS:
             raise InputError(f"reading {reading!r} is unknown; choose one of {', '.join(READINGS)}")
         self.reading = READINGS[reading]
         first_layer = first_rule(first, low, high)
-        self.walk = propagator.by(composites.alpha_beta(alpha, beta, first=first_layer, batch_norm=batch_norm))
+        composite = composites.alpha_beta(alpha, beta, first=first_layer, batch_norm=batch_norm, residual=residual)
+        # Signed shares without zennit's 1e-6: AGF's code has 1e-9.
+        exact = {"add": Share(residual), "average_pool": Share("signed")}
+        self.walk = propagator.by(replace(composite, kinds={**composite.kinds, **exact}))
         self.walks = (self.walk,)
 
     def __call__(self, activations: Activations, targets: Tensor) -> Tensor:

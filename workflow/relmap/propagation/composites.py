@@ -48,6 +48,15 @@ STRUCTURE: Mapping[str, Rule] = {
 }
 """Rules of what has no weights of its own; those of attention are AttnLRP's (Achtibat et al. 2024)."""
 
+STABILISER = 1e-6
+
+
+def stabilised_structure(epsilon: float = STABILISER) -> Mapping[str, Rule]:
+    """``STRUCTURE`` with zennit's signed shares: sums and averages near 0 are kept off it like a layer's outputs."""
+    share = Share("signed", min(epsilon, STABILISER))
+    return STRUCTURE | {"average_pool": share, "add": share}
+
+
 Place = Callable[[Graph, Operation], bool]
 
 
@@ -111,7 +120,7 @@ def with_class_layer(composite: Composite, rule: Rule) -> Composite:
 def epsilon(epsilon: float = 1e-6, bias: bool = True) -> Composite:
     """LRP-epsilon everywhere; average pools and additions share by the signed inputs."""
     rule = Epsilon(epsilon, bias)
-    return Composite(STRUCTURE | {"conv": rule, "linear": rule})
+    return Composite(stabilised_structure(epsilon) | {"conv": rule, "linear": rule})
 
 
 def alpha_beta(
@@ -133,8 +142,9 @@ def alpha_beta(
         raise InputError(f"batch_norm {batch_norm!r} is unknown; choose one of {', '.join(norms)}")
     if residual not in PARTS:
         raise InputError(f"residual {residual!r} is unknown; choose one of {', '.join(PARTS)}")
-    kinds = {"conv": rule, "linear": rule, "add": Share(residual), "batch_norm": norms[batch_norm]}
-    return Composite(STRUCTURE | kinds, first, fold_batch_norm=batch_norm == "fold")
+    structure = stabilised_structure() if residual == "signed" else STRUCTURE | {"add": Share(residual)}
+    kinds = {"conv": rule, "linear": rule, "batch_norm": norms[batch_norm]}
+    return Composite(structure | kinds, first, fold_batch_norm=batch_norm == "fold")
 
 
 def gradient(relu: str = "gradient") -> Composite:
@@ -156,21 +166,21 @@ def excitation_backprop() -> Composite:
 def epsilon_plus_flat(first_flat: bool = True) -> Composite:
     """Convolutions z+ with bias, linear layers epsilon with bias, and the flat rule for the first layer."""
     kinds = {"conv": AlphaBeta(1, 0, bias=True), "linear": Epsilon()}
-    return Composite(STRUCTURE | kinds, Flat() if first_flat else None)
+    return Composite(stabilised_structure() | kinds, Flat() if first_flat else None)
 
 
 def epsilon_gamma_box(low: tuple[float, ...] | None, high: tuple[float, ...] | None, gamma: float = 0.25) -> Composite:
     """Convolutions gamma, linear layers epsilon, and the z^B rule for the first layer (Montavon et al. 2019)."""
-    return Composite(STRUCTURE | {"conv": Gamma(gamma), "linear": Epsilon()}, ZBox(low, high))
+    return Composite(stabilised_structure() | {"conv": Gamma(gamma), "linear": Epsilon()}, ZBox(low, high))
 
 
 def epsilon_alpha2_beta1(first_flat: bool = False) -> Composite:
     """Convolutions alpha 2, beta 1 with bias, linear layers epsilon with bias; the flat rule first where asked."""
     kinds = {"conv": AlphaBeta(2, 1, bias=True), "linear": Epsilon()}
-    return Composite(STRUCTURE | kinds, Flat() if first_flat else None)
+    return Composite(stabilised_structure() | kinds, Flat() if first_flat else None)
 
 
 def gamma(gamma: float = 0.25, bias: bool = True) -> Composite:
     """LRP-gamma everywhere."""
     rule = Gamma(gamma, bias=bias)
-    return Composite(STRUCTURE | {"conv": rule, "linear": rule})
+    return Composite(stabilised_structure() | {"conv": rule, "linear": rule})
