@@ -79,6 +79,7 @@ class LRPAlphaBeta(Relevance):
             own extremes.
         batch_norm: ``fold``, ``pass`` or ``alpha_beta``, see ``composites.alpha_beta``.
         residual: which part of the inputs of an addition shares: ``positive``, ``signed`` (zennit's) or ``absolute``.
+        epsilon: widens the layers' denominators; zennit's is 1e-6, with ``signed`` shares.
         start: key of ``starts.STARTS``.
     """
 
@@ -94,12 +95,15 @@ class LRPAlphaBeta(Relevance):
         high: Bounds = None,
         batch_norm: Literal["fold", "pass", "alpha_beta"] = "fold",
         residual: Literal["positive", "signed", "absolute"] = "positive",
+        epsilon: float = 0.0,
         start: str = "logit",
     ) -> None:
         if abs(alpha - beta - 1) > 1e-6:
             raise InputError(f"alpha {alpha!r} less beta {beta!r} must be 1, or relevance is not conserved")
-        composite = composites.alpha_beta(alpha, beta, bias, first_rule(first, low, high), batch_norm, residual)
-        super().__init__(propagator, composite if bias else with_exact_head(composite), start_named(start))
+        layer = first_rule(first, low, high)
+        composite = composites.alpha_beta(alpha, beta, bias, layer, batch_norm, residual, epsilon)
+        exact = not bias and not epsilon
+        super().__init__(propagator, with_exact_head(composite) if exact else composite, start_named(start))
 
 
 PRESETS: dict[str, Callable[[Bounds, Bounds], Composite]] = {

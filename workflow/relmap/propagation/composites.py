@@ -130,13 +130,14 @@ def alpha_beta(
     first: Rule | None = None,
     batch_norm: str = "fold",
     residual: str = "positive",
+    epsilon: float = 0.0,
 ) -> Composite:
     """LRP-alpha-beta everywhere; at additions the ``residual`` part of the inputs shares, see ``Share``.
 
     ``batch_norm``: ``fold`` into the convolution before it; ``pass`` relevance unchanged; or ``alpha_beta``, an affine
-    layer of its own.
+    layer of its own. ``epsilon`` widens the layers' denominators; zennit's is 1e-6, with ``signed`` shares.
     """
-    rule = AlphaBeta(alpha, beta, bias)
+    rule = AlphaBeta(alpha, beta, bias, epsilon=epsilon)
     norms: dict[str, Rule] = {"fold": STRUCTURE["batch_norm"], "pass": Pass(), "alpha_beta": rule}
     if batch_norm not in norms:
         raise InputError(f"batch_norm {batch_norm!r} is unknown; choose one of {', '.join(norms)}")
@@ -165,7 +166,7 @@ def excitation_backprop() -> Composite:
 
 def epsilon_plus_flat(first_flat: bool = True) -> Composite:
     """Convolutions z+ with bias, linear layers epsilon with bias, and the flat rule for the first layer."""
-    kinds = {"conv": AlphaBeta(1, 0, bias=True), "linear": Epsilon()}
+    kinds = {"conv": AlphaBeta(1, 0, bias=True, epsilon=STABILISER), "linear": Epsilon()}
     return Composite(stabilised_structure() | kinds, Flat() if first_flat else None)
 
 
@@ -176,7 +177,7 @@ def epsilon_gamma_box(low: tuple[float, ...] | None, high: tuple[float, ...] | N
 
 def epsilon_alpha2_beta1(first_flat: bool = False) -> Composite:
     """Convolutions alpha 2, beta 1 with bias, linear layers epsilon with bias; the flat rule first where asked."""
-    kinds = {"conv": AlphaBeta(2, 1, bias=True), "linear": Epsilon()}
+    kinds = {"conv": AlphaBeta(2, 1, bias=True, epsilon=STABILISER), "linear": Epsilon()}
     return Composite(stabilised_structure() | kinds, Flat() if first_flat else None)
 
 
