@@ -1,7 +1,7 @@
 """Rules against literal implementations written apart from the library, straight from the reference READMEs.
 
-One image at a time, plain autograd, float64; the images are the stored ones mirrored, shifted and dimmed, except where a stored
-vector is the check.
+One image at a time, plain autograd, float64; the images are the stored ones mirrored, shifted and dimmed, except where
+a stored vector is the check.
 """
 
 import pytest
