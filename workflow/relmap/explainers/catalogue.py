@@ -136,6 +136,22 @@ CATALOGUE: dict[str, Method] = {
             (BOUNDS,),
         ),
         Method(
+            "lrp_epsilon_plus",
+            "LRP epsilon-plus",
+            "Montavon et al. 2019, as in zennit, no flat rule",
+            "plain_lrp:LRPComposite",
+            {"preset": "epsilon_plus"},
+            variant_of="lrp_epsilon_plus_flat",
+        ),
+        Method(
+            "lrp_epsilon_alpha2_beta1",
+            "LRP epsilon-alpha2beta1",
+            "Kohlbrenner et al. 2020, no flat rule",
+            "plain_lrp:LRPComposite",
+            {"preset": "epsilon_alpha2_beta1"},
+            variant_of="lrp_epsilon_alpha2_beta1_flat",
+        ),
+        Method(
             "lrp_epsilon_alpha2_beta1_flat",
             "LRP epsilon-alpha2beta1-flat",
             "Kohlbrenner et al. 2020",
