@@ -268,9 +268,10 @@ class AbsSum(AbsRule):
         def spread(s: Tensor) -> tuple[Tensor, ...]:
             if not direct:
                 return tuple(back.mul_(x) for x, back in zip(positive, pull_back(run, s, record.shapes), strict=True))
-            return tuple(
-                _reduced(s * x, x) if carries else s * x for x, carries in zip(positive, self.carries, strict=True)
-            )
+            *others, last = positive
+            parts = (*[s * x for x in others], s.mul_(last))
+            carrying = zip(parts, positive, self.carries, strict=True)
+            return tuple(_reduced(part, x) if carries else part for part, x, carries in carrying)
 
         mass = (lambda: run(*positive)) if any(self.signed) else None
         return self.law.distribute(relevance, self.law.denominator(h), mass, spread)
