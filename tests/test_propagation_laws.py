@@ -9,7 +9,9 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from random_networks import BLOCKS, CLASSES, IMAGE, PLAIN, Network, lists, networks
 from reference_nets import inputs, network
+from relmap.comparison import offers
 from relmap.errors import InputError
+from relmap.explainers.catalogue import CATALOGUE
 from relmap.propagation import Propagator, composites, starts
 from relmap.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, Pass, Share, ZBox
 from torch import Tensor, nn
@@ -630,11 +632,11 @@ TARGETS = torch.tensor([[0, 3], [1, 1], [2, 0], [3, 1]])
 
 
 def maps_by(method: str, name: str, x: Tensor, targets: Tensor, *, inplace: bool = False, size: int = 16) -> Tensor:
-    """Maps (N, K, H, W), in float64. A model that a method does not treat skips the test."""
-    try:
-        return relmap.explain(Network(NETWORKS[name], 11, True, inplace), x, targets, method, batch_size=size)
-    except InputError as error:
-        pytest.skip(str(error))
+    """Maps (N, K, H, W), in float64. A model without what a method needs skips the test."""
+    propagator = Propagator(Network(NETWORKS[name], 11, True, inplace))
+    if not offers(propagator.graph).issuperset(CATALOGUE[method].needs):
+        pytest.skip(f"{name} has not what {method} needs")
+    return relmap.explain(propagator, x, targets, method, batch_size=size)
 
 
 def same(maps: Tensor, others: Tensor, tolerance: float = 1e-9, floor: float = 0.0) -> None:

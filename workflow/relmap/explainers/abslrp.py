@@ -269,7 +269,7 @@ class AbsLRPNormalisedLeaking(AbsLRPNormalised):
             for branch in graph[name].inputs
             if branch != block.source and branch in carriers
         ]
-        self.walks, self.keep = (self.walk, self.gradient), tuple(name for _, *pair in self.leaks for name in pair)
+        self.walks, self.keep = (self.gradient, self.walk), tuple(name for _, *pair in self.leaks for name in pair)
 
     def _relevance(self, activations: Activations, start: Tensor) -> Tensor:
         relevance, at = start, None
@@ -277,11 +277,17 @@ class AbsLRPNormalisedLeaking(AbsLRPNormalised):
             relevance = self.walk.propagate(activations, relevance, at=at, stop=addition).relevance
             s, u = activations.outputs[source], activations.outputs[branch]
             c = relevance / ((s + u).abs() + EPSILON)
-            leak = self.gradient.propagate(activations, (1 + u.sign()) * c, at=branch, stop=source).relevance
-            past, through = unit_sum(s * ((1 + s.sign()) * c + leak)), unit_sum(u.clamp(min=0) * c)
+            of_branch = _reduced((1 + u.sign()) * c, u)
+            leak = self.gradient.propagate(activations, of_branch, at=branch, stop=source).relevance
+            past, through = unit_sum(s * (_reduced((1 + s.sign()) * c, s) + leak)), unit_sum(of_branch * u / 2)
             relevance = past + self.walk.propagate(activations, through, at=branch, stop=source).relevance
             at = source
         return self.walk.propagate(activations, relevance, at=at).relevance
+
+
+def _reduced(part: Tensor, x: Tensor) -> Tensor:
+    """Relevance (K, N, ...) of what was broadcast from ``x`` (N, ...), summed over its copies."""
+    return part.sum_to_size(len(part), *x.shape)
 
 
 def _difference(target: Tensor, others: Tensor) -> Tensor:
