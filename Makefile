@@ -14,7 +14,7 @@ CORES ?= all
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := workflow tests benchmarks
+SOURCES := workflow papers tests benchmarks
 
 results: $(READY)
 	$(BIN)/snakemake --cores $(CORES)
@@ -38,7 +38,7 @@ test: lint smoke unit
 lint: $(READY)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakefmt --check Snakefile workflow/rules papers
 	$(BIN)/snakemake --lint
 
 # The whole workflow, really run, small, in a folder of its own.
@@ -57,7 +57,7 @@ lock:
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	$(PYTHON) -m venv "$$folder"; \
 	"$$folder/bin/python" -m pip install --quiet --requirement requirements.in; \
-	"$$folder/bin/python" -m pip freeze | $(PYTHON) workflow/relmap/environment.py requirements.lock envs/relmap.yaml
+	"$$folder/bin/python" -m pip freeze | $(PYTHON) workflow/relmap/job/environment.py requirements.lock envs/relmap.yaml
 
 clean:
 	rm -rf results/*/ .snakemake $(VENV) .pytest_cache .ruff_cache .hypothesis report.zip report.html

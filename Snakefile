@@ -55,7 +55,7 @@ onstart:
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
-include: "workflow/rules/clam.smk"
+include: "papers/clam/rules.smk"
 include: "workflow/rules/attribute.smk"
 include: "workflow/rules/engine.smk"
 include: "workflow/rules/score.smk"

@@ -4,8 +4,9 @@
 
 Contestants take turns, so that what else the machine does hits all of them; medians are compared. A contestant's time
 holds everything from images to maps: forward pass, propagation, channel sum. Set-up (tracing, derived weights, hooks)
-happens before, once per model. Operations and memory are counted (``relmap.cost.Meter``), without the model's weights
-and those that relmap derives once. Prints a Markdown table and which bounds hold; a quiet machine is up to you.
+happens before, once per model. Operations and memory are counted (``relmap.inspection.cost.Meter``), without the
+model's weights and those that relmap derives once. Prints a Markdown table and which bounds hold; a quiet machine is up
+to you.
 
 Peers: autograd's input gradient, zennit, captum, and absLRP and Attribution Equilibrium as their papers write them
 down (``tests/oracles``).
@@ -34,10 +35,10 @@ import zennit.rules
 import zennit.torchvision
 import zennit.types
 from captum.attr import LRP
-from relmap.cost import PLAIN, Meter, seconds_of
-from relmap.explainers.catalogue import CATALOGUE
-from relmap.explainers.catalogue import build as build_method
-from relmap.files import atomic_path
+from relmap.catalogue.methods import CATALOGUE
+from relmap.catalogue.methods import build as build_method
+from relmap.inspection.cost import PLAIN, Meter, seconds_of
+from relmap.job.files import atomic_path
 from relmap.models import build
 from relmap.propagation import Propagator, composites, starts
 from torch import Tensor, nn

@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
-from relmap import registry
+from relmap.catalogue import registry
 from relmap.data.manifest import build_manifest, read_manifest, write_manifest
-from relmap.figures.comparison import columns
-from relmap.maps import write_maps
+from relmap.evidence.maps import write_maps
+
+from papers.clam.figures.comparison import columns
 
 SIDE = 64
 CLASSES = ("001.Crested_Reed_Warbler", "002.Plain_Reed_Warbler", "003.Long_tailed_Tern")
 PARTS = ("body", "head", "tail")
 LAYERS = ("features.28", "features.21", "features.14", "features.7")
-PUBLISHED = Path(__file__).resolve().parents[1] / "resources" / "published"
+PUBLISHED = Path(__file__).resolve().parents[1] / "papers" / "clam"
 
 
 def _bird(rng: np.random.Generator, label: int) -> tuple[Image.Image, Image.Image, list[float]]:
@@ -148,7 +149,7 @@ def make_tables(results: Path, seed: int) -> None:
     folder = results / "tables"
     folder.mkdir(parents=True)
     for number in (1, 2, 3, 4):
-        frame = pd.read_csv(PUBLISHED / f"clam_table{number}.csv", dtype=str, keep_default_na=False)
+        frame = pd.read_csv(PUBLISHED / f"table{number}.csv", dtype=str, keep_default_na=False)
         value = (frame["value"].astype(float) + 0.05 * rng.standard_normal(len(frame))).clip(0, 1)
         frame["reproduced"], frame["ci_low"], frame["ci_high"] = value, value - 0.01, value + 0.01
         frame["n_images"] = 300

@@ -11,7 +11,8 @@ from oracles import nam
 from reference_nets import inputs, network, vectors
 from relmap.errors import InputError
 from relmap.explainers.agf import AttributionGuidedFactorization, score_gradient
-from relmap.propagation import Propagator, trace
+from relmap.network import trace
+from relmap.propagation import Propagator
 from relmap.propagation.rules.agf import GuidedConvolution, factorized
 from relmap.propagation.rules.base import Record
 from torch import Tensor, nn

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from relmap.errors import InputError
 from relmap.models.torchray import FullyConvolutionalResNet, FullyConvolutionalVGG, fitted, load_torchray
-from relmap.propagation import Graph, Propagator, composites, trace
-from relmap.propagation.affine import Dense
-from relmap.propagation.vocabulary import OPERATIONS, Primitive
+from relmap.network import Graph, trace
+from relmap.network.affine import Dense
+from relmap.network.vocabulary import OPERATIONS, Primitive
+from relmap.propagation import Propagator, composites
 from relmap.torchvision_shim import torchvision
 from torch import nn
 
@@ -501,7 +502,7 @@ def test_torchray_s_networks_see_more_than_one_window():
 
 
 def test_torchray_s_file(tmp_path):
-    from relmap.files import sha256_file
+    from relmap.job.files import sha256_file
 
     torch.manual_seed(0)
     model = FullyConvolutionalResNet(20)

@@ -10,7 +10,7 @@ import zipfile
 from collections import namedtuple
 
 import pytest
-from relmap.data.archive import Limits, extract
+from relmap.data.retrieve.archive import Limits, extract
 from relmap.errors import InputError
 
 FILES = {"data/a.txt": b"alpha" * 300, "data/deep/b.txt": b"beta", "top.txt": b"top"}
@@ -214,7 +214,7 @@ def test_no_space_is_said_before_anything_is_written(tmp_path, out, monkeypatch,
 
 
 def test_a_disk_that_fills_while_extracting(tmp_path, out, monkeypatch):
-    from relmap.data import archive
+    from relmap.data.retrieve import archive
 
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -16,7 +16,8 @@ from oracles import c3 as oracle
 from reference_nets import inputs, network, vectors
 from relmap.errors import InputError
 from relmap.explainers.c3 import C3LRP, ReleasedC3LRP, c3, released
-from relmap.propagation import Propagator, starts, trace
+from relmap.network import trace
+from relmap.propagation import Propagator, starts
 from relmap.propagation.rules import Record
 from relmap.propagation.rules.blocks import residual_blocks
 from relmap.propagation.rules.released import AverageShare, ReleasedPlus, SkipShare

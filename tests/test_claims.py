@@ -6,23 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from relmap import registry
-from relmap.claims import decide, read_claims
+from relmap.catalogue import registry
 from relmap.errors import InputError
-from relmap.tables import read_published
+from relmap.evidence.claims import decide, read_claims
+from relmap.evidence.tables import read_published
 
-RESOURCES = Path(__file__).parents[1] / "resources"
+PAPER = Path(__file__).parents[1] / "papers" / "clam"
 IMAGES = 40
 
 
 @pytest.fixture(scope="module")
 def published():
-    return pd.concat([read_published(RESOURCES / "published" / f"clam_table{i}.csv") for i in range(1, 5)])
+    return pd.concat([read_published(PAPER / f"table{i}.csv") for i in range(1, 5)])
 
 
 @pytest.fixture(scope="module")
 def claims(published):
-    return {claim.id: claim for claim in read_claims(RESOURCES / "claims" / "clam.yaml", methods_of(published))}
+    return {claim.id: claim for claim in read_claims(PAPER / "claims.yaml", methods_of(published))}
 
 
 def methods_of(published):
@@ -180,7 +180,7 @@ def test_bad_claims(tmp_path, change, message):
 
 
 def test_repeated_and_absent(tmp_path):
-    entries = yaml.safe_load((RESOURCES / "claims" / "clam.yaml").read_text())
+    entries = yaml.safe_load((PAPER / "claims.yaml").read_text())
     path = tmp_path / "claims.yaml"
     path.write_text(yaml.safe_dump([entries[0], entries[0]]))
     with pytest.raises(InputError, match="claim vgg_pointing_improves occurs more than once"):

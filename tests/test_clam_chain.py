@@ -5,19 +5,20 @@ import math
 import numpy as np
 import pytest
 import torch
-from relmap.clam.attribute_scores import distinguishing_table, score_layers
-from relmap.clam.examples import layer_examples
-from relmap.clam.plan import plan_layers
-from relmap.clam.refinement import Refine, refinement_mask, refinements
-from relmap.clam.related import build_index, distinct, find_related, read_index, write_index
-from relmap.clam.settings import ClamOptions, Optimiser
-from relmap.clam.trained import load_layer, save_layer
-from relmap.clam.training import collect_sub_features, initial_layers, train_layer
 from relmap.data.manifest import ManifestInfo
 from relmap.errors import InputError
+from relmap.explainers.clam.plan import plan_layers
+from relmap.explainers.clam.refinement import Refine, refinement_mask, refinements
+from relmap.explainers.clam.settings import ClamOptions, Optimiser
+from relmap.explainers.clam.trained import load_layer, save_layer
+from relmap.explainers.clam.training import collect_sub_features, initial_layers, train_layer
 from relmap.explainers.lrp import explain_lrp
 from relmap.propagation import Propagator, composites
 from torch import nn
+
+from papers.clam.attribute_scores import distinguishing_table, score_layers
+from papers.clam.examples import layer_examples
+from papers.clam.related import build_index, distinct, find_related, read_index, write_index
 
 EXPLAINERS = ["lrp", "clrp", "sglrp"]
 LAYERS = ["2", "0"]

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from relmap.clam.layers import LAYER_SETS, candidate_layers, layer_file, layer_label, select_layers
-from relmap.clam.settings import ClamOptions
-from relmap.config import SCHEMA, defaults, dump, load
 from relmap.errors import InputError
+from relmap.explainers.clam.layers import LAYER_SETS, candidate_layers, layer_file, layer_label, select_layers
+from relmap.explainers.clam.settings import ClamOptions
+from relmap.job.config import SCHEMA, defaults, dump, load
 from relmap.models.training import TrainingConfig
 
 ROOT = Path(__file__).parents[1]

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from reference_nets import inputs, network
-from relmap.cost import Meter, in_turns, measure
 from relmap.errors import InputError
+from relmap.inspection.cost import Meter, in_turns, measure
 from relmap.models import build
 from torch import nn
 

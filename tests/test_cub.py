@@ -5,7 +5,7 @@ import shutil
 import pytest
 from dataset_trees import CUB_CLASSES, picture, save, write_cub
 from PIL import Image
-from relmap.data.cub import read_cub
+from relmap.data.formats.cub import read_cub
 from relmap.data.images import Preprocessing, load_boxes, load_images, load_masks, load_part_maps
 from relmap.errors import InputError
 

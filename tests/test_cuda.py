@@ -4,7 +4,7 @@ import pytest
 import relmap
 import torch
 from reference_nets import inputs, network
-from relmap.explainers.catalogue import ATTENTION, CATALOGUE
+from relmap.catalogue.methods import ATTENTION, CATALOGUE
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

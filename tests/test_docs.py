@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from reference_nets import inputs, network
-from relmap.explainers.catalogue import CATALOGUE
+from relmap.catalogue.methods import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
 

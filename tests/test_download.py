@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from relmap.data import download
-from relmap.data.download import Download, read_table, retrieve, retrieve_dataset
+from relmap.data.retrieve import download
+from relmap.data.retrieve.download import Download, read_table, retrieve, retrieve_dataset
 from relmap.errors import InputError
 from test_archive import FILES, content_of, tar_bytes
 

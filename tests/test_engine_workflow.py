@@ -9,19 +9,19 @@ import pandas as pd
 import pytest
 import torch
 from reference_nets import network
-from relmap import registry
-from relmap.comparison import admitted, offers, summarise, surest
+from relmap.catalogue import registry
+from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, build
 from relmap.data.images import Preprocessing
 from relmap.errors import InputError
-from relmap.explainers.catalogue import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, build
 from relmap.figures.gallery import Comparison, coloured, gallery_figure, read_comparisons
 from relmap.figures.page import Page
-from relmap.leakage import conservation
+from relmap.inspection.comparison import admitted, offers, summarise, surest
+from relmap.inspection.leakage import conservation
 from relmap.propagation import Propagator
 from relmap.report import engine
 from synthetic_results import SIDE, make_dataset, make_scores
 
-NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "gallery.ipynb"
+NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "engine" / "gallery.ipynb"
 PREPROCESSING = Preprocessing(64, 64, (0.5, 0.4, 0.3), (0.25, 0.2, 0.1))
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import yaml
-from relmap.environment import conda_text, lock_text, pins
+from relmap.job.environment import conda_text, lock_text, pins
 
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "requirements.lock").read_text()

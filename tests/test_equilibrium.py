@@ -18,8 +18,9 @@ from oracles.modules import Tape, one_hot
 from reference_nets import inputs, network, vectors
 from relmap.errors import InputError
 from relmap.explainers.equilibrium import AttributionEquilibrium
-from relmap.propagation import Activations, Propagator, trace
-from relmap.propagation.graph import Operation
+from relmap.network import trace
+from relmap.network.graph import Operation
+from relmap.propagation import Activations, Propagator
 from relmap.propagation.rules.base import Record
 from relmap.propagation.rules.equilibrium import (
     TOTAL,

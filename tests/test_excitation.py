@@ -18,7 +18,8 @@ from relmap.explainers.excitation import (
     excitation_layer,
     torchray_excitation,
 )
-from relmap.propagation import Propagator, composites, trace
+from relmap.network import trace
+from relmap.propagation import Propagator, composites
 from relmap.propagation.rules import AlphaBeta, Epsilon
 from relmap.propagation.rules.precision import Difference, InDouble
 from relmap.torchvision_shim import torchvision

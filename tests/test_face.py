@@ -10,8 +10,8 @@ import pytest
 import relmap
 import torch
 from reference_nets import inputs, network
+from relmap.catalogue.methods import ATTENTION, CATALOGUE, NEEDS, Method
 from relmap.explainers.base import Relevance
-from relmap.explainers.catalogue import ATTENTION, CATALOGUE, NEEDS, Method
 from relmap.propagation import composites, starts
 
 ON_IMAGES = tuple(name for name, row in CATALOGUE.items() if ATTENTION not in row.needs)

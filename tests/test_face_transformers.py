@@ -4,7 +4,7 @@ import pytest
 import relmap
 import torch
 from reference_nets import inputs, network
-from relmap.explainers.catalogue import ATTENTION, BLOCKS, CATALOGUE, FEATURE_MAP
+from relmap.catalogue.methods import ATTENTION, BLOCKS, CATALOGUE, FEATURE_MAP
 from relmap.models.text import BertClassifier, BertSettings
 
 METHODS = [name for name, row in CATALOGUE.items() if not {BLOCKS, FEATURE_MAP}.intersection(row.needs)]

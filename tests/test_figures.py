@@ -13,14 +13,16 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 from relmap.errors import InputError
-from relmap.figures import layers, overlays, pictures
-from relmap.figures.comparison import Row, choose, columns, comparison_figure, gains
-from relmap.figures.curves import bootstrap_band, clam_figure05, clam_figure06, energy_curves
+from relmap.figures import overlays, pictures
 from relmap.figures.page import Page
 from relmap.figures.results import Setting, readable, settings
 from relmap.figures.style import save_figure, signed
 from relmap.figures.training import read_histories, training_curves
 from synthetic_results import SIDE, make_dataset, make_examples, make_scores
+
+from papers.clam.figures import layers
+from papers.clam.figures.comparison import Row, choose, columns, comparison_figure, gains
+from papers.clam.figures.curves import bootstrap_band, clam_figure05, clam_figure06, energy_curves
 
 
 @pytest.fixture(scope="module")
@@ -420,7 +422,7 @@ def test_setting_reads_pictures_parts_and_names(setting: Setting) -> None:
 
 def test_nothing_of_it_imports_torch() -> None:
     code = (
-        "import sys, relmap.report, relmap.figures.results, relmap.figures.layers, relmap.figures.curves;"
+        "import sys, relmap.report, relmap.figures.results, papers.clam.figures.layers, papers.clam.figures.curves;"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

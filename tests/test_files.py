@@ -5,8 +5,8 @@ import errno
 import pytest
 import torch
 from relmap.errors import InputError
-from relmap.files import atomic_path, read_json, write_json
-from relmap.seeds import derive, generator
+from relmap.job.files import atomic_path, read_json, write_json
+from relmap.job.seeds import derive, generator
 
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path):

@@ -6,7 +6,7 @@ import torch
 from dataset_trees import picture, save, write_cub
 from PIL import Image
 from relmap.data import images as module
-from relmap.data.cub import read_cub
+from relmap.data.formats.cub import read_cub
 from relmap.data.images import (
     ImageDataset,
     Preprocessing,

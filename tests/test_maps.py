@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import zarr
 from relmap.errors import InputError
-from relmap.maps import content_sha256, read_maps, sidecar, verify_maps, write_maps
+from relmap.evidence.maps import content_sha256, read_maps, sidecar, verify_maps, write_maps
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_an_old_manifest_never_stands_beside_a_new_store(tmp_path, maps, monkeyp
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("relmap.maps.write_json", killed)
+    monkeypatch.setattr("relmap.evidence.maps.write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         write_maps(path, maps + 1, IDS, TARGETS, ATTRS)
     assert not sidecar(path).exists()

@@ -4,7 +4,8 @@ import pytest
 import torch
 from relmap.errors import InputError
 from relmap.models.text import BertClassifier, BertSettings, bert_of_state
-from relmap.propagation import Propagator, composites, trace
+from relmap.network import trace
+from relmap.propagation import Propagator, composites
 from torch import nn
 
 SETTINGS = BertSettings(classes=3, vocabulary=50, width=24, layers=2, heads=3, hidden=32, positions=12)

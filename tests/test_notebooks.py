@@ -19,11 +19,12 @@ FIGURES = {
     "clam_curves": [5, 6],
     "clam_layers": [4, 14, 15, 16, 17, 18],
 }
+PLACES = {"gallery": "engine/gallery", **{name: name.replace("_", "/") for name in FIGURES}}
 names = pytest.mark.parametrize("name", [*FIGURES, "gallery"])
 
 
 def _read(name: str) -> nbformat.NotebookNode:
-    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    return nbformat.read(NOTEBOOKS / f"{PLACES.get(name, name)}.ipynb", as_version=4)
 
 
 def _code(name: str) -> list[nbformat.NotebookNode]:
@@ -113,7 +114,7 @@ def test_cells_draw_their_figures(
 
 
 def test_papermill_runs_a_notebook(results: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "papermill", NOTEBOOKS / "clam_curves.ipynb", tmp_path / "out.ipynb"]
+    command = [sys.executable, "-m", "papermill", NOTEBOOKS / "clam/curves.ipynb", tmp_path / "out.ipynb"]
     options = ["-k", "python3", "-p", "results", results, "-p", "draws", "50", "--no-progress-bar"]
     run = subprocess.run([*map(str, command), *map(str, options)], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

@@ -9,7 +9,7 @@ import copy
 import pytest
 import torch
 from oracles import dense
-from relmap.propagation import Operation, trace
+from relmap.network import Operation, trace
 from relmap.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, Gradient, Record, Share, Winner, ZBox
 from torch import Tensor, nn
 

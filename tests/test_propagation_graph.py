@@ -12,9 +12,10 @@ from reference_nets import network
 from relmap.errors import InputError
 from relmap.explainers.cam import last_feature_map
 from relmap.explainers.excitation import excitation_layer
-from relmap.propagation import Graph, Propagator, composites, trace
+from relmap.network import Graph, trace
+from relmap.network.vocabulary import OPERATIONS
+from relmap.propagation import Propagator, composites
 from relmap.propagation.rules import ZBox
-from relmap.propagation.vocabulary import OPERATIONS
 from relmap.torchvision_shim import torchvision
 from torch import nn
 
@@ -254,7 +255,7 @@ class Several(nn.Module):
         (
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmin(1)),
             "layer '1': no rule is known for Softmin; replace it, or add its operation, "
-            "relmap.propagation.vocabulary.OPERATIONS[Softmin] = kind",
+            "relmap.network.vocabulary.OPERATIONS[Softmin] = kind",
         ),
         (
             nn.Sequential(nn.Conv2d(3, 4, 3, padding="same")),

@@ -9,8 +9,8 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from random_networks import BLOCKS, CLASSES, IMAGE, PLAIN, Network, lists, networks
 from reference_nets import inputs, network
+from relmap.catalogue.methods import ATTENTION, CATALOGUE
 from relmap.errors import InputError
-from relmap.explainers.catalogue import ATTENTION, CATALOGUE
 from relmap.propagation import Propagator, composites, starts
 from relmap.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, Pass, Share, ZBox
 from torch import Tensor, nn

@@ -23,7 +23,8 @@ from reference_nets import inputs, network, vectors
 from relmap.explainers.baselines import Baselines
 from relmap.explainers.cam import grad_cam
 from relmap.explainers.gradients import linear_approximation
-from relmap.propagation import Graph, Propagator, composites, starts, trace
+from relmap.network import Graph, trace
+from relmap.propagation import Propagator, composites, starts
 from relmap.propagation.rules import AlphaBeta, Epsilon, Gamma, Share, ZBox
 from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval

@@ -7,7 +7,7 @@ import pytest
 import torch
 from oracles import dense
 from oracles.dense import seeded
-from relmap.propagation import Operation, trace
+from relmap.network import Operation, trace
 from relmap.propagation.rules import (
     AlphaBeta,
     Epsilon,

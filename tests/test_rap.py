@@ -19,7 +19,8 @@ from relmap.explainers.rap import (
     RAPLogitInit,
     RelativeAttributingPropagation,
 )
-from relmap.propagation import Propagator, starts, trace
+from relmap.network import trace
+from relmap.propagation import Propagator, starts
 from relmap.propagation.rules.base import Record
 from relmap.propagation.rules.rap import AbsoluteShare, PassNonZero, RelativeAttributing
 from torch import Tensor, nn

@@ -13,7 +13,8 @@ from oracles import nam
 from oracles import rsp as oracle
 from reference_nets import inputs, network, vectors
 from relmap.explainers.rsp import RelativeSectionalPropagation
-from relmap.propagation import Propagator, trace
+from relmap.network import trace
+from relmap.propagation import Propagator
 from relmap.propagation.rules.base import Record
 from relmap.propagation.rules.rsp import RelativeSectional
 from torch import Tensor, nn

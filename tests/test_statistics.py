@@ -4,8 +4,8 @@ from itertools import product
 
 import numpy as np
 import pytest
-from relmap import statistics
-from relmap.statistics import bootstrap_mean, holm, sign_flip_test
+from relmap.evidence import statistics
+from relmap.evidence.statistics import bootstrap_mean, holm, sign_flip_test
 from scipy import stats
 
 

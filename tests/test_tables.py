@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from relmap import registry
+from relmap.catalogue import registry
 from relmap.errors import InputError
-from relmap.statistics import bootstrap_mean, sign_flip_test
-from relmap.tables import (
+from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
+from relmap.evidence.tables import (
     controls,
     digits,
     fill,
@@ -22,7 +22,7 @@ from relmap.tables import (
     write_table,
 )
 
-PUBLISHED = Path(__file__).parents[1] / "resources" / "published"
+PUBLISHED = Path(__file__).parents[1] / "papers" / "clam"
 METHODS = [method.id for method in registry.methods()]
 IMAGES = [f"image_{i}" for i in range(9)]
 
@@ -87,7 +87,7 @@ def test_incomplete_rows_are_refused():
 @pytest.mark.parametrize("table", [1, 2, 3, 4])
 def test_fill(scores, table):
     """The published text stays, every cell is filled, and the value is the mean over images."""
-    published = read_published(PUBLISHED / f"clam_table{table}.csv")
+    published = read_published(PUBLISHED / f"table{table}.csv")
     filled = fill(published, scores)
     pd.testing.assert_frame_equal(filled[published.columns], published)
     assert list(filled.columns[len(published.columns) :]) == ["reproduced", "ci_low", "ci_high", "n_images"]
@@ -102,18 +102,18 @@ def test_fill(scores, table):
 
 
 def test_the_four_tables_have_264_cells(scores):
-    sizes = [len(fill(read_published(PUBLISHED / f"clam_table{i}.csv"), scores, resamples=10)) for i in range(1, 5)]
+    sizes = [len(fill(read_published(PUBLISHED / f"table{i}.csv"), scores, resamples=10)) for i in range(1, 5)]
     assert sum(sizes) == 264
 
 
 def test_fill_does_not_depend_on_row_order(scores):
-    published = read_published(PUBLISHED / "clam_table4.csv")
+    published = read_published(PUBLISHED / "table4.csv")
     shuffled = scores.sample(frac=1, random_state=0)
     pd.testing.assert_frame_equal(fill(published, scores), fill(published, shuffled))
 
 
 def test_a_missing_cell_is_named(scores):
-    published = read_published(PUBLISHED / "clam_table2.csv")
+    published = read_published(PUBLISHED / "table2.csv")
     gone = (
         (scores["method"] == "grad_cam") & (scores["model"] == "resnet50") & (scores["metric"] == "lerf_last_accuracy")
     )
@@ -124,14 +124,14 @@ def test_a_missing_cell_is_named(scores):
 
 
 def test_images_without_a_value_are_not_counted(scores):
-    published = read_published(PUBLISHED / "clam_table4.csv").iloc[:1]
+    published = read_published(PUBLISHED / "table4.csv").iloc[:1]
     chosen = (scores["method"] == "lrp") & (scores["image_id"].isin(IMAGES[:2]))
     filled = fill(published, scores.assign(value=scores["value"].mask(chosen)))
     assert filled["n_images"].tolist() == [len(IMAGES) - 2]
 
 
 def small_table() -> pd.DataFrame:
-    published = read_published(PUBLISHED / "clam_table2.csv")
+    published = read_published(PUBLISHED / "table2.csv")
     published = published[published["method"].isin(["lrp", "lrp_clam", "grad_cam"]) & (published["model"] == "vgg16")]
     values = {"lrp": 0.5, "lrp_clam": 0.61234, "grad_cam": 1.0}
     return published.assign(reproduced=published["method"].map(values), ci_low=0.0, ci_high=1.0, n_images=3)
@@ -170,7 +170,7 @@ def test_digits():
 
 
 def test_written_files(tmp_path, scores):
-    published = read_published(PUBLISHED / "clam_table1.csv")
+    published = read_published(PUBLISHED / "table1.csv")
     filled = fill(published, scores, resamples=50)
     write_table(filled, tmp_path / "clam_table1.csv", "Table 1")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clam_table1.csv", "clam_table1.md", "clam_table1.tex"]

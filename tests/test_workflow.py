@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SMK = sorted([*(ROOT / "workflow" / "rules").glob("*.smk"), *ROOT.glob("papers/*/rules.smk")])
 
 
 def snakemake(folder, *arguments):
@@ -102,9 +103,9 @@ def test_wrong_config_ends_in_one_line(tmp_path, arguments, words):
 
 def test_scripts_ask_only_for_what_their_rules_give():
     """Every `params.x`, `input.x`, `output.x` of a script is named in the rule that runs it."""
-    rules = "\n".join(path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
+    rules = "\n".join(path.read_text() for path in SMK)
     blocks = re.split(r"\n\s*rule\b", rules)
-    for script in sorted((ROOT / "workflow" / "scripts").glob("*.py")):
+    for script in sorted([*(ROOT / "workflow" / "scripts").glob("*.py"), *ROOT.glob("papers/*/scripts/*.py")]):
         users = [block for block in blocks if f"scripts/{script.name}" in block]
         assert users, f"no rule runs {script.name}"
         text = script.read_text()
@@ -121,7 +122,7 @@ def test_scripts_ask_only_for_what_their_rules_give():
 
 
 def test_rule_script_and_log_share_a_name():
-    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+    for path in SMK:
         for name, block in re.findall(r"^\s*rule (\w+):\n(.*?)(?=^\s*rule |\Z)", path.read_text(), re.DOTALL | re.M):
             assert f'"<logs>/{name}' in block, f"{name} logs elsewhere"
             script = re.search(r"scripts/(\w+)\.py", block)

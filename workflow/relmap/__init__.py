@@ -13,7 +13,7 @@ _FACE = {
     "explain": "relmap.explanation",
     "compare": "relmap.explanation",
     "methods": "relmap.explanation",
-    "conservation": "relmap.leakage",
+    "conservation": "relmap.inspection.leakage",
     "Propagator": "relmap.propagation",
     "InputError": "relmap.errors",
 }

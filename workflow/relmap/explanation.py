@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from relmap.catalogue.methods import CATALOGUE, Method, build
 from relmap.errors import InputError
-from relmap.explainers.catalogue import CATALOGUE, Method, build
 from relmap.propagation import Propagator
 
 

@@ -16,7 +16,7 @@ for family in ["lrp", "baselines", *ARMS, UNTRAINED]:
             weights="<results>/models/{dataset}/{model}.safetensors",
             card="<results>/models/{dataset}/{model}.json",
             layers=family_layers(family),
-            library=lib("explainers/*.py", "propagation/**/*.py", "maps.py", *family_modules(family)),
+            library=library("workflow/scripts/attribute.py"),
         output:
             stores=directory(expand("<results>/maps/{{dataset}}/{{model}}/{method}.zarr", method=family_ids(family))),
             hashes=expand("<results>/maps/{{dataset}}/{{model}}/{method}.json", method=family_ids(family)),

@@ -8,17 +8,20 @@ import re
 import sys
 from pathlib import Path
 
+ROOT = Path(workflow.basedir).resolve()
 WORKFLOW = os.path.join(workflow.basedir, "workflow")
+ROOTS = {"relmap": os.path.join(WORKFLOW, "relmap"), "papers": os.path.join(workflow.basedir, "papers")}
 # Jobs import relmap and call the tools of this interpreter, whether or not its environment was activated.
-sys.path.insert(0, WORKFLOW)
+sys.path[:0] = [WORKFLOW, workflow.basedir]
 os.environ.update(
-    PYTHONPATH=os.pathsep.join(filter(None, [WORKFLOW, os.environ.get("PYTHONPATH")])),
+    PYTHONPATH=os.pathsep.join(filter(None, [WORKFLOW, workflow.basedir, os.environ.get("PYTHONPATH")])),
     PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
 )
 
-from relmap import registry
-from relmap.clam.layers import layer_file, select_layers
-from relmap.config import load
+from relmap.catalogue import registry
+from relmap.explainers.clam.layers import layer_file, select_layers
+from relmap.job.config import load
+from relmap.job.imports import closure
 from relmap.errors import InputError
 
 try:
@@ -63,13 +66,10 @@ def here(path):
     return path if inside else absolute
 
 
-def lib(*patterns):
-    """Files of the library, as inputs: what a rule computes follows from them."""
-    found = {pattern: sorted(Path(WORKFLOW, "relmap").glob(pattern)) for pattern in patterns}
-    absent = [pattern for pattern, paths in found.items() if not paths]
-    if absent:
-        raise ValueError(f"no file of the library is named {absent[0]}")
-    return [here(str(path.relative_to(workflow.basedir))) for paths in found.values() for path in paths]
+def library(*paths):
+    """Files that scripts or notebooks import, as inputs: what a rule computes follows from them."""
+    files = closure([os.path.join(workflow.basedir, path) for path in paths], ROOTS)
+    return [here(str(path.relative_to(ROOT))) for path in files]
 
 
 def sources(*kinds):
@@ -84,7 +84,7 @@ def weighted(kind):
 
 def downloads():
     """The download table; read only by runs that retrieve something."""
-    from relmap.data.download import read_table
+    from relmap.data.retrieve.download import read_table
 
     return read_table(os.path.join(workflow.basedir, "resources/downloads.csv"))
 

@@ -9,7 +9,7 @@ if "cub200_2011" in sources("render"):
 
     rule render_cub:
         input:
-            library=lib("data/render/*.py"),
+            library=library("workflow/scripts/render_cub.py"),
         output:
             root=directory("<results>/data/cub200_2011"),
             card="<results>/data/cub200_2011.json",
@@ -36,7 +36,7 @@ if "imagenet" in sources("render"):
 
     rule render_imagenet:
         input:
-            library=lib("data/render/*.py"),
+            library=library("workflow/scripts/render_imagenet.py"),
         output:
             root=directory("<results>/data/imagenet"),
             card="<results>/data/imagenet.json",
@@ -126,7 +126,7 @@ rule register_dataset:
 rule build_manifest:
     input:
         card="<results>/data/{dataset}.json",
-        library=lib("data/manifest.py", "data/cub.py", "data/imagenet.py", "data/images.py"),
+        library=library("workflow/scripts/build_manifest.py"),
     output:
         manifest="<results>/manifests/{dataset}.parquet",
     log:

@@ -14,7 +14,7 @@ rule compare_methods:
         weights=pairs("<results>/models/{dataset}/{model}.safetensors"),
         cards=pairs("<results>/models/{dataset}/{model}.json"),
         predictions=pairs("<results>/predictions/{dataset}/{model}.parquet"),
-        library=lib("comparison.py", "explanation.py", "leakage.py", "explainers/*.py", "propagation/**/*.py"),
+        library=library("workflow/scripts/compare_methods.py"),
     output:
         maps=pairs("<results>/comparisons/{dataset}/{model}.npz"),
         steps="<results>/tables/conservation.csv",
@@ -48,7 +48,7 @@ rule measure_cost:
         manifest=f"<results>/manifests/{DATASETS[0]}.parquet",
         weights=expand(f"<results>/models/{DATASETS[0]}/{{model}}.safetensors", model=COST_MODELS),
         cards=expand(f"<results>/models/{DATASETS[0]}/{{model}}.json", model=COST_MODELS),
-        library=lib("comparison.py", "cost.py", "explainers/*.py", "propagation/**/*.py"),
+        library=library("workflow/scripts/measure_cost.py"),
     output:
         csv=report("<results>/tables/cost.csv", caption="../report/cost.rst", category="Engine"),
         md="<results>/tables/cost.md",
@@ -77,14 +77,14 @@ rule measure_cost:
 
 rule render_gallery:
     input:
-        notebook=here("notebooks/gallery.ipynb"),
-        library=lib("figures/*.py", "explainers/catalogue.py"),
+        notebook=here("notebooks/engine/gallery.ipynb"),
+        library=library("notebooks/engine/gallery.ipynb"),
         maps=pairs("<results>/comparisons/{dataset}/{model}.npz"),
         manifests=expand("<results>/manifests/{dataset}.parquet", dataset=DATASETS),
         cards=pairs("<results>/models/{dataset}/{model}.json"),
         predictions=pairs("<results>/predictions/{dataset}/{model}.parquet"),
     output:
-        notebook="<results>/notebooks/gallery.ipynb",
+        notebook="<results>/notebooks/engine/gallery.ipynb",
         png=report(
             pairs("<results>/figures/gallery_{dataset}_{model}.png"),
             caption="../report/gallery.rst",

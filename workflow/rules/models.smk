@@ -10,7 +10,7 @@ Outputs: <results>/models/{dataset}/{model}.safetensors with its card and curves
 rule pretrain_classifier:
     input:
         manifest="<results>/manifests/imagenet.parquet",
-        library=lib("models/*.py", "data/images.py"),
+        library=library("workflow/scripts/pretrain_classifier.py"),
     output:
         weights="<results>/models/imagenet/{model}.safetensors",
         card="<results>/models/imagenet/{model}.json",
@@ -44,7 +44,7 @@ rule convert_weights:
     input:
         published=published_weights,
         manifest="<results>/manifests/imagenet.parquet",
-        library=lib("models/card.py", "models/zoo.py"),
+        library=library("workflow/scripts/convert_weights.py"),
     output:
         weights="<results>/models/imagenet/{model}.safetensors",
         card="<results>/models/imagenet/{model}.json",
@@ -77,7 +77,7 @@ rule finetune_classifier:
     input:
         pretrained="<results>/models/imagenet/{model}.safetensors",
         manifest="<results>/manifests/{dataset}.parquet",
-        library=lib("models/*.py", "data/images.py"),
+        library=library("workflow/scripts/finetune_classifier.py"),
     output:
         weights="<results>/models/{dataset}/{model}.safetensors",
         card="<results>/models/{dataset}/{model}.json",
@@ -113,7 +113,7 @@ rule predict:
         manifest="<results>/manifests/{dataset}.parquet",
         weights="<results>/models/{dataset}/{model}.safetensors",
         card="<results>/models/{dataset}/{model}.json",
-        library=lib("models/card.py", "models/zoo.py", "data/images.py"),
+        library=library("workflow/scripts/predict.py"),
     output:
         predictions="<results>/predictions/{dataset}/{model}.parquet",
     log:

@@ -10,13 +10,13 @@ Inputs: everything before. Outputs: <results>/figures, <results>/notebooks, <res
 
 rule render_clam_comparison:
     input:
-        notebook=here("notebooks/clam_comparison.ipynb"),
-        library=lib("figures/*.py"),
+        notebook=here("notebooks/clam/comparison.ipynb"),
+        library=library("notebooks/clam/comparison.ipynb"),
         manifests=expand("<results>/manifests/{dataset}.parquet", dataset=DATASETS),
         predictions=pairs("<results>/predictions/{dataset}/{model}.parquet"),
         pointing=scores("pointing"),
     output:
-        notebook="<results>/notebooks/clam_comparison.ipynb",
+        notebook="<results>/notebooks/clam/comparison.ipynb",
         png=figure_files("clam_comparison"),
         pdf=beside("clam_comparison", "pdf"),
         words=beside("clam_comparison", "json"),
@@ -41,12 +41,12 @@ rule render_clam_comparison:
 
 rule render_clam_curves:
     input:
-        notebook=here("notebooks/clam_curves.ipynb"),
-        library=lib("figures/*.py"),
+        notebook=here("notebooks/clam/curves.ipynb"),
+        library=library("notebooks/clam/curves.ipynb"),
         pointing=scores("pointing"),
         histories=pairs("<results>/models/{dataset}/{model}.history.csv"),
     output:
-        notebook="<results>/notebooks/clam_curves.ipynb",
+        notebook="<results>/notebooks/clam/curves.ipynb",
         png=figure_files("clam_curves"),
         pdf=beside("clam_curves", "pdf"),
         words=beside("clam_curves", "json"),
@@ -74,14 +74,14 @@ rule render_clam_curves:
 
 rule render_clam_layers:
     input:
-        notebook=here("notebooks/clam_layers.ipynb"),
-        library=lib("figures/*.py"),
+        notebook=here("notebooks/clam/layers.ipynb"),
+        library=library("notebooks/clam/layers.ipynb"),
         manifest="<results>/manifests/cub200_2011.parquet",
         predictions="<results>/predictions/cub200_2011/vgg16.parquet",
         pointing="<results>/scores/cub200_2011/vgg16/pointing.parquet",
         examples="<results>/clam/cub200_2011/vgg16/clam/examples.npz",
     output:
-        notebook="<results>/notebooks/clam_layers.ipynb",
+        notebook="<results>/notebooks/clam/layers.ipynb",
         png=figure_files("clam_layers"),
         pdf=beside("clam_layers", "pdf"),
         words=beside("clam_layers", "json"),
@@ -108,7 +108,7 @@ rule render_clam_layers:
 # What was asked for.
 rule write_config:
     input:
-        library=lib("config.py"),
+        library=library("workflow/scripts/write_config.py"),
     output:
         config="<results>/config.yaml",
     log:
@@ -154,7 +154,7 @@ rule write_report:
         tables=[*CLAM_TABLES, *ENGINE_TABLES],
         accuracies="<results>/tables/accuracies.csv",
         figures=[*CLAM_FIGURES, *ENGINE_FIGURES],
-        library=lib("report/*.py", "report/*.j2"),
+        library=library("workflow/scripts/write_report.py"),
     output:
         index=report("<results>/index.html", caption="../report/index.rst", category="Report"),
     log:

@@ -12,7 +12,7 @@ rule score_pointing:
         card="<results>/models/{dataset}/{model}.json",
         stores=ancient(stores_of),
         hashes=hashes_of,
-        library=lib("metrics/pointing.py", "data/images.py"),
+        library=library("workflow/scripts/score_pointing.py"),
     output:
         scores="<results>/scores/{dataset}/{model}/pointing.parquet",
     log:
@@ -42,7 +42,7 @@ rule score_lerf:
         card="<results>/models/{dataset}/{model}.json",
         stores=ancient(stores_of),
         hashes=hashes_of,
-        library=lib("metrics/lerf.py", "data/images.py"),
+        library=library("workflow/scripts/score_lerf.py"),
     output:
         scores="<results>/scores/{dataset}/{model}/lerf.parquet",
     log:
@@ -73,7 +73,7 @@ rule score_segmentation:
         card="<results>/models/{dataset}/{model}.json",
         stores=ancient(stores_of),
         hashes=hashes_of,
-        library=lib("metrics/segmentation.py", "data/images.py"),
+        library=library("workflow/scripts/score_segmentation.py"),
     output:
         scores="<results>/scores/{dataset}/{model}/segmentation.parquet",
     log:
@@ -105,7 +105,7 @@ rule score_attributes:
         card="<results>/models/{dataset}/{model}.json",
         layers=clam_chain,
         untrained="<results>/clam/{dataset}/{model}/untrained",
-        library=lib("metrics/attribute_parts.py", "clam/*.py", "propagation/**/*.py"),
+        library=library("papers/clam/scripts/score_attributes.py"),
     output:
         scores="<results>/scores/{dataset}/{model}/attributes.parquet",
     log:
@@ -128,4 +128,4 @@ rule score_attributes:
     message:
         "Where attributes look on {wildcards.dataset} with {wildcards.model}"
     script:
-        "../scripts/score_attributes.py"
+        "../../papers/clam/scripts/score_attributes.py"

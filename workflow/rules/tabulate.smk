@@ -11,8 +11,8 @@ rule tabulate:
         pointing=scores("pointing"),
         lerf=scores("lerf"),
         segmentation=scores("segmentation"),
-        published=[here(f"resources/published/clam_table{number}.csv") for number in (1, 2, 3, 4)],
-        library=lib("tables.py", "statistics.py"),
+        published=[here(f"papers/clam/table{number}.csv") for number in (1, 2, 3, 4)],
+        library=library("workflow/scripts/tabulate.py"),
     output:
         csv=report(
             expand("<results>/tables/clam_table{number}.csv", number=[1, 2, 3, 4]),
@@ -47,9 +47,9 @@ rule decide_claims:
         pointing=scores("pointing"),
         lerf=scores("lerf"),
         segmentation=scores("segmentation"),
-        claims=here("resources/claims/clam.yaml"),
-        published=[here(f"resources/published/clam_table{number}.csv") for number in (1, 2, 3, 4)],
-        library=lib("claims.py", "statistics.py"),
+        claims=here("papers/clam/claims.yaml"),
+        published=[here(f"papers/clam/table{number}.csv") for number in (1, 2, 3, 4)],
+        library=library("workflow/scripts/decide_claims.py"),
     output:
         csv=report(
             "<results>/tables/clam_claims.csv",
@@ -84,7 +84,7 @@ rule tabulate_controls:
         pointing=scores("pointing"),
         lerf=scores("lerf"),
         segmentation=scores("segmentation"),
-        library=lib("tables.py", "statistics.py"),
+        library=library("papers/clam/scripts/tabulate_controls.py"),
     output:
         csv="<results>/tables/clam_controls.csv",
         md="<results>/tables/clam_controls.md",
@@ -105,13 +105,13 @@ rule tabulate_controls:
     message:
         "CLAM against its untrained control"
     script:
-        "../scripts/tabulate_controls.py"
+        "../../papers/clam/scripts/tabulate_controls.py"
 
 
 rule tabulate_attributes:
     input:
         attributes=scores("attributes"),
-        library=lib("clam/attribute_table.py", "tables.py", "statistics.py"),
+        library=library("papers/clam/scripts/tabulate_attributes.py"),
     output:
         csv="<results>/tables/clam_attributes.csv",
         md="<results>/tables/clam_attributes.md",
@@ -132,14 +132,14 @@ rule tabulate_attributes:
     message:
         "Whether attributes look at the parts that tell classes apart"
     script:
-        "../scripts/tabulate_attributes.py"
+        "../../papers/clam/scripts/tabulate_attributes.py"
 
 
 rule tabulate_accuracies:
     input:
         cards=pairs("<results>/models/{dataset}/{model}.json"),
         predictions=pairs("<results>/predictions/{dataset}/{model}.parquet"),
-        library=lib("tables.py", "statistics.py"),
+        library=library("workflow/scripts/tabulate_accuracies.py"),
     output:
         csv=report(
             "<results>/tables/accuracies.csv",

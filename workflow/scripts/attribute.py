@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from relmap import registry
-from relmap.clam.settings import ClamOptions
-from relmap.clam.trained import load_layer
-from relmap.clam.training import EXPLAINERS
-from relmap.evaluation import rows_of
+from relmap.catalogue import registry
+from relmap.evidence.evaluation import rows_of
+from relmap.evidence.maps import write_maps
 from relmap.explainers.baselines import explain_baselines
+from relmap.explainers.clam.settings import ClamOptions
+from relmap.explainers.clam.trained import load_layer
+from relmap.explainers.clam.training import EXPLAINERS
 from relmap.explainers.lrp import explain_lrp, lrp_propagator
-from relmap.logs import job
-from relmap.maps import write_maps
-from relmap.subject import Subject
+from relmap.job.logs import job
+from relmap.job.subject import Subject
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input

@@ -1,10 +1,10 @@
 """Read a data set in its own format into one manifest."""
 
-from relmap.data.cub import read_cub
-from relmap.data.imagenet import read_imagenet
+from relmap.data.formats.cub import read_cub
+from relmap.data.formats.imagenet import read_imagenet
 from relmap.data.manifest import write_manifest
-from relmap.files import read_json
-from relmap.logs import job
+from relmap.job.files import read_json
+from relmap.job.logs import job
 
 READERS = {"cub200_2011": read_cub, "imagenet": read_imagenet}
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pandas as pd
 import torch
-from relmap.comparison import CELL, admitted, summarise, surest
-from relmap.evaluation import rows_of
+from relmap.evidence.evaluation import rows_of
 from relmap.explanation import compare
-from relmap.files import atomic_path
-from relmap.leakage import conservation
-from relmap.logs import job
+from relmap.inspection.comparison import CELL, admitted, summarise, surest
+from relmap.inspection.leakage import conservation
+from relmap.job.files import atomic_path
+from relmap.job.logs import job
+from relmap.job.subject import Subject
 from relmap.propagation import Propagator
-from relmap.subject import Subject
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input

@@ -2,9 +2,9 @@
 
 from relmap.data.images import Preprocessing
 from relmap.data.manifest import read_manifest
-from relmap.device import choose_device
 from relmap.errors import InputError
-from relmap.logs import job
+from relmap.job.device import choose_device
+from relmap.job.logs import job
 from relmap.models.card import ModelCard, save_model
 from relmap.models.sources import accuracies
 from relmap.models.training import write_history

@@ -1,10 +1,10 @@
 """Decide the paper's claims by paired tests on our rows."""
 
 import pandas as pd
-from relmap import registry
-from relmap.claims import decide, read_claims
-from relmap.logs import job
-from relmap.tables import load_scores, read_published, write_frame
+from relmap.catalogue import registry
+from relmap.evidence.claims import decide, read_claims
+from relmap.evidence.tables import load_scores, read_published, write_frame
+from relmap.job.logs import job
 
 with job(snakemake.log[0]):
     params, given = snakemake.params, snakemake.input

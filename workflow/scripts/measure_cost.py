@@ -1,12 +1,12 @@
 """What every method costs on each network: operations, time, memory."""
 
 import pandas as pd
-from relmap.comparison import admitted
-from relmap.cost import measure
-from relmap.logs import job
-from relmap.propagation import trace
-from relmap.subject import Subject
-from relmap.tables import write_frame
+from relmap.evidence.tables import write_frame
+from relmap.inspection.comparison import admitted
+from relmap.inspection.cost import measure
+from relmap.job.logs import job
+from relmap.job.subject import Subject
+from relmap.network import trace
 
 # One thread, while the rule keeps all cores free: seconds that compare between machines and do not wait for others.
 THREADS = 1

@@ -2,9 +2,9 @@
 
 from relmap.data.images import Preprocessing
 from relmap.data.manifest import read_manifest
-from relmap.device import choose_device
-from relmap.evaluation import evaluation_rows, prediction_frame, write_parquet
-from relmap.logs import job
+from relmap.evidence.evaluation import evaluation_rows, prediction_frame, write_parquet
+from relmap.job.device import choose_device
+from relmap.job.logs import job
 from relmap.models.card import load_model
 from relmap.models.sources import class_probabilities
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from relmap.data.images import Preprocessing
 from relmap.data.manifest import read_manifest
-from relmap.device import choose_device
-from relmap.logs import job
+from relmap.job.device import choose_device
+from relmap.job.logs import job
 from relmap.models.card import ModelCard, save_model
 from relmap.models.sources import accuracies, normalisation_of, training_source
 from relmap.models.training import TrainingConfig, train, write_history

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from relmap.errors import InputError
-from relmap.files import write_json
-from relmap.logs import job
+from relmap.job.files import write_json
+from relmap.job.logs import job
 
 with job(snakemake.log[0]):
     dataset, source = snakemake.wildcards.dataset, snakemake.params.source

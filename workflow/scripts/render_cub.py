@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 from relmap.data.render import render_cub
-from relmap.files import write_json
-from relmap.logs import job
+from relmap.job.files import write_json
+from relmap.job.logs import job
 
 with job(snakemake.log[0]):
     start = time.monotonic()

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from relmap.data.download import read_table, retrieve
-from relmap.logs import job
+from relmap.data.retrieve.download import read_table, retrieve
+from relmap.job.logs import job
 
 with job(snakemake.log[0]):
     target = Path(snakemake.output.file)

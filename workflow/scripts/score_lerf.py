@@ -5,9 +5,9 @@ import pandas as pd
 import torch
 from relmap.data.images import Preprocessing, load_images
 from relmap.data.manifest import read_manifest
-from relmap.device import choose_device
-from relmap.evaluation import method_maps, rows_of, tidy, write_parquet
-from relmap.logs import job
+from relmap.evidence.evaluation import method_maps, rows_of, tidy, write_parquet
+from relmap.job.device import choose_device
+from relmap.job.logs import job
 from relmap.metrics.lerf import filler_values, lerf_correct, pixels_at
 from relmap.models.card import load_model
 from tqdm import tqdm

@@ -4,9 +4,9 @@ import pandas as pd
 import torch
 from relmap.data.images import Preprocessing, load_boxes
 from relmap.data.manifest import read_manifest
-from relmap.evaluation import method_maps, rows_of, tidy, write_parquet
-from relmap.files import read_json
-from relmap.logs import job
+from relmap.evidence.evaluation import method_maps, rows_of, tidy, write_parquet
+from relmap.job.files import read_json
+from relmap.job.logs import job
 from relmap.metrics.pointing import extended_pointing
 
 with job(snakemake.log[0], snakemake.threads):

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pandas as pd
-from relmap.files import read_json
-from relmap.logs import job
-from relmap.tables import write_frame
+from relmap.evidence.tables import write_frame
+from relmap.job.files import read_json
+from relmap.job.logs import job
 
 with job(snakemake.log[0]):
     rows = []

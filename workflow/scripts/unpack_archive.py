@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from relmap.data.archive import extract
-from relmap.data.download import read_table, retrieve
-from relmap.logs import job
+from relmap.data.retrieve.archive import extract
+from relmap.data.retrieve.download import read_table, retrieve
+from relmap.job.logs import job
 
 with job(snakemake.log[0]):
     archive = Path(snakemake.input.archive)

@@ -1,8 +1,8 @@
 """Write the merged, completed config beside the results."""
 
-from relmap.config import dump
-from relmap.files import atomic_path
-from relmap.logs import job
+from relmap.job.config import dump
+from relmap.job.files import atomic_path
+from relmap.job.logs import job
 
 with job(snakemake.log[0]), atomic_path(snakemake.output.config) as temporary:
     temporary.write_text(dump(snakemake.params.config))

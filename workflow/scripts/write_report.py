@@ -1,6 +1,6 @@
 """Write the report's first page."""
 
-from relmap.logs import job
+from relmap.job.logs import job
 from relmap.report import write_report
 
 with job(snakemake.log[0]):

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from relmap.data.threads import thread_map
 from relmap.errors import InputError
-from relmap.files import atomic_path
+from relmap.job.files import atomic_path
 
 SPLITS = ("train", "test")
 SCHEMA = pa.schema(

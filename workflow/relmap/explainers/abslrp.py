@@ -22,7 +22,8 @@ from torch import Tensor
 
 from relmap.errors import InputError
 from relmap.explainers.base import Explainer
-from relmap.propagation import Activations, Composite, Graph, Propagator, starts
+from relmap.network import Graph
+from relmap.propagation import Activations, Composite, Propagator, starts
 from relmap.propagation.composites import STRUCTURE, gradient
 from relmap.propagation.rules import Pass, Reshape, Rule, Split, Winner
 from relmap.propagation.rules.abslrp import (

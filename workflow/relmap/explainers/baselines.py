@@ -17,7 +17,8 @@ from relmap.explainers.base import Explainer
 from relmap.explainers.cam import grad_cam, last_feature_map
 from relmap.explainers.excitation import excitation, excitation_layer
 from relmap.explainers.gradients import linear_approximation, sensitivity
-from relmap.propagation import Activations, Graph, Propagator, composites, starts
+from relmap.network import Graph
+from relmap.propagation import Activations, Propagator, composites, starts
 
 
 def _at_input(graph: Graph) -> str:

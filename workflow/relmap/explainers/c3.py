@@ -20,7 +20,8 @@ from typing import Literal
 from relmap.errors import InputError
 from relmap.explainers.base import Relevance
 from relmap.explainers.plain_lrp import start_named
-from relmap.propagation import Composite, Graph, Operation, Propagator, composites
+from relmap.network import Graph, Operation
+from relmap.propagation import Composite, Propagator, composites
 from relmap.propagation.rules import Pass, Rule
 from relmap.propagation.rules.blocks import Block, BlockPart, residual_blocks
 from relmap.propagation.rules.released import AverageShare, ReleasedPlus, SkipMode, SkipShare

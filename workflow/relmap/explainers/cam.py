@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from relmap.errors import InputError
-from relmap.propagation import Graph
+from relmap.network import Graph
 
 
 def grad_cam(features: Tensor, gradient: Tensor) -> Tensor:

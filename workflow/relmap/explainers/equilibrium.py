@@ -17,7 +17,8 @@ from torch import Tensor
 from relmap.errors import InputError
 from relmap.explainers.base import Explainer
 from relmap.explainers.cam import last_feature_map
-from relmap.propagation import Activations, Composite, Graph, Propagation, Propagator, Walk, composites, starts
+from relmap.network import Graph
+from relmap.propagation import Activations, Composite, Propagation, Propagator, Walk, composites, starts
 from relmap.propagation.engine import Transform
 from relmap.propagation.rules import Rule, Share, ZBox
 from relmap.propagation.rules.base import divide, per_image_sum

@@ -24,7 +24,8 @@ from torch import Tensor
 from relmap.errors import InputError
 from relmap.explainers.base import Explainer
 from relmap.explainers.cam import last_feature_map
-from relmap.propagation import Activations, Composite, Graph, Propagator, composites, starts
+from relmap.network import Graph
+from relmap.propagation import Activations, Composite, Propagator, composites, starts
 from relmap.propagation.rules import AlphaBeta, Gradient, ReluGradient, Rule
 from relmap.propagation.rules.precision import Difference, InDouble
 from relmap.propagation.rules.released import ReleasedPlus

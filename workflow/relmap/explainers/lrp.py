@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from relmap.clam.refinement import Regions, refinements
-from relmap.clam.settings import ClamOptions
-from relmap.clam.trained import TrainedLayer
-from relmap.clam.training import stacked_starts
 from relmap.data.images import Preprocessing
 from relmap.errors import InputError
+from relmap.explainers.clam.refinement import Regions, refinements
+from relmap.explainers.clam.settings import ClamOptions
+from relmap.explainers.clam.trained import TrainedLayer
+from relmap.explainers.clam.training import stacked_starts
 from relmap.propagation import Propagator, Walk, composites
 from relmap.propagation.rules import Flat, Rule, ZBox
 

@@ -8,8 +8,9 @@ their input is not 0, the first layer takes z^B.
 from __future__ import annotations
 
 from relmap.explainers.base import Relevance
-from relmap.propagation import Composite, Graph, Operation, Propagator, composites, starts
-from relmap.propagation.affine import Convolution
+from relmap.network import Graph, Operation
+from relmap.network.affine import Convolution
+from relmap.propagation import Composite, Propagator, composites, starts
 from relmap.propagation.rules import AlphaBeta, Rule, Share, ZBox
 from relmap.propagation.rules.rap import (
     AbsoluteShare,

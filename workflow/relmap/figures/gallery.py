@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from relmap import registry
+from relmap.catalogue import registry
+from relmap.catalogue.methods import find
 from relmap.errors import InputError
-from relmap.explainers.catalogue import find
 from relmap.figures.overlays import CLIP_PERCENTILE, scaled
 from relmap.figures.page import Page
 from relmap.figures.style import PAGE_WIDTH

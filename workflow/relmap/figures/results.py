@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from relmap import registry
+from papers.clam.figures.comparison import Row
+from relmap.catalogue import registry
 from relmap.data.manifest import Manifest, read_manifest
 from relmap.errors import InputError
-from relmap.figures.comparison import Row
+from relmap.evidence.maps import read_maps
 from relmap.figures.pictures import move_boxes, read_picture
 from relmap.figures.style import signed
-from relmap.files import read_json
-from relmap.maps import read_maps
+from relmap.job.files import read_json
 
 _MAPS_AT_ONCE = 512  # 100 MB at 224 pixels: a full test set would take gigabytes
 
@@ -151,7 +151,7 @@ class Setting:
         Args:
             image_ids: images, in the order of the rows.
             methods: columns.
-            gains: of ``relmap.figures.comparison.gains``.
+            gains: of ``papers.clam.figures.comparison.gains``.
             heading: first line of every label.
         """
         maps = self.maps(methods, image_ids)

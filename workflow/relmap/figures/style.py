@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from relmap import registry
-from relmap.files import atomic_path, write_json
+from relmap.catalogue import registry
+from relmap.job.files import atomic_path, write_json
 
 PAGE_WIDTH = 7.0  # inches: the text width of a page of A4 or letter paper
 PAGE_HEIGHT = 9.4  # inches: what remains of the page above a caption

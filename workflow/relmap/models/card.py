@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from relmap.errors import InputError
-from relmap.files import atomic_path, read_json, sha256_file, write_json
+from relmap.job.files import atomic_path, read_json, sha256_file, write_json
 from relmap.models.zoo import build
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from relmap.errors import InputError
-from relmap.files import atomic_path
+from relmap.job.files import atomic_path
 from relmap.models.recipe import TrainingConfig
 
 

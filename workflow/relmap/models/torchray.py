@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from relmap.errors import InputError
-from relmap.files import sha256_file
+from relmap.job.files import sha256_file
 from relmap.models.card import assign_weights
 from relmap.torchvision_shim import torchvision
 

@@ -23,7 +23,7 @@ from torch import nn
 from tqdm import tqdm
 
 from relmap.errors import InputError
-from relmap.files import atomic_path
+from relmap.job.files import atomic_path
 from relmap.models.augment import clean_view, random_view
 from relmap.models.checkpoint import State, fingerprint, restore, store
 from relmap.models.examples import InMemory, Normalisation, Source, Streamed, grouped, held_out

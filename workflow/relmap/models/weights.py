@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from relmap.errors import InputError
-from relmap.files import sha256_file
+from relmap.job.files import sha256_file
 from relmap.models.card import assign_weights
 from relmap.models.zoo import build
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from relmap.errors import InputError
-from relmap.propagation.graph import Graph, Operation
+from relmap.network.graph import Graph, Operation
 from relmap.propagation.rules import (
     AlphaBeta,
     Embed,

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from relmap.errors import InputError
-from relmap.propagation.affine import Convolution, Dense
+from relmap.network.affine import Convolution, Dense
+from relmap.network.graph import Graph, Operation
+from relmap.network.tracing import trace
 from relmap.propagation.composites import Composite
-from relmap.propagation.graph import Graph, Operation
 from relmap.propagation.rules import Pass, Record, Rule
-from relmap.propagation.tracing import trace
 
 Transform = Callable[[Tensor], Tensor]
 Observer = Callable[[Operation, Tensor, tuple[Tensor, ...]], None]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from relmap import registry
+from relmap.catalogue import registry
+from relmap.catalogue.methods import CATALOGUE
 from relmap.errors import InputError
-from relmap.explainers.catalogue import CATALOGUE
 from relmap.report import reading
 
 KINDS_SHOWN = 3

@@ -11,10 +11,10 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from relmap import registry
+from relmap.catalogue import registry
 from relmap.errors import InputError
-from relmap.files import atomic_path
-from relmap.provenance import costs
+from relmap.job.files import atomic_path
+from relmap.job.provenance import costs
 from relmap.report import engine, reading
 
 _TEMPLATES = Path(__file__).parent

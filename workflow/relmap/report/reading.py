@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
-from relmap import registry
+from relmap.catalogue import registry
 from relmap.errors import InputError
-from relmap.files import read_json
-from relmap.tables import digits
+from relmap.evidence.tables import digits
+from relmap.job.files import read_json
 
 CLAM_TABLES = {
     1: "Pointing accuracy, mean over residual energies",
@@ -131,7 +131,7 @@ def filled_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Published beside ours: the columns that readers need, with the difference.
 
     Args:
-        frame: a filled table (``relmap.tables.fill``), as text.
+        frame: a filled table (``relmap.evidence.tables.fill``), as text.
     """
     value, ours = (pd.to_numeric(frame[name], errors="coerce") for name in ("value", "reproduced"))
     shown = frame[["dataset", "model", "method", "metric"]].copy()

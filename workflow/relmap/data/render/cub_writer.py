@@ -18,7 +18,7 @@ from relmap.data.render import birds, textures
 from relmap.data.render.birds import INDEX, PARTS, BirdClass
 from relmap.data.render.canvas import Brush, Canvas, Frame
 from relmap.data.render.jobs import Progress, check_sizes, generator, picture_shape, render_all, tight_box
-from relmap.files import atomic_path
+from relmap.job.files import atomic_path
 
 DATASET_KEY = 1
 SPLITS = ("train", "test")

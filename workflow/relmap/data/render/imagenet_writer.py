@@ -15,7 +15,7 @@ from pathlib import Path
 from relmap.data.render.catalogue import CLASSES
 from relmap.data.render.jobs import Progress, check_sizes, generator, render_all
 from relmap.data.render.scenes import render_scene
-from relmap.files import atomic_path
+from relmap.job.files import atomic_path
 
 DATASET_KEY = 2
 

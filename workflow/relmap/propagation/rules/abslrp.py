@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relmap.propagation.graph import Graph, Operation
+from relmap.network.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, Rule, per_image_sum, pull_back, quotient, where_positive
 
 EPSILON = 1e-9

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from relmap.errors import InputError
-from relmap.propagation.graph import Graph, Operation
+from relmap.network.graph import Graph, Operation
 from relmap.propagation.rules.abslrp import AbsPointwise, AbsRule
 from relmap.propagation.rules.base import Record, Rule, jacobian_at
 

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from relmap.errors import InputError
-from relmap.propagation.affine import Convolution
-from relmap.propagation.graph import Graph, Operation
+from relmap.network.affine import Convolution
+from relmap.network.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, divide, per_image_sum
 from relmap.propagation.rules.rap import AbsoluteShare, widened
 

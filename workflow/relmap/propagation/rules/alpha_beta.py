@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relmap.propagation.affine import Affine, Convolution
-from relmap.propagation.graph import Graph, Operation
+from relmap.network.affine import Affine, Convolution
+from relmap.network.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, Rule, quotient, where_positive
 
 Pairs = list[tuple[Tensor, str]]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relmap.propagation.graph import Graph, Operation
+from relmap.network.graph import Graph, Operation
 
 
 @dataclass(frozen=True)

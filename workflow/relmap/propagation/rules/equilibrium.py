@@ -28,8 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relmap.propagation.affine import Affine, Convolution
-from relmap.propagation.graph import Graph, Operation
+from relmap.network.affine import Affine, Convolution
+from relmap.network.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, Rule, per_image_sum, pull_back, where_positive
 from relmap.propagation.rules.z_box import ZBox
 

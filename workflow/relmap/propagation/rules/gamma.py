@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from relmap.errors import InputError
-from relmap.propagation.graph import Graph, Operation
+from relmap.network.graph import Graph, Operation
 from relmap.propagation.rules.alpha_beta import OPPOSITE, Pairs
 from relmap.propagation.rules.base import Record, Rule, quotient, stabilised, where_positive
 

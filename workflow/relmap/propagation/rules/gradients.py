@@ -14,7 +14,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from relmap.propagation.graph import Graph, Operation
+from relmap.network.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, Rule, jacobian_at, pull_back, where_positive
 
 LINEAR = frozenset({"conv", "linear", "batch_norm", "average_pool", "add", "scale"})

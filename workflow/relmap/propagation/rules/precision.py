@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from relmap.propagation.affine import Affine
-from relmap.propagation.graph import Graph, Operation
+from relmap.network.affine import Affine
+from relmap.network.graph import Graph, Operation
 from relmap.propagation.rules.alpha_beta import AlphaBeta
 from relmap.propagation.rules.base import Record, Rule, divide
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relmap.errors import InputError
-from relmap.propagation.graph import Graph, Operation
+from relmap.network.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, Rule, divide, pull_back
 from relmap.propagation.rules.blocks import branches
 

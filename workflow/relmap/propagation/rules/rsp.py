@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relmap.propagation.affine import Affine, Convolution
+from relmap.network.affine import Affine, Convolution
 from relmap.propagation.rules.base import Record, Rule, divide, per_image_sum
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from relmap.errors import InputError
-from relmap.propagation.affine import Affine, Convolution
-from relmap.propagation.graph import Graph, Operation
+from relmap.network.affine import Affine, Convolution
+from relmap.network.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, Rule, divide
 
 

@@ -1,0 +1,142 @@
+"""One variant of CLAM, trained and measured in one go: what the ablation of the paper's open choices compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from relmap.data.images import load_boxes, load_part_maps
+from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
+from relmap.explainers.clam.plan import plan_layers
+from relmap.explainers.clam.settings import ClamOptions, LayerSettings
+from relmap.explainers.clam.trained import TrainedLayer
+from relmap.explainers.clam.training import initial_layers, train_layer
+from relmap.explainers.lrp import explain_lrp
+from relmap.job.subject import Subject
+from relmap.metrics.pointing import extended_pointing
+from relmap.propagation import Walk
+from torch import Tensor
+
+from papers.clam.attribute_scores import distinguishing_table, score_layers
+
+Batches = Sequence[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Held:
+    """Images that a variant is measured on, in batches, and what is known of them (on the CPU).
+
+    Attributes:
+        batches: (images, targets).
+        inside: (N, H, W) bool, the boxes. part_maps: (N, H, W).
+        distinguishing: (C, parts + 1) bool.
+    """
+
+    batches: Batches
+    inside: Tensor
+    part_maps: Tensor
+    distinguishing: Tensor
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The chain of CLA-layers that all variants train, from the output to the input, on the same batches."""
+
+    propagator: Walk
+    training: Batches
+    layers: Sequence[str]
+    explainers: Sequence[str]
+    classes: int
+    seed: int
+
+    def _plan(self, options: ClamOptions) -> list[LayerSettings]:
+        return plan_layers(self.propagator, self.layers, self.training[0][0].shape[-1], options)
+
+    def train(self, options: ClamOptions) -> list[TrainedLayer]:
+        """All CLA-layers, each below those trained before it."""
+        shared = (self.explainers, self.classes, options, self.seed)
+        trained: list[TrainedLayer] = []
+        for settings in self._plan(options):
+            trained.append(train_layer(self.propagator, self.training, settings, trained, *shared))
+        return trained
+
+    def untrained(self, options: ClamOptions) -> list[TrainedLayer]:
+        """The control: the same chain with initial weights."""
+        shared = (self.explainers, self.classes, options, self.seed)
+        return initial_layers(self.propagator, self.training, self._plan(options), *shared)
+
+
+def pointing_of(
+    propagator: Walk,
+    held: Held,
+    explainers: Sequence[str],
+    layers: Sequence[TrainedLayer] = (),
+    options: ClamOptions | None = None,
+) -> np.ndarray:
+    """(K, N) mean pointing accuracy over the energies; NaN where a map has no positive relevance."""
+    found = []
+    for (images, targets), inside in zip(held.batches, held.inside.split(len(held.batches[0][0])), strict=True):
+        maps = explain_lrp(propagator, images, targets, explainers, layers, options).maps.cpu()
+        found.append(torch.stack([extended_pointing(of_one, inside).mean(1) for of_one in maps]))
+    return torch.cat(found, 1).numpy()
+
+
+def hold(subject: Subject, rows: np.ndarray) -> Held:
+    """Load the images of ``rows`` and their annotations."""
+    annotations = (subject.manifest, rows, subject.preprocessing)
+    return Held(
+        list(subject.batches(rows, what="held out")),
+        load_boxes(*annotations),
+        load_part_maps(*annotations),
+        distinguishing_table(subject.manifest.info),
+    )
+
+
+def lift_of(
+    propagator: Walk, held: Held, explainers: Sequence[str], layers: Sequence[TrainedLayer]
+) -> dict[str, float]:
+    """Explainer -> mean coverage of distinguishing parts by its regions, minus chance."""
+    frames = [
+        score_layers(propagator, {"x": layers}, images, targets, parts, held.distinguishing, explainers)
+        for (images, targets), parts in zip(held.batches, held.part_maps.split(len(held.batches[0][0])), strict=True)
+    ]
+    frame = pd.concat(frames)
+    lift = frame["coverage"] - frame["coverage_chance"]
+    return lift.groupby(frame["method"]).mean().rename(lambda name: name.removesuffix("_x")).to_dict()
+
+
+def variant_rows(
+    name: str,
+    changes: Mapping[str, Any],
+    base: np.ndarray,
+    refined: np.ndarray,
+    lifts: Mapping[str, float],
+    explainers: Sequence[str],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """A row per explainer: pointing without and with CLAM, their mean difference with interval and paired test."""
+    rows = []
+    for place, explainer in enumerate(explainers):
+        difference = refined[place] - base[place]
+        difference = difference[~np.isnan(difference)]
+        interval = bootstrap_mean(difference, seed=seed)
+        rows.append(
+            {
+                "variant": name,
+                "changes": "; ".join(f"{key} = {value}" for key, value in changes.items()),
+                "explainer": explainer,
+                "pointing_without": float(np.nanmean(base[place])),
+                "pointing_with": float(np.nanmean(refined[place])),
+                "difference": interval.mean,
+                "ci_low": interval.low,
+                "ci_high": interval.high,
+                "p_value": float(sign_flip_test(difference, seed=seed)),
+                "coverage_lift": lifts[explainer],
+                "n_images": len(difference),
+            }
+        )
+    return rows

@@ -1,0 +1,1 @@
+"""What draws CLAM's figures; the notebooks in notebooks/clam call it."""

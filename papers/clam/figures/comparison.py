@@ -1,0 +1,150 @@
+"""Relevance maps side by side: one row an image, one column a method; rows chosen by measured gain of CLAM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from relmap.catalogue import registry
+from relmap.errors import InputError
+from relmap.figures.overlays import CLIP_PERCENTILE, overlay
+from relmap.figures.page import Page
+from relmap.figures.style import PAGE_WIDTH, method_name, signed
+
+# Beside the LRP rules. Figures 7 and 8 show these; the other captions name no columns, so they are used throughout.
+_OTHER_COLUMNS = ("gradient", "guided_backprop", "grad_cam", "excitation_backprop")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image and its maps.
+
+    Attributes:
+        picture: uint8 (H, W, 3), as the network saw it.
+        boxes: (k, 4) object boxes [x0, y0, x1, y1] in its pixels.
+        maps: method id -> (H, W) signed map; methods without one are drawn as an empty cell.
+        label: lines printed at the row's left.
+        gains: method id with CLAM -> gain in pointing accuracy, printed under its map.
+    """
+
+    picture: np.ndarray
+    boxes: np.ndarray
+    maps: Mapping[str, np.ndarray]
+    label: str
+    gains: Mapping[str, float] = field(default_factory=dict)
+
+
+def columns(arm: str = registry.CLAM_ARM) -> tuple[str, ...]:
+    """Method ids of a comparison figure: every LRP rule without and with CLAM (of an arm), then other explainers."""
+    pairs = ((refined.base, refined.id) for refined in registry.clam_methods(arm))
+    return (*(method for pair in pairs for method in pair), *_OTHER_COLUMNS)
+
+
+def gains(pointing: pd.DataFrame, arm: str = registry.CLAM_ARM) -> pd.DataFrame:
+    """What CLAM gains per image: mean pointing accuracy over energies with CLAM, minus that without.
+
+    Args:
+        pointing: columns image_id, method, level, value.
+        arm: which CLA-layers.
+
+    Returns:
+        Index image_id (sorted); a column per refined method (``lrp_clam``, ...) that is there with and without CLAM,
+        and ``gain``, their mean.
+
+    Raises:
+        InputError: no LRP rule is there both with and without CLAM.
+    """
+    accuracy = pointing.pivot_table(index="image_id", columns="method", values="value", aggfunc="mean").sort_index()
+    both = [method for method in registry.clam_methods(arm) if method.id in accuracy and method.base in accuracy]
+    if not both:
+        raise InputError(f"pointing scores: no LRP rule is there both with and without CLAM (arm '{arm}')")
+    frame = pd.DataFrame({method.id: accuracy[method.id] - accuracy[method.base] for method in both})
+    frame["gain"] = frame.mean(axis=1)
+    return frame.dropna(subset="gain")
+
+
+def choose(frame: pd.DataFrame, predictions: pd.DataFrame, count: int, which: str) -> list[str]:
+    """Pick images by measured gain, each from another class, among those that the network classifies rightly.
+
+    Wrongly classified images, and second images of a class, are taken only when there are too few others.
+
+    Args:
+        frame: of ``gains``.
+        predictions: columns image_id, label, correct.
+        count: how many; fewer come back when there are fewer images.
+        which: ``high`` (largest gain first), ``low`` (smallest first) or ``typical`` (nearest the median first).
+
+    Returns:
+        Image ids, best match first; ties go to the smaller id.
+
+    Raises:
+        InputError: ``which`` is none of these.
+    """
+    if which not in ("high", "low", "typical"):
+        raise InputError(f"choose: '{which}' is none of high, low, typical")
+    known = predictions.set_index("image_id")
+    pool = frame[["gain"]].join(known[["label", "correct"]], how="inner")
+    # The median is of the pool that rows come from first: the rightly classified.
+    median = pool.loc[pool["correct"].astype(bool), "gain"].median() if pool["correct"].any() else pool["gain"].median()
+    order = {"high": -pool["gain"], "low": pool["gain"], "typical": (pool["gain"] - median).abs()}[which]
+    wrong = ~pool["correct"].astype(bool)
+    pool = pool.assign(order=order.round(12), image=pool.index, wrong=wrong).sort_values(["wrong", "order", "image"])
+    pool = pool.assign(repeated=pool.duplicated("label")).sort_values(["wrong", "repeated", "order", "image"])
+    chosen = pool.iloc[:count].sort_values(["order", "image"])
+    return [str(image) for image in chosen.index]
+
+
+def comparison_figure(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
+    """Draw rows of maps over their grey pictures, blue to red through white as in the paper.
+
+    Every map is divided by the 99.5th percentile of its own magnitude, so colours compare within a map, not between.
+
+    Args:
+        rows: at least one.
+        methods: ids, a column each.
+
+    Returns:
+        A figure of a page's width.
+
+    Raises:
+        InputError: there are no rows.
+    """
+    if not rows:
+        raise InputError("comparison figure: no images to show; are there scores and predictions of any?")
+    titles = ["Input", *(method_name(method, lines=True) for method in methods)]
+    label_width, footer = 0.78, 0.42
+    header = 0.1 + 0.09 * max(title.count("\n") + 1 for title in titles)
+    cell = (PAGE_WIDTH - label_width) / (len(methods) + 1)
+    side = cell - 0.03
+    shown_gains = any(row.gains for row in rows)
+    pitch = cell + (0.1 if shown_gains else 0.0)
+    page = Page(PAGE_WIDTH, header + pitch * len(rows) + footer)
+    for column, title in enumerate(titles):
+        left = label_width + column * cell + side / 2
+        page.text(title, left, header - 0.04, va="bottom", fontsize=5.8, linespacing=1)
+    for number, row in enumerate(rows):
+        pixels, top = row.picture.shape[0], header + number * pitch
+        page.text(row.label, label_width - 0.05, top + side / 2, ha="right", fontsize=5)
+        page.picture(row.picture, label_width, top, side)
+        for box in row.boxes:
+            page.box(box, pixels, label_width, top, side)
+        for column, method in enumerate(methods, start=1):
+            left = label_width + column * cell
+            if method not in row.maps:
+                page.frame(left, top, side, "no map")
+                continue
+            page.picture(overlay(row.picture, row.maps[method]), left, top, side, smooth=False)
+            for box in row.boxes:
+                page.box(box, pixels, left, top, side, colour="black", bold=False)
+            if method in row.gains:
+                page.text(signed(row.gains[method]), left + side / 2, top + side + 0.015, va="top", fontsize=5)
+    foot = header + pitch * len(rows) + 0.08
+    page.colour_bar(0.62 * PAGE_WIDTH, foot + 0.03, 0.3 * PAGE_WIDTH, ["against the class", "0", "for the class"])
+    note = f"Colour: relevance / {CLIP_PERCENTILE:g}th percentile of its magnitude. Box: the object's, as annotated."
+    if shown_gains:
+        note += "\nUnder maps with CLAM: gain in pointing accuracy of that image, mean over residual energies."
+    page.text(note, 0.05, foot + 0.1, ha="left")
+    return page.figure()

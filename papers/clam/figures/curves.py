@@ -1,0 +1,201 @@
+"""Pointing accuracy against residual energy (Figures 5 and 6 of CLAM), with bootstrap bands over images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from relmap.errors import InputError
+from relmap.figures.style import (
+    LRP_METHODS,
+    METHOD_COLOURS,
+    METHOD_MARKERS,
+    OTHER_METHODS,
+    PAGE_HEIGHT,
+    PAGE_WIDTH,
+    base_method,
+    method_name,
+    relmap_style,
+    setting_name,
+)
+
+Setting = tuple[str, str]  # dataset id, model id
+
+
+def score_matrix(pointing: pd.DataFrame, method: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """One method's pointing accuracies as a matrix.
+
+    Args:
+        pointing: columns image_id, method, level (residual energy in (0, 1]) and value.
+        method: method id.
+
+    Returns:
+        values (images, levels), NaN where there is none; levels (levels,), rising; the image ids, sorted.
+
+    Raises:
+        InputError: the method has no rows.
+    """
+    rows = pointing[pointing["method"] == method]
+    if rows.empty:
+        raise InputError(f"pointing scores: no rows of method '{method}'; run the rule that scores it")
+    table = rows.pivot(index="image_id", columns="level", values="value").sort_index(axis=0).sort_index(axis=1)
+    return table.to_numpy(float), table.columns.to_numpy(float), [str(image) for image in table.index]
+
+
+def bootstrap_band(
+    values: np.ndarray, draws: int = 1000, level: float = 0.95, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over images and its percentile bootstrap interval, per column.
+
+    All columns are resampled together (an image keeps its whole curve), and every call with the same number of images
+    uses the same draws, so that curves of different methods are comparable.
+
+    Args:
+        values: (images, columns); NaN is left out of its column's mean.
+        draws: number of bootstrap samples.
+        level: coverage of the interval.
+        seed: of the resampling.
+
+    Returns:
+        mean, low, high: (columns,) each.
+    """
+    known = np.isfinite(values)
+    filled = np.where(known, values, 0.0)
+    images = len(values)
+    weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws).astype(float)
+    counts = weights @ known
+    with np.errstate(invalid="ignore", divide="ignore"):
+        samples = np.where(counts > 0, (weights @ filled) / counts, np.nan)
+        mean = filled.sum(axis=0) / known.sum(axis=0)
+    tail = 50 * (1 - level)
+    low, high = np.nanpercentile(samples, [tail, 100 - tail], axis=0)
+    return mean, low, high
+
+
+def energy_curves(pointing: pd.DataFrame, methods: Sequence[str], **bootstrap) -> pd.DataFrame:
+    """Mean pointing accuracy per residual energy, with its interval.
+
+    Args:
+        pointing: as for ``score_matrix``.
+        methods: which of them; those without rows are left out.
+        bootstrap: passed to ``bootstrap_band``.
+
+    Returns:
+        Columns method, energy, accuracy, low, high, images.
+    """
+    parts = []
+    present = set(pointing["method"])
+    for method in methods:
+        if method not in present:
+            continue
+        values, levels, images = score_matrix(pointing, method)
+        mean, low, high = bootstrap_band(values, **bootstrap)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "method": method,
+                    "energy": levels,
+                    "accuracy": mean,
+                    "low": low,
+                    "high": high,
+                    "images": len(images),
+                }
+            )
+        )
+    columns = ["method", "energy", "accuracy", "low", "high", "images"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def _draw(axes: Axes, curves: pd.DataFrame, method: str, dotted: bool, band: bool = True) -> None:
+    rows = curves[curves["method"] == method]
+    if rows.empty:
+        return
+    base = base_method(method)
+    colour = METHOD_COLOURS.get(base, "#444444")
+    axes.plot(
+        rows["energy"],
+        rows["accuracy"],
+        color=colour,
+        ls=(0, (1.2, 1.2)) if dotted else "-",
+        marker=METHOD_MARKERS.get(base, "."),
+        markevery=(0, 3) if dotted else (1, 3),
+        ms=3,
+        mew=0.7,
+        mfc="white" if dotted else colour,
+        label=method_name(method),
+        zorder=2 if dotted else 3,
+    )
+    if band:
+        axes.fill_between(rows["energy"], rows["low"], rows["high"], color=colour, alpha=0.12, lw=0)
+
+
+def _dress(axes: Axes) -> None:
+    axes.set_xlim(0, 1.02)
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def clam_figure05(curves: Mapping[Setting, pd.DataFrame]) -> Figure:
+    """Figure 5: one panel a data set and model; LRP, CLRP and SGLRP dotted, each with CLAM solid.
+
+    Args:
+        curves: ``energy_curves`` per (dataset, model).
+
+    Returns:
+        A figure of a page's width.
+    """
+    with relmap_style():
+        columns = min(2, len(curves))
+        rows = -(-len(curves) // columns)
+        figure = Figure(figsize=(PAGE_WIDTH, 2.55 * rows + 0.35), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat[len(curves) :]:
+            axes.set_visible(False)
+        for axes, ((dataset, model), frame) in zip(grid.flat, curves.items(), strict=False):
+            for method in LRP_METHODS:
+                _draw(axes, frame, method, dotted=True)
+                _draw(axes, frame, f"{method}_clam", dotted=False)
+            images = int(frame["images"].max()) if len(frame) else 0
+            axes.set_title(f"{setting_name(dataset, model)} ({images} images)")
+            axes.set_xlabel("Residual energy")
+            axes.set_ylabel("Pointing accuracy")
+            _dress(axes)
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=6, handlelength=2.6)
+    return figure
+
+
+def clam_figure06(curves: Mapping[Setting, pd.DataFrame]) -> Figure:
+    """Figure 6: a row a data set and model, a column an LRP rule with and without CLAM; other explainers dotted.
+
+    Args:
+        curves: ``energy_curves`` per (dataset, model), with the other explainers.
+
+    Returns:
+        A figure of a page's width.
+    """
+    with relmap_style():
+        figure = Figure(figsize=(PAGE_WIDTH, min(1.95 * len(curves) + 0.8, PAGE_HEIGHT)), layout="constrained")
+        grid = figure.subplots(len(curves), len(LRP_METHODS), squeeze=False, sharex=True, sharey="row")
+        for row, ((dataset, model), frame) in zip(grid, curves.items(), strict=True):
+            for axes, method in zip(row, LRP_METHODS, strict=True):
+                for other in OTHER_METHODS:
+                    _draw(axes, frame, other, dotted=True, band=False)
+                _draw(axes, frame, method, dotted=True)
+                _draw(axes, frame, f"{method}_clam", dotted=False)
+                _dress(axes)
+            row[0].set_ylabel(f"{setting_name(dataset, model)}\nPointing accuracy")
+        for axes, method in zip(grid[0], LRP_METHODS, strict=True):
+            axes.set_title(f"{method_name(method)} and {method_name(method + '_clam')}")
+        for axes in grid[-1]:
+            axes.set_xlabel("Residual energy")
+        found: dict[str, object] = {}
+        for axes in grid.flat:
+            handles, labels = axes.get_legend_handles_labels()
+            found.update(zip(labels, handles, strict=True))
+        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=6, handlelength=2.6)
+    return figure

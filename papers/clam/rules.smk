@@ -1,0 +1,220 @@
+"""
+CLA-layers, one job each, from the output to the input; the control without training; related training images.
+
+Inputs: manifest, classifier.
+Outputs: <results>/clam/{dataset}/{model}/{arm}/: CLA-layers, related.zarr, examples.npz.
+"""
+
+
+# All explainers of one layer in one job; relevance is refined by the layers above before it gets here.
+rule train_cla_layer:
+    input:
+        manifest="<results>/manifests/{dataset}.parquet",
+        weights="<results>/models/{dataset}/{model}.safetensors",
+        card="<results>/models/{dataset}/{model}.json",
+        above=layers_above,
+        library=library("papers/clam/scripts/train_cla_layer.py"),
+    output:
+        layer="<results>/clam/{dataset}/{model}/{arm}/{place}_{layer}.safetensors",
+    log:
+        "<logs>/train_cla_layer/{dataset}/{model}/{arm}/{place}_{layer}.log",
+    benchmark:
+        "<benchmarks>/train_cla_layer/{dataset}/{model}/{arm}/{place}_{layer}.tsv"
+    wildcard_constraints:
+        arm=alternatives(ARMS),
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=120,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        seed=lookup(dpath="seed", within=config),
+        layers=all_layers,
+        settings=clam_settings,
+        explainers=lookup(dpath="explainers", within=config),
+        device=lookup(dpath="compute/device", within=config),
+        batch_size=lookup(dpath="compute/batch_size", within=config),
+    message:
+        "Training the CLA-layer at {wildcards.layer} of {wildcards.model} on {wildcards.dataset} ({wildcards.arm})"
+    script:
+        "scripts/train_cla_layer.py"
+
+
+# The control: the same layers as drawn at random, all in one job.
+rule initialise_cla_layers:
+    input:
+        manifest="<results>/manifests/{dataset}.parquet",
+        weights="<results>/models/{dataset}/{model}.safetensors",
+        card="<results>/models/{dataset}/{model}.json",
+        library=library("papers/clam/scripts/initialise_cla_layers.py"),
+    output:
+        layers=directory("<results>/clam/{dataset}/{model}/untrained"),
+    log:
+        "<logs>/initialise_cla_layers/{dataset}/{model}.log",
+    benchmark:
+        "<benchmarks>/initialise_cla_layers/{dataset}/{model}.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        seed=lookup(dpath="seed", within=config),
+        layers=untrained_layers,
+        settings=clam_settings,
+        explainers=lookup(dpath="explainers", within=config),
+        device=lookup(dpath="compute/device", within=config),
+        batch_size=lookup(dpath="compute/batch_size", within=config),
+    message:
+        "Drawing untrained CLA-layers of {wildcards.model} on {wildcards.dataset}"
+    script:
+        "scripts/initialise_cla_layers.py"
+
+
+rule index_training_images:
+    input:
+        manifest="<results>/manifests/{dataset}.parquet",
+        weights="<results>/models/{dataset}/{model}.safetensors",
+        card="<results>/models/{dataset}/{model}.json",
+        layers=whole_chain,
+        library=library("papers/clam/scripts/index_training_images.py"),
+    output:
+        index=directory("<results>/clam/{dataset}/{model}/{arm}/related.zarr"),
+    log:
+        "<logs>/index_training_images/{dataset}/{model}/{arm}.log",
+    benchmark:
+        "<benchmarks>/index_training_images/{dataset}/{model}/{arm}.tsv"
+    wildcard_constraints:
+        arm=alternatives(ARMS),
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=120,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        seed=lookup(dpath="seed", within=config),
+        settings=clam_settings,
+        explainers=lookup(dpath="explainers", within=config),
+        device=lookup(dpath="compute/device", within=config),
+        batch_size=lookup(dpath="compute/batch_size", within=config),
+    message:
+        "Indexing training images of {wildcards.dataset} by the attributes of {wildcards.model} ({wildcards.arm})"
+    script:
+        "scripts/index_training_images.py"
+
+
+# Regions and related images of test images, for the layer sheets (Figures 4 and 14 to 18).
+rule relate_images:
+    input:
+        manifest="<results>/manifests/{dataset}.parquet",
+        predictions="<results>/predictions/{dataset}/{model}.parquet",
+        weights="<results>/models/{dataset}/{model}.safetensors",
+        card="<results>/models/{dataset}/{model}.json",
+        layers=whole_chain,
+        index="<results>/clam/{dataset}/{model}/{arm}/related.zarr",
+        library=library("papers/clam/scripts/relate_images.py"),
+    output:
+        examples="<results>/clam/{dataset}/{model}/{arm}/examples.npz",
+    log:
+        "<logs>/relate_images/{dataset}/{model}/{arm}.log",
+    benchmark:
+        "<benchmarks>/relate_images/{dataset}/{model}/{arm}.tsv"
+    wildcard_constraints:
+        arm=alternatives(ARMS),
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        seed=lookup(dpath="seed", within=config),
+        settings=clam_settings,
+        related=lookup(dpath="clam/related", within=config),
+        explainers=lookup(dpath="explainers", within=config),
+        device=lookup(dpath="compute/device", within=config),
+        batch_size=lookup(dpath="compute/batch_size", within=config),
+    message:
+        "Relating test images of {wildcards.dataset} to training images ({wildcards.model}, {wildcards.arm})"
+    script:
+        "scripts/relate_images.py"
+
+
+# The open choices of the paper, decided where the truth is known: on the birds.
+rule ablate_clam:
+    input:
+        manifest="<results>/manifests/cub200_2011.parquet",
+        predictions="<results>/predictions/cub200_2011/vgg16.parquet",
+        weights="<results>/models/cub200_2011/vgg16.safetensors",
+        card="<results>/models/cub200_2011/vgg16.json",
+        library=library("papers/clam/scripts/ablate_clam.py"),
+    output:
+        csv="<results>/tables/clam_ablation.csv",
+        md="<results>/tables/clam_ablation.md",
+    log:
+        "<logs>/ablate_clam.log",
+    benchmark:
+        "<benchmarks>/ablate_clam.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=240,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        seed=lookup(dpath="seed", within=config),
+        layers=ABLATED_LAYERS,
+        settings=settings_on(ABLATED_LAYERS),
+        images_per_class=lookup(dpath="clam/ablation_images_per_class", within=config),
+        birds=lookup(dpath="clam/ablation_birds", within=config),
+        variants=lookup(dpath="clam/ablation", within=config),
+        explainers=lookup(dpath="explainers", within=config),
+        device=lookup(dpath="compute/device", within=config),
+        batch_size=lookup(dpath="compute/batch_size", within=config),
+    message:
+        "Ablating the open choices of CLAM on the birds"
+    script:
+        "scripts/ablate_clam.py"
+
+
+# What the paper leaves open for LRP itself, on the same birds.
+rule ablate_explainers:
+    input:
+        manifest="<results>/manifests/cub200_2011.parquet",
+        predictions=expand("<results>/predictions/cub200_2011/{model}.parquet", model=MODELS),
+        weights=expand("<results>/models/cub200_2011/{model}.safetensors", model=MODELS),
+        cards=expand("<results>/models/cub200_2011/{model}.json", model=MODELS),
+        library=library("papers/clam/scripts/ablate_explainers.py"),
+    output:
+        csv="<results>/tables/clam_ablation_explainers.csv",
+        md="<results>/tables/clam_ablation_explainers.md",
+    log:
+        "<logs>/ablate_explainers.log",
+    benchmark:
+        "<benchmarks>/ablate_explainers.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        seed=lookup(dpath="seed", within=config),
+        models=MODELS,
+        variants=lookup(dpath="clam/ablation_explainers", within=config),
+        birds=lookup(dpath="clam/ablation_birds", within=config),
+        explainers=lookup(dpath="explainers", within=config),
+        device=lookup(dpath="compute/device", within=config),
+        batch_size=lookup(dpath="compute/batch_size", within=config),
+    message:
+        "Ablating the open choices of LRP on the birds"
+    script:
+        "scripts/ablate_explainers.py"

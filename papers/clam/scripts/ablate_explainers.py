@@ -1,0 +1,29 @@
+"""Measure the choices that the paper leaves open for LRP itself, on birds that the tables do not show."""
+
+import pandas as pd
+from relmap.evidence.evaluation import rows_of
+from relmap.evidence.statistics import bootstrap_mean
+from relmap.evidence.tables import write_frame
+from relmap.explainers.clam.training import EXPLAINERS
+from relmap.explainers.lrp import lrp_propagator
+from relmap.job.logs import job
+from relmap.job.subject import Subject, unseen_rows
+
+from papers.clam.ablation import hold, pointing_of
+
+with job(snakemake.log[0], snakemake.threads) as log:
+    params, files = snakemake.params, snakemake.input
+    rows = []
+    for model, weights, predictions in zip(params.models, files.weights, files.predictions, strict=True):
+        subject = Subject.open(files.manifest, weights, params.device, params.batch_size, snakemake.threads)
+        evaluated = rows_of(subject.manifest, pd.read_parquet(predictions)["image_id"])
+        held = hold(subject, unseen_rows(subject.manifest, evaluated, params.birds, params.seed))
+        for variant in params.variants[model]:
+            choice = {**params.explainers, **variant}
+            propagator = lrp_propagator(subject.model, subject.preprocessing, **choice)
+            for explainer, values in zip(EXPLAINERS, pointing_of(propagator, held, list(EXPLAINERS)), strict=True):
+                interval = bootstrap_mean(values, seed=params.seed)
+                of_cell = {"pointing": interval.mean, "ci_low": interval.low, "ci_high": interval.high}
+                rows.append({"model": model, **choice, "explainer": explainer, **of_cell, "n_images": interval.n})
+            log.info("%s", rows[-1])
+    write_frame(pd.DataFrame(rows), snakemake.output.csv, "Choices that the paper leaves open for LRP")

@@ -1,0 +1,26 @@
+"""The control: CLA-layers of the same sizes, patterns and strengths with initial weights."""
+
+from pathlib import Path
+
+from relmap.explainers.clam.layers import layer_file
+from relmap.explainers.clam.plan import plan_layers
+from relmap.explainers.clam.settings import ClamOptions
+from relmap.explainers.clam.trained import save_layer
+from relmap.explainers.clam.training import EXPLAINERS, initial_layers
+from relmap.explainers.lrp import lrp_propagator
+from relmap.job.files import atomic_path
+from relmap.job.logs import job
+from relmap.job.subject import Subject, training_rows
+
+with job(snakemake.log[0], snakemake.threads) as log:
+    params, files = snakemake.params, snakemake.input
+    subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
+    options = ClamOptions.from_config(params.settings)
+    propagator = lrp_propagator(subject.model, subject.preprocessing, **params.explainers)
+    plan = plan_layers(propagator, params.layers, subject.card.input_size, options)
+    rows = training_rows(subject.manifest, params.settings["train_images_per_class"], params.seed)
+    batches = subject.batches(rows, what="features")
+    layers = initial_layers(propagator, batches, plan, list(EXPLAINERS), subject.card.classes, options, params.seed)
+    with atomic_path(snakemake.output.layers) as folder:
+        for place, layer in enumerate(layers):
+            save_layer(Path(folder) / f"{layer_file(place, layer.settings.layer)}.safetensors", layer)

@@ -1,0 +1,44 @@
+"""Regions, refined relevance and related training images of test images, for the layer sheets."""
+
+import numpy as np
+import pandas as pd
+import torch
+from relmap.evidence.evaluation import rows_of
+from relmap.explainers.clam.settings import ClamOptions
+from relmap.explainers.clam.trained import load_layer
+from relmap.explainers.lrp import lrp_propagator
+from relmap.job.files import atomic_path
+from relmap.job.logs import job
+from relmap.job.subject import Subject
+
+from papers.clam.examples import EXPLAINER, layer_examples
+from papers.clam.related import read_index
+
+with job(snakemake.log[0], snakemake.threads) as log:
+    params, files = snakemake.params, snakemake.input
+    subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
+    propagator = lrp_propagator(subject.model, subject.preprocessing, **params.explainers)
+    layers = [load_layer(path, subject.device) for path in files.layers]
+    predictions = pd.read_parquet(files.predictions).sample(frac=1, random_state=params.seed).sort_values("label")
+    # As many images as the sheets are chosen from, spread over the classes.
+    rank = predictions.groupby("label").cumcount()
+    chosen = predictions.loc[rank.sort_values(kind="stable").index[: params.related["candidates"]]]
+    images, targets = zip(
+        *subject.batches(rows_of(subject.manifest, chosen["image_id"]), chosen["label"].to_numpy(), "examples"),
+        strict=True,
+    )
+    arrays = layer_examples(
+        propagator,
+        layers,
+        read_index(files.index),
+        EXPLAINER,
+        torch.cat(images),
+        torch.cat(targets),
+        ClamOptions.from_config(params.settings),
+        related=params.related["images"],
+        measure=params.related["distance"],
+        duplicate_iou=params.related["duplicate_iou"],
+    )
+    with atomic_path(snakemake.output.examples) as temporary:
+        np.savez_compressed(temporary, image_id=chosen["image_id"].to_numpy(dtype=str), **arrays)
+    log.info("%d images, %d layers", len(chosen), len(layers))

@@ -1,0 +1,32 @@
+"""Do the regions that a class's attributes choose fall on the parts that tell the class apart?"""
+
+from pathlib import Path
+
+import pandas as pd
+from relmap.data.images import load_part_maps
+from relmap.evidence.evaluation import rows_of, write_parquet
+from relmap.explainers.clam.trained import load_layer
+from relmap.explainers.clam.training import EXPLAINERS
+from relmap.explainers.lrp import lrp_propagator
+from relmap.job.logs import job
+from relmap.job.subject import Subject
+
+from papers.clam.attribute_scores import distinguishing_table, score_layers
+
+with job(snakemake.log[0], snakemake.threads) as log:
+    params, files = snakemake.params, snakemake.input
+    subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
+    propagator = lrp_propagator(subject.model, subject.preprocessing, **params.explainers)
+    arms = {"clam": files.layers, "clam_untrained": sorted(Path(files.untrained).glob("*.safetensors"))}
+    layers = {arm: [load_layer(path, subject.device) for path in paths] for arm, paths in arms.items()}
+    image_ids = pd.read_parquet(files.predictions)["image_id"].to_numpy()
+    rows = rows_of(subject.manifest, image_ids)
+    table = distinguishing_table(subject.manifest.info)
+    frames, done = [], 0
+    for images, targets in subject.batches(rows, what="attributes"):
+        part = rows[done : done + len(images)]
+        part_maps = load_part_maps(subject.manifest, part, subject.preprocessing)
+        of_batch = score_layers(propagator, layers, images, targets, part_maps, table, list(EXPLAINERS))
+        frames.append(of_batch.assign(image_id=image_ids[done + of_batch.pop("image")]))
+        done += len(images)
+    write_parquet(pd.concat(frames, ignore_index=True), snakemake.output.scores)

@@ -1,0 +1,32 @@
+"""Train the CLA-layers of one classifier layer, below those that are trained already."""
+
+from relmap.explainers.clam.plan import plan_layers
+from relmap.explainers.clam.settings import ClamOptions
+from relmap.explainers.clam.trained import load_layer, save_layer
+from relmap.explainers.clam.training import EXPLAINERS, train_layer
+from relmap.explainers.lrp import lrp_propagator
+from relmap.job.logs import job
+from relmap.job.subject import Subject, training_rows
+
+with job(snakemake.log[0], snakemake.threads) as log:
+    params, files = snakemake.params, snakemake.input
+    subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
+    options = ClamOptions.from_config(params.settings)
+    propagator = lrp_propagator(subject.model, subject.preprocessing, **params.explainers)
+    plan = plan_layers(propagator, params.layers, subject.card.input_size, options)
+    above = [load_layer(path, subject.device) for path in files.above]
+    settings = plan[len(above)]
+    log.info("%s", settings)
+    rows = training_rows(subject.manifest, params.settings["train_images_per_class"], params.seed)
+    trained = train_layer(
+        propagator,
+        subject.batches(rows, what=settings.layer),
+        settings,
+        above,
+        list(EXPLAINERS),
+        subject.card.classes,
+        options,
+        params.seed,
+        log.info,
+    )
+    save_layer(snakemake.output.layer, trained)

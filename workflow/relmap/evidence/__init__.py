@@ -1,0 +1,1 @@
+"""From maps and scores to tables and verdicts: stores, statistics, filled tables, claims."""

@@ -1,0 +1,312 @@
+"""What a paper's text asserts of its tables: decided by paired tests on ours, and checked against its own numbers.
+
+A claim is a list of comparisons of two methods on one data set, model and metric, and a quantifier.
+
+*Comparisons.* Let d be the per-image differences a - b. ``above`` says mean(d) > 0: one two-sided sign-flip test, whose
+sign tells whether it speaks for or against. ``within`` says low < mean(d) < high, an equivalence test: for it by the
+larger p of the two one-sided tests (mean(d) > low, mean(d) < high), against it by twice the smaller p of the opposite
+ones.
+
+*Claims* at the level alpha (0.05):
+
+- ``all``: holds when every comparison is significantly for it. That is an intersection-union test, which keeps its
+  level without correction (Berger 1982). It fails when any comparison is significantly against it after Holm's
+  correction inside the claim.
+- ``most``: holds when more than half of the comparisons are significantly for it, fails when at least half are
+  significantly against it, both after Holm's correction.
+- Otherwise it is undecided: absence of significance is evidence for neither side.
+
+*Published verdict*: the same quantifiers on the printed numbers, without tests: ``supported`` or ``contradicted`` by
+the paper's own table, or ``supported but for suspect cells`` when only comparisons with cells that the transcription
+marks as suspect contradict it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from relmap.catalogue import registry
+from relmap.errors import InputError
+from relmap.evidence.statistics import PERMUTATIONS, holm, sign_flip_test
+from relmap.evidence.tables import CELL, Values, by_cell, digits, paired_differences, values_of
+
+_CLAIM_KEYS = {"id", "text", "source", "table", "quantifier", "comparisons"}
+_BLOCK_KEYS = {"relation", "datasets", "models", "metrics", "pairs"}
+_QUANTIFIERS = ("all", "most")
+_OTHERS = "others"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``first`` against ``second`` on one data set, model and metric; see the module's text for the relations."""
+
+    dataset: str
+    model: str
+    metric: str
+    first: str
+    second: str
+    relation: str
+    low: float = 0.0
+    high: float = 0.0
+
+    def cells(self) -> tuple[tuple[str, str, str, str], tuple[str, str, str, str]]:
+        """Keys of the two methods' values."""
+        return tuple((self.dataset, self.model, method, self.metric) for method in (self.first, self.second))
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.model} {self.metric} {self.first} - {self.second}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One assertion; ``ours`` marks those that the paper does not make."""
+
+    id: str
+    text: str
+    source: str
+    table: int
+    quantifier: str
+    ours: bool
+    comparisons: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """Of one comparison: mean difference, number of images, p-values for and against."""
+
+    difference: float
+    images: int
+    p_for: float
+    p_against: float
+
+
+def read_claims(path: str | os.PathLike, methods: Sequence[str]) -> list[Claim]:
+    """Read a file of claims (its keys are explained at the top of ``papers/clam/claims.yaml``).
+
+    Args:
+        path: YAML.
+        methods: what ``others`` stands for: the methods of the paper's tables.
+
+    Raises:
+        InputError: the file is absent or not YAML, or a claim lacks a key, has one too many, or a wrong value.
+    """
+    try:
+        entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot read the claims ({error})") from error
+    claims = [_claim(entry, path, methods) for entry in entries]
+    ids = [claim.id for claim in claims]
+    if len(set(ids)) != len(ids):
+        raise InputError(f"{path}: claim {max(ids, key=ids.count)} occurs more than once; rename one")
+    return claims
+
+
+def decide(
+    claims: Sequence[Claim],
+    scores: pd.DataFrame,
+    published: pd.DataFrame,
+    significance: float = 0.05,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Decide claims by per-image values, and check them against the published numbers.
+
+    Args:
+        claims: as :func:`read_claims` gives them.
+        scores: per-image values, as :func:`relmap.evidence.tables.image_scores` gives them.
+        published: rows of the published tables together, as text.
+        significance: level of the tests.
+        permutations: sign patterns drawn per test.
+        seed: of the drawing.
+
+    Returns:
+        The claims (claim, text, source, table, quantifier, ours, published_verdict, verdict, evidence, n_images: the
+        fewest images behind a comparison), and all their comparisons (claim, dataset, model, metric, first, second,
+        relation, published_difference, difference, p_for, p_against, holm_for, holm_against, n_images).
+
+    Raises:
+        InputError: a comparison has no scores.
+    """
+    values = by_cell(scores)
+    printed = {tuple(row[key] for key in CELL): row for _, row in published.iterrows() if row["value"]}
+    known: dict[Comparison, _Evidence] = {}
+    summaries, details = [], []
+    for claim in claims:
+        for comparison in claim.comparisons:
+            if comparison not in known:  # claims share comparisons
+                known[comparison] = _compare(comparison, values, claim.id, permutations, seed)
+        evidence = [known[comparison] for comparison in claim.comparisons]
+        holm_for, holm_against = (holm([getattr(e, name) for e in evidence]) for name in ("p_for", "p_against"))
+        differences = [_printed_difference(comparison, printed) for comparison in claim.comparisons]
+        summaries.append(
+            {
+                "claim": claim.id,
+                "text": claim.text,
+                "source": claim.source,
+                "table": claim.table,
+                "quantifier": claim.quantifier,
+                "ours": claim.ours,
+                "published_verdict": _published_verdict(claim, differences, printed),
+                "verdict": _verdict(claim.quantifier, evidence, holm_for, holm_against, significance),
+                "evidence": _in_words(claim, evidence, holm_against, significance),
+                "n_images": min(e.images for e in evidence),
+            }
+        )
+        details += [
+            {
+                "claim": claim.id,
+                "dataset": comparison.dataset,
+                "model": comparison.model,
+                "metric": comparison.metric,
+                "first": comparison.first,
+                "second": comparison.second,
+                "relation": comparison.relation,
+                "published_difference": difference,
+                "difference": e.difference,
+                "p_for": e.p_for,
+                "p_against": e.p_against,
+                "holm_for": adjusted_for,
+                "holm_against": adjusted_against,
+                "n_images": e.images,
+            }
+            for comparison, e, difference, adjusted_for, adjusted_against in zip(
+                claim.comparisons, evidence, differences, holm_for, holm_against, strict=True
+            )
+        ]
+    return pd.DataFrame(summaries), pd.DataFrame(details)
+
+
+def _claim(entry: dict, path: str | os.PathLike, methods: Sequence[str]) -> Claim:
+    where = f"{path}: claim {entry.get('id', '(without id)')}" if isinstance(entry, dict) else f"{path}: {entry!r}"
+    if not isinstance(entry, dict) or set(entry) - {"ours"} != _CLAIM_KEYS:
+        wrong = sorted((set(entry) - {"ours"}) ^ _CLAIM_KEYS) if isinstance(entry, dict) else []
+        raise InputError(f"{where}: missing or unknown keys {wrong}; a claim has {sorted(_CLAIM_KEYS)} and maybe ours")
+    if entry["quantifier"] not in _QUANTIFIERS:
+        raise InputError(f"{where}: unknown quantifier {entry['quantifier']!r}; choose one of {_QUANTIFIERS}")
+    comparisons = [comparison for block in entry["comparisons"] for comparison in _expand(block, where, methods)]
+    if not comparisons or len(set(comparisons)) != len(comparisons):
+        raise InputError(f"{where}: no comparison, or one that occurs twice")
+    return Claim(
+        id=entry["id"],
+        text=entry["text"],
+        source=entry["source"],
+        table=entry["table"],
+        quantifier=entry["quantifier"],
+        ours=entry.get("ours", False),
+        comparisons=tuple(comparisons),
+    )
+
+
+def _expand(block: dict, where: str, methods: Sequence[str]) -> list[Comparison]:
+    """The comparisons of one block."""
+    margins = {"above": set(), "within": {"low", "high"}}.get(block.get("relation"))
+    if margins is None or set(block) != _BLOCK_KEYS | margins:
+        raise InputError(
+            f"{where}: a block of comparisons has {sorted(_BLOCK_KEYS)}, relation above or within, and "
+            f"low and high for within; not {block}"
+        )
+    known = {
+        "datasets": {entry.id for entry in registry.DATASETS},
+        "models": {entry.id for entry in registry.MODELS},
+        "metrics": {entry.id for entry in registry.METRICS},
+    }
+    for key, ids in known.items():
+        unknown = set(block[key]) - ids
+        if unknown:
+            raise InputError(f"{where}: unknown {key} {sorted(unknown)}; choose from {sorted(ids)}")
+    pairs = []
+    for first, second in block["pairs"]:
+        pairs += [(first, m) for m in methods if m != first] if second == _OTHERS else [(first, second)]
+    limits = {key: float(block[key]) for key in margins}
+    return [
+        Comparison(dataset, model, metric, first, second, block["relation"], **limits)
+        for dataset, model, metric, (first, second) in product(
+            block["datasets"], block["models"], block["metrics"], pairs
+        )
+    ]
+
+
+def _compare(comparison: Comparison, values: Values, claim: str, permutations: int, seed: int) -> _Evidence:
+    first, second = (values_of(values, cell, f"claim {claim}") for cell in comparison.cells())
+    d = paired_differences(first, second)
+    if not len(d):
+        raise InputError(f"claim {claim}: {comparison} have no image in common; score the same images with all methods")
+
+    def p(differences: np.ndarray, alternative: str = "greater") -> float:
+        return sign_flip_test(differences, alternative, permutations, seed)
+
+    if comparison.relation == "above":
+        two_sided = p(d, "two-sided")
+        p_for, p_against = (two_sided, 1.0) if d.mean() > 0 else (1.0, two_sided)
+    else:
+        p_for = max(p(d - comparison.low), p(comparison.high - d))
+        p_against = min(1.0, 2 * min(p(comparison.low - d), p(d - comparison.high)))
+    return _Evidence(float(d.mean()), len(d), p_for, p_against)
+
+
+def _verdict(
+    quantifier: str, evidence: Sequence[_Evidence], holm_for: np.ndarray, holm_against: np.ndarray, level: float
+) -> str:
+    half = len(evidence) / 2
+    if quantifier == "all":
+        holds = all(e.p_for <= level for e in evidence)
+        fails = bool((holm_against <= level).any())
+    else:
+        holds = int((holm_for <= level).sum()) > half
+        fails = int((holm_against <= level).sum()) >= half
+    return "holds" if holds else "fails" if fails else "undecided"
+
+
+def _printed_difference(comparison: Comparison, printed: dict) -> float:
+    """First minus second as published; NaN where the paper prints no such cell."""
+    first, second = (printed.get(cell) for cell in comparison.cells())
+    if first is None or second is None:
+        return np.nan
+    # Printed numbers have four decimals; their difference has no more.
+    return round(float(first["value"]) - float(second["value"]), 6)
+
+
+def _published_verdict(claim: Claim, differences: Sequence[float], printed: dict) -> str:
+    if np.isnan(differences).any():
+        return "not in the paper"
+
+    def true(comparison: Comparison, difference: float) -> bool:
+        return difference > 0 if comparison.relation == "above" else comparison.low < difference < comparison.high
+
+    def supported(truths: Sequence[bool]) -> bool:
+        return all(truths) if claim.quantifier == "all" else sum(truths) > len(truths) / 2
+
+    truths = [true(*pair) for pair in zip(claim.comparisons, differences, strict=True)]
+    sound = [not any("suspect" in printed[cell]["note"] for cell in c.cells()) for c in claim.comparisons]
+    if supported(truths):
+        return "supported"
+    trusted = [truth for truth, is_sound in zip(truths, sound, strict=True) if is_sound]
+    return "supported but for suspect cells" if trusted and supported(trusted) else "contradicted"
+
+
+def _in_words(claim: Claim, evidence: Sequence[_Evidence], holm_against: np.ndarray, level: float) -> str:
+    """Counts, the range of differences, and the comparisons that speak against or are open (at most four by name)."""
+    needed = holm([e.p_for for e in evidence]) if claim.quantifier == "most" else [e.p_for for e in evidence]
+    held = [p <= level for p in needed]
+    reversed_ = [bool(p <= level) for p in holm_against]
+    differences = [e.difference for e in evidence]
+    text = f"{sum(held)} of {len(evidence)} comparisons hold, {sum(reversed_)} are reversed; differences "
+    text += f"{digits(min(differences), True)} to {digits(max(differences), True)}"
+    for name, chosen in (
+        ("reversed", reversed_),
+        ("open", [not (h or r) for h, r in zip(held, reversed_, strict=True)]),
+    ):
+        named = [(c, e) for c, e, is_one in zip(claim.comparisons, evidence, chosen, strict=True) if is_one]
+        if named:
+            items = [f"{c} = {digits(e.difference, True)} (p = {digits(min(e.p_for, e.p_against))})" for c, e in named]
+            more = f", and {len(items) - 4} more" if len(items) > 4 else ""
+            text += f"; {name}: {', '.join(items[:4])}{more}"
+    return text

@@ -1,0 +1,162 @@
+"""The store of relevance maps: one Zarr v3 group per (dataset, model, method), with its manifest beside it.
+
+A group holds ``maps`` (image, y, x), float32, one chunk an image and one shard per write batch, and ``target``
+(image,); image ids and whatever the maker says of its maps are attributes. ``<stem>.json`` beside the group repeats the
+attributes and carries the SHA-256 of the content, so that two runs can be compared without opening a store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from relmap.errors import InputError
+from relmap.job.files import atomic_path, read_json, write_json
+
+_IMAGE_IDS = "image_ids"
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Relevance maps read from a store.
+
+    Attributes:
+        maps: (N, H, W) float32, signed, not normalised.
+        image_ids: N ids, in the order of ``maps``.
+        targets: (N,) int64, the class that each map explains.
+        attrs: what the maker said of them (method, parameters, weights, seed, ...).
+    """
+
+    maps: np.ndarray
+    image_ids: list[str]
+    targets: np.ndarray
+    attrs: dict[str, Any]
+
+
+def content_sha256(maps: np.ndarray, image_ids: Sequence[str], targets: np.ndarray) -> str:
+    """Hex digest of a store's content, independent of compression, sharding and platform."""
+    maps = np.ascontiguousarray(maps, dtype="<f4")
+    digest = hashlib.sha256(json.dumps([list(maps.shape), list(image_ids)]).encode())
+    digest.update(np.ascontiguousarray(targets, dtype="<i8"))
+    digest.update(maps)
+    return digest.hexdigest()
+
+
+def sidecar(path: str | os.PathLike) -> Path:
+    """The manifest file of the store at ``path``."""
+    return Path(path).with_suffix(".json")
+
+
+def write_maps(
+    path: str | os.PathLike,
+    maps: np.ndarray,
+    image_ids: Sequence[str],
+    targets: np.ndarray,
+    attrs: Mapping[str, Any],
+    shard: int = 64,
+) -> None:
+    """Write a store and its manifest; each is whole or absent.
+
+    Args:
+        path: the group's folder, ``<method>.zarr``.
+        maps: (N, H, W), stored as float32.
+        image_ids: N unique ids.
+        targets: (N,) integer class labels.
+        attrs: JSON values that say what the maps are; ``method`` is named in error messages.
+        shard: images per shard file.
+
+    Raises:
+        InputError: a map is not finite, or lengths or ids do not fit.
+    """
+    maps = np.asarray(maps, dtype=np.float32)
+    targets = np.asarray(targets, dtype=np.int64)
+    image_ids = [str(image_id) for image_id in image_ids]
+    method = attrs.get("method", Path(path).stem)
+    if maps.ndim != 3 or len(image_ids) != len(maps) or targets.shape != maps.shape[:1]:
+        raise InputError(
+            f"{path}: maps {maps.shape}, {len(image_ids)} image ids and targets {targets.shape} of {method} do not "
+            "fit; give maps (N, H, W), N ids and N targets"
+        )
+    if len(set(image_ids)) != len(image_ids):
+        repeated = next(image_id for image_id in image_ids if image_ids.count(image_id) > 1)
+        raise InputError(
+            f"{path}: image id {repeated} occurs more than once in the maps of {method}; ids must be unique"
+        )
+    finite = np.isfinite(maps).all(axis=(1, 2))
+    if not finite.all():
+        culprit = image_ids[int(np.argmin(finite))]
+        raise InputError(
+            f"{path}: the map of {method} for image {culprit} contains NaN or infinity "
+            f"({int((~finite).sum())} of {len(maps)} maps do); check the model's weights and the method's stabiliser"
+        )
+
+    digest = content_sha256(maps, image_ids, targets)
+    manifest = {"content_sha256": digest, "shape": list(maps.shape), "attrs": dict(attrs)}
+    # An old manifest must not vouch for a new store, should the run end between the two.
+    sidecar(path).unlink(missing_ok=True)
+    with atomic_path(path) as temporary:
+        group = zarr.create_group(temporary, zarr_format=3)
+        chunk = (1, *maps.shape[1:])
+        stored = group.create_array(
+            "maps",
+            shape=maps.shape,
+            chunks=chunk,
+            shards=(shard, *maps.shape[1:]),
+            dtype="float32",
+            dimension_names=("image", "y", "x"),
+        )
+        stored[:] = maps
+        group.create_array(
+            "target", shape=targets.shape, chunks=(max(len(targets), 1),), dtype="int64", dimension_names=("image",)
+        )[:] = targets
+        group.attrs.update({_IMAGE_IDS: image_ids, "content_sha256": digest, "attrs": dict(attrs)})
+    write_json(sidecar(path), manifest)
+
+
+def read_maps(path: str | os.PathLike, rows: slice = slice(None)) -> Maps:
+    """Read a store, or some of its rows.
+
+    Args:
+        path: the group's folder.
+        rows: which images; everything by default.
+
+    Raises:
+        InputError: the store is absent or is not one of relmap's.
+    """
+    if not Path(path).is_dir():
+        raise InputError(f"{path}: no such store of maps; run the rule that makes it")
+    try:
+        group = zarr.open_group(path, mode="r")
+        attributes = dict(group.attrs)
+        return Maps(
+            maps=np.asarray(group["maps"][rows]),
+            image_ids=list(attributes[_IMAGE_IDS])[rows],
+            targets=np.asarray(group["target"][rows]),
+            attrs=dict(attributes["attrs"]),
+        )
+    except (KeyError, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a store of relevance maps ({error}); delete it and run again") from error
+
+
+def verify_maps(path: str | os.PathLike) -> str:
+    """Recompute a store's content hash and compare it with its manifest.
+
+    Returns:
+        The hex digest.
+
+    Raises:
+        InputError: the two differ.
+    """
+    stored = read_maps(path)
+    digest = content_sha256(stored.maps, stored.image_ids, stored.targets)
+    if read_json(sidecar(path)).get("content_sha256") != digest:
+        raise InputError(f"{path}: the content does not match {sidecar(path).name}; delete both and run again")
+    return digest

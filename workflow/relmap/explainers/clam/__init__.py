@@ -1,0 +1,1 @@
+"""CLA-layers: the class-wise layer-wise attributes of CLAM."""

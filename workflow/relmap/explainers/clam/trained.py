@@ -1,0 +1,105 @@
+"""CLA-layers of one classifier layer, trained for each explainer, as a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from relmap.errors import InputError
+from relmap.explainers.clam.layer import ClaLayer
+from relmap.explainers.clam.settings import ClamOptions, LayerSettings
+from relmap.job.files import atomic_path
+from relmap.job.seeds import derive
+
+
+@dataclass(frozen=True)
+class TrainedLayer:
+    """One layer's CLA-layers.
+
+    Attributes:
+        settings: its numbers.
+        relevance_at: operation whose output's relevance is read and refined.
+        features_at: operation whose output is the features.
+        patterns: (C, P, P) class patterns at the features' scale.
+        explainers: CLA-layer of each explainer, in the explainers' order.
+        notes: what training reports (epochs, distances).
+    """
+
+    settings: LayerSettings
+    relevance_at: str
+    features_at: str
+    patterns: Tensor
+    explainers: Mapping[str, ClaLayer]
+    notes: Mapping[str, Any]
+
+    def to(self, device: torch.device | str) -> TrainedLayer:
+        explainers = {name: layer.to(device) for name, layer in self.explainers.items()}
+        return TrainedLayer(
+            self.settings, self.relevance_at, self.features_at, self.patterns.to(device), explainers, self.notes
+        )
+
+
+def save_layer(path: str | os.PathLike, trained: TrainedLayer) -> None:
+    """Write one layer's CLA-layers as safetensors, atomically."""
+    tensors = {"patterns": trained.patterns.cpu().contiguous()}
+    forms = {}
+    for name, layer in trained.explainers.items():
+        tensors |= {f"{name}.{key}": value.detach().cpu().contiguous() for key, value in layer.state_dict().items()}
+        forms[name] = {"normalisation": layer.normalisation, "add_on": layer.add_on, "distance": layer.distance}
+    header = {
+        "settings": trained.settings.to_dict(),
+        "relevance_at": trained.relevance_at,
+        "features_at": trained.features_at,
+        "explainers": forms,
+        "notes": trained.notes,
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"relmap": json.dumps(header, sort_keys=True)})
+
+
+def load_layer(path: str | os.PathLike, device: torch.device | str = "cpu") -> TrainedLayer:
+    """Read what ``save_layer`` wrote.
+
+    Raises:
+        InputError: the file is absent, broken or not a CLA-layer.
+    """
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            header = json.loads(file.metadata()["relmap"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such CLA-layer; run the rule train_cla_layer") from error
+    except Exception as error:
+        raise InputError(f"{path}: not a readable CLA-layer ({error}); delete it and run again") from error
+    settings = LayerSettings(**header["settings"])
+    explainers = {}
+    for name, form in header["explainers"].items():
+        channels = tensors[f"{name}.second_weight"].shape[0]
+        layer = ClaLayer(channels, settings.attributes, settings.patch, settings.attribute_size, **form).to(device)
+        layer.load_state_dict({key: tensors[f"{name}.{key}"] for key in layer.state_dict()})
+        explainers[name] = layer.requires_grad_(False)
+    return TrainedLayer(
+        settings, header["relevance_at"], header["features_at"], tensors["patterns"], explainers, header["notes"]
+    )
+
+
+def new_layer(options: ClamOptions, settings: LayerSettings, channels: int, seed: int, explainer: str) -> ClaLayer:
+    """A CLA-layer with initial weights."""
+    return ClaLayer(
+        channels,
+        settings.attributes,
+        settings.patch,
+        settings.attribute_size,
+        normalisation=options.normalisation,
+        add_on=options.add_on,
+        distance=options.distance,
+        seed=derive(seed, settings.layer, explainer),
+    )

@@ -1,0 +1,1 @@
+"""What methods cost, where relevance leaks, and all of them side by side."""

@@ -1,0 +1,92 @@
+"""All methods on the same images: which of them a network admits, which images, and where relevance leaks in all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, find
+from relmap.data.images import Preprocessing
+from relmap.explainers.lrp import valid_range
+from relmap.network import Graph
+from relmap.propagation.rules.blocks import residual_blocks
+
+CELL = ["dataset", "model", "method"]
+SUMMARY = ["operations", "leak", "leak_of_start", "gross_of_start", "leak_share", "to_constants"]
+
+
+def offers(graph: Graph) -> frozenset[str]:
+    """What a network has of ``catalogue.NEEDS``; the bounds of its input follow from its preprocessing."""
+    kinds = {operation.kind for operation in graph}
+    if "matmul" in kinds:
+        return frozenset({BOUNDS, ATTENTION})
+    found = {BOUNDS}
+    if {"conv", "reshape"} <= kinds:
+        found.add(FEATURE_MAP)
+    if residual_blocks(graph):
+        found.add(BLOCKS)
+    return frozenset(found)
+
+
+def admitted(
+    graph: Graph, preprocessing: Preprocessing, methods: Sequence[str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """The methods that can treat a network, with the parameters that they take from its preprocessing.
+
+    Args:
+        graph: the traced network.
+        preprocessing: of its input; methods that need bounds get the range of valid pixels.
+        methods: ids to choose from; the whole catalogue by default.
+
+    Returns:
+        Method id -> parameters, in the order given.
+
+    Raises:
+        InputError: an id is unknown.
+    """
+    found = offers(graph)
+    bounds = dict(zip(("low", "high"), valid_range(preprocessing), strict=True))
+    rows = [find(method) for method in (CATALOGUE if methods is None else methods)]
+    return {row.id: bounds if BOUNDS in row.needs else {} for row in rows if found.issuperset(row.needs)}
+
+
+def surest(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Images that a network is surest of, the surest first: rightly classified ones, each of another class.
+
+    Wrongly classified images, and second images of a class, are taken only when there are too few others.
+
+    Args:
+        predictions: columns image_id, label, correct, probability.
+        count: how many rows at most.
+    """
+    order = predictions.sort_values(["correct", "probability", "image_id"], ascending=[False, False, True])
+    rank = pd.DataFrame({"wrong": ~order["correct"].astype(bool), "repeated": order.duplicated("label")})
+    return order.loc[rank.sort_values(["wrong", "repeated"], kind="stable").index[:count]]
+
+
+def summarise(steps: pd.DataFrame) -> pd.DataFrame:
+    """Leaks of every method by kind of operation and rule.
+
+    Args:
+        steps: ``relmap.conservation`` of several methods, with columns dataset, model and method.
+
+    Returns:
+        Rows by dataset, model, method, kind, rule, with: ``operations``, how many; ``leak``, the sum of theirs;
+        ``leak_of_start``, that over the absolute sum of the start (a contrastive one itself sums to zero);
+        ``gross_of_start``, the same of ``|leak|``, where leaks do not cancel; ``leak_share``, the mean of theirs;
+        ``to_constants``, the sum.
+    """
+    groups = steps.assign(gross=steps["leak"].abs()).groupby([*CELL, "kind", "rule"], sort=False)
+    table = groups.agg(
+        operations=("operation", "size"),
+        leak=("leak", "sum"),
+        gross=("gross", "sum"),
+        leak_share=("leak_share", "mean"),
+        to_constants=("to_constants", "sum"),
+    ).reset_index()
+    start = steps.groupby(CELL, sort=False)["magnitude"].first().reindex(pd.MultiIndex.from_frame(table[CELL]))
+    for name in ("leak", "gross"):
+        table[f"{name}_of_start"] = table[name] / start.to_numpy()
+    return table[[*CELL, "kind", "rule", *SUMMARY]]

@@ -1,0 +1,77 @@
+r"""Where relevance leaks: what each operation receives and passes on.
+
+.. math:: \text{leak} = \sum_j R_j - \sum_i R_i
+
+Biases in denominators absorb relevance, uniform shifts and rules without a conservation law make or destroy it,
+constants of the model (position embeddings, class tokens) keep what they are sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from relmap.catalogue.methods import build
+from relmap.explanation import classes, explained, model_input
+from relmap.network import Operation
+from relmap.propagation import Propagator
+
+COLUMNS = ("operation", "kind", "rule", "received", "magnitude", "passed_on", "to_constants", "leak", "leak_share")
+
+
+def conservation(
+    model: nn.Module | Propagator,
+    images: Tensor,
+    targets: Tensor | None = None,
+    method: str = "abslrp",
+    **parameters: Any,
+) -> pd.DataFrame:
+    """What relevance does at each operation, from the output to the input, as means over images.
+
+    Args:
+        model, images, targets, method, parameters: as in ``relmap.explain``; one target for each image.
+
+    Returns:
+        One row per operation: relevance ``received`` at its output and the absolute sum of that, ``magnitude``;
+        ``passed_on`` to its inputs and, of that, ``to_constants``; ``leak = received - passed_on``; ``leak_share``, the
+        mean of ``|leak|`` over the images, each relative to its magnitude.
+    """
+    propagator = model if isinstance(model, Propagator) else Propagator(model)
+    explainer = build(propagator, method, **parameters)
+    rows: list[dict[str, Any]] = []
+    walk = explainer.walks[-1]
+
+    def observe(operation: Operation, relevance: Tensor, parts: tuple[Tensor, ...]) -> None:
+        def per_image(tensor: Tensor) -> Tensor:
+            return tensor.double().flatten(2).sum(2)
+
+        received = per_image(relevance)
+        sums = [per_image(part) for part in parts]
+        passed = torch.stack(sums).sum(0)
+        kinds = [propagator.graph[name].kind for name in operation.inputs]
+        constant = [total for kind, total in zip(kinds, sums, strict=True) if kind == "parameter"]
+        leak = received - passed
+        scale = relevance.double().abs().flatten(2).sum(2)
+        rows.append(
+            {
+                "operation": operation.name,
+                "kind": operation.kind,
+                "rule": type(walk.steps[operation.name].rule).__name__,
+                "received": received.mean().item(),
+                "magnitude": scale.mean().item(),
+                "passed_on": passed.mean().item(),
+                "to_constants": torch.stack(constant).sum(0).mean().item() if constant else 0.0,
+                "leak": leak.mean().item(),
+                "leak_share": (leak.abs() / scale.clamp(min=torch.finfo(scale.dtype).tiny)).mean().item(),
+            }
+        )
+
+    images = model_input(propagator, images).to(propagator.device)
+    activations = propagator.forward(images, explainer.walks, explainer.keep)
+    chosen = explained(activations.logits, None if targets is None else classes(targets, len(images)))
+    explainer(replace(activations, observers={walk: observe}), chosen.T)
+    return pd.DataFrame(rows, columns=COLUMNS)

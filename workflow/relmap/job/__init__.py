@@ -1,0 +1,1 @@
+"""What the workflow's jobs share: config, logs, files, device, seeds, provenance."""

@@ -1,0 +1,164 @@
+"""The run's config: validated against the JSON schema, completed with its defaults, explained when wrong."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from relmap.catalogue.methods import CATALOGUE
+from relmap.errors import InputError
+from relmap.explainers.clam.layers import LAYER_SETS, candidate_layers, select_layers
+
+RESERVED_ARMS = ("untrained", "lrp", "baselines")
+SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
+
+
+def load(config: Mapping[str, Any], schema: Path = SCHEMA) -> dict[str, Any]:
+    """Validate a config and fill in the schema's defaults.
+
+    Args:
+        config: the merged config as Snakemake read it.
+        schema: JSON schema, as YAML.
+
+    Returns:
+        A new, complete config.
+
+    Raises:
+        InputError: a key is unknown, a value has the wrong type or range, or two values contradict each other; the
+            message names the key, what was found, what is allowed, and the nearest known key.
+    """
+    validator = _validator(schema)
+    error = best_match(validator.iter_errors(config))
+    if error is not None:
+        raise InputError(_explain(error))
+    complete = _with_defaults(copy.deepcopy(dict(config)), validator.schema, validator.schema)
+    _check(complete)
+    return complete
+
+
+def defaults(schema: Path = SCHEMA) -> dict[str, Any]:
+    """The config that an empty file means."""
+    return load({}, schema)
+
+
+def dump(config: Mapping[str, Any]) -> str:
+    """The config as YAML, in its own order."""
+    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120)
+
+
+@functools.cache
+def _validator(schema: Path) -> Draft202012Validator:
+    """Read once: variants of the ablation are validated one by one."""
+    return Draft202012Validator(yaml.load(schema.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+
+
+def _resolve(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Follow a ``$ref`` into ``$defs``; keys beside the reference win."""
+    reference = schema.get("$ref")
+    if reference is None:
+        return schema
+    target = root["$defs"][reference.removeprefix("#/$defs/")]
+    return {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
+
+
+def _with_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
+    """Add the defaults of absent keys, in the schema's order, through all levels."""
+    schema = _resolve(schema, root)
+    if not isinstance(value, dict):
+        return value
+    known = schema.get("properties", {})
+    other = schema.get("additionalProperties", False)
+    complete = {}
+    for key, inner in known.items():
+        inner = _resolve(inner, root)
+        if key in value:
+            complete[key] = _with_defaults(value[key], inner, root)
+        elif "default" in inner:
+            complete[key] = _with_defaults(copy.deepcopy(inner["default"]), inner, root)
+        elif "properties" in inner and (filled := _with_defaults({}, inner, root)):
+            complete[key] = filled
+    for key in value.keys() - known.keys():
+        complete[key] = _with_defaults(value[key], other, root) if isinstance(other, Mapping) else value[key]
+    return {key: complete[key] for key in (*known, *(key for key in value if key not in known)) if key in complete}
+
+
+def _explain(error: ValidationError) -> str:
+    """One sentence: where, what was found, what is allowed."""
+    where = ".".join(str(part) for part in error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = list(error.schema.get("properties", {}))
+        unknown = next(key for key in error.instance if key not in known)
+        nearest = difflib.get_close_matches(str(unknown), known, n=1)
+        guess = f"did you mean `{nearest[0]}`? " if nearest else ""
+        return f"config: unknown key `{_join(where, unknown)}`; {guess}known here: {', '.join(known)}"
+    meaning = str(error.schema.get("description", "")).split("\n")[0].strip().rstrip(".")
+    meaning = f" ({meaning})" if meaning else ""
+    if error.validator == "propertyNames":
+        where = _join(where, error.instance)
+    if error.validator == "enum":
+        allowed = [str(choice) for choice in error.validator_value]
+        nearest = difflib.get_close_matches(str(error.instance), allowed, n=1)
+        hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
+        return f"config: `{where}` is `{error.instance}`, but must be one of {', '.join(allowed)}{hint}{meaning}"
+    if error.validator == "type":
+        wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
+        found = type(error.instance).__name__
+        return f"config: `{where}` is `{error.instance}` ({found}), but must be of type {wanted}{meaning}"
+    return f"config: `{where}`: {error.message}{meaning}"
+
+
+def _join(where: str, key: Any) -> str:
+    return f"{where}.{key}" if where else str(key)
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    """What a schema cannot say: names of layers, sizes that must fit each other."""
+    for arm, per_dataset in config["clam"]["arms"].items():
+        if arm in RESERVED_ARMS:
+            raise InputError(f"config: `clam.arms.{arm}`: this name is reserved; choose another for the arm")
+        for dataset, per_model in per_dataset.items():
+            for model, selection in per_model.items():
+                try:
+                    select_layers(model, selection)
+                except InputError as error:
+                    raise InputError(f"config: `clam.arms.{arm}.{dataset}.{model}`: {error}") from error
+    for model, settings in config["models"].items():
+        if settings["resize"] < settings["input_size"]:
+            raise InputError(
+                f"config: `models.{model}.resize` is {settings['resize']}, smaller than the crop of "
+                f"{settings['input_size']} pixels taken from it (`input_size`); raise one or lower the other"
+            )
+    for method in config["engine"]["methods"] or ():
+        if method not in CATALOGUE:
+            nearest = difflib.get_close_matches(method, CATALOGUE, n=1)
+            hint = f"did you mean `{nearest[0]}`? " if nearest else ""
+            raise InputError(f"config: `engine.methods`: no method `{method}`; {hint}known: {', '.join(CATALOGUE)}")
+    clam = config["clam"]
+    known = [name for architecture in LAYER_SETS for name in candidate_layers(architecture)]
+    for layer in clam["layers"]:
+        if layer not in known:
+            nearest = difflib.get_close_matches(layer, known, n=1)
+            hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
+            raise InputError(f"config: `clam.layers.{layer}`: no model has this layer{hint}")
+    for variant in clam["ablation"]:
+        try:
+            load({**config, "clam": {**clam, **variant["set"], "ablation": []}})
+        except InputError as error:
+            message = str(error).removeprefix("config: ")
+            raise InputError(f"config: `clam.ablation`, variant `{variant['name']}`: {message}") from error
+    pairs = {"clam": clam, **{f"clam.layers.{name}": {**clam, **values} for name, values in clam["layers"].items()}}
+    for where, values in pairs.items():
+        patch, attribute = values["patch_size"], values["attribute_size"]
+        if patch is not None and attribute is not None and patch <= attribute:
+            raise InputError(
+                f"config: `{where}`: patch_size {patch} is not larger than attribute_size {attribute}; an attribute "
+                "slides inside its patch, so enlarge the patch or shrink the attribute"
+            )

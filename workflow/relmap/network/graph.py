@@ -1,0 +1,189 @@
+"""A model as a flat list of primitive operations, in order of execution, each with the names of its inputs.
+
+``tracing.trace(model)`` makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from relmap.errors import InputError
+from relmap.network.affine import Affine
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One primitive operation.
+
+    Attributes:
+        name: unique in its graph.
+        kind: ``input``; ``parameter`` (a constant: class token, position embedding; no inputs) and ``mask`` (computed
+            from the input by comparisons; neither carries relevance); ``embedding``; ``conv, linear, batch_norm,
+            layer_norm``; ``relu, gelu``, ``activation`` (any other pointwise function), ``softmax``; ``max_pool``,
+            ``average_pool`` (also a mean over dimensions); ``add, multiply``, ``matmul`` (bilinear in its two inputs,
+            its scale included), ``scale`` (times a constant); ``concatenate``; ``reshape`` (any rearrangement that is
+            linear in its one input: view, permute, slice, expand); ``identity``.
+        inputs: names of the operations whose outputs it takes.
+        affine: weight and bias of a conv, linear or batch norm, else None.
+        run: the forward function of its inputs, and of the shapes of ``sizes`` after them.
+        settings: what a rule must know beside the tensors: windows, dimensions; mean, std, gain and shift of a batch
+            norm; normalized_shape, eps, weight and bias of a layer norm.
+        sizes: names of the operations whose outputs' shapes ``run`` takes as further arguments.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    run: Callable[..., Tensor]
+    affine: Affine | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    sizes: tuple[str, ...] = ()
+
+    def forward(self, tensors: Sequence[Tensor], shapes: Mapping[str, torch.Size]) -> Tensor:
+        """The output for these inputs, where ``shapes`` has the shapes of earlier operations' outputs by name."""
+        return self.run(*tensors, *[shapes[name] for name in self.sizes])
+
+
+# Kinds through which relevance does not travel: what their outputs hold is no part of the input.
+CONSTANT_KINDS = frozenset({"parameter", "mask"})
+_SIGN_KEEPING = frozenset(
+    {"max_pool", "average_pool", "add", "concatenate", "reshape", "identity", "multiply", "matmul"}
+)
+
+
+def _keeps_sign(operation: Operation) -> bool:
+    return operation.inputs != () and (
+        operation.kind in _SIGN_KEEPING or (operation.kind == "scale" and operation.settings.get("keeps_sign", False))
+    )
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Operations in order of execution; the first is the input, the last one's output is the model's."""
+
+    operations: tuple[Operation, ...]
+    _folded: dict[str, tuple[Operation, str] | None] = field(default_factory=dict, repr=False, compare=False)
+
+    def __iter__(self) -> Iterator[Operation]:
+        return iter(self.operations)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Operation]:
+        return {operation.name: operation for operation in self.operations}
+
+    @cached_property
+    def _consumers(self) -> dict[str, list[Operation]]:
+        found: dict[str, list[Operation]] = {}
+        for operation in self.operations:
+            for name in dict.fromkeys(operation.inputs):
+                found.setdefault(name, []).append(operation)
+        return found
+
+    def __getitem__(self, name: str) -> Operation:
+        if name not in self._by_name:
+            names = [operation.name for operation in self.operations if operation.kind != "input"]
+            raise InputError(f"layer {name!r} does not exist in this model; it has: {', '.join(names)}")
+        return self._by_name[name]
+
+    @property
+    def output(self) -> Operation:
+        return self.operations[-1]
+
+    def consumers(self, name: str) -> list[Operation]:
+        return list(self._consumers.get(name, ()))
+
+    def carriers(self) -> frozenset[str]:
+        """Names of the operations that carry relevance: those that depend on the input through others that do.
+
+        Parameters, what is made of them alone, and masks carry none.
+        """
+        names: set[str] = set()
+        for operation in self.operations:
+            if operation.kind == "input" or (
+                operation.kind not in CONSTANT_KINDS and any(name in names for name in operation.inputs)
+            ):
+                names.add(operation.name)
+        return frozenset(names)
+
+    def folded(self, name: str) -> tuple[Operation, str] | None:
+        """A convolution or linear layer and the batch norm after it as one operation, and the batch norm's name.
+
+        ``g (W x + b - m) / s + c`` is one affine layer with weight ``g W / s``. None where the layer's only consumer is
+        not a batch norm. Made once, so that the weights derived from the folded ones are made once too.
+        """
+        if name not in self._folded:
+            self._folded[name] = self._fold(self[name])
+        return self._folded[name]
+
+    def _fold(self, operation: Operation) -> tuple[Operation, str] | None:
+        users = self.consumers(operation.name)
+        if operation.kind not in ("conv", "linear") or [user.kind for user in users] != ["batch_norm"]:
+            return None
+        affine = operation.affine.scaled(users[0].affine)
+        return replace(operation, run=affine.forward, affine=affine), users[0].name
+
+    def non_negative(self) -> frozenset[str]:
+        """Names of operations whose outputs cannot be negative, whatever the input.
+
+        Of pointwise functions and constants, ``settings["non_negative"]`` says so.
+        """
+        names: set[str] = set()
+        for operation in self.operations:
+            if (
+                operation.kind in ("relu", "softmax")
+                or operation.settings.get("non_negative", False)
+                or (_keeps_sign(operation) and all(name in names for name in operation.inputs))
+            ):
+                names.add(operation.name)
+        return frozenset(names)
+
+    def preprocessing(self) -> frozenset[str]:
+        """Names of the operations that treat the input before any layer: rearranging, scaling, adding numbers."""
+        carriers, seen = self.carriers(), {self.operations[0].name}
+        for operation in self.operations[1:]:
+            ways = [name for name in operation.inputs if name in carriers]
+            kinds = ("reshape", "identity", "scale", "concatenate") + (("add",) if len(ways) == 1 else ())
+            if operation.kind in kinds and ways and seen.issuperset(ways):
+                seen.add(operation.name)
+        return frozenset(seen) - {self.operations[0].name}
+
+    def first_affine(self) -> frozenset[str]:
+        """Names of the convolutions and linear layers that see the model's input itself, perhaps preprocessed."""
+        seen = self.preprocessing() | {self.operations[0].name}
+        return frozenset(
+            operation.name
+            for operation in self.operations
+            if operation.kind in ("conv", "linear") and seen.issuperset(operation.inputs)
+        )
+
+    @cached_property
+    def class_layer(self) -> Operation:
+        """The last convolution or linear layer, whose outputs are the classes."""
+        return next(operation for operation in reversed(self.operations) if operation.kind in ("conv", "linear"))
+
+    def activation_of(self, layer: str) -> str:
+        """Name of the operation that gives a layer's features.
+
+        For a convolution or linear layer this is the ReLU or other activation that follows it (through a batch norm),
+        for a block (``layer1.0``) its last operation.
+
+        Raises:
+            InputError: no operation or block has this name.
+        """
+        inside = [operation.name for operation in self.operations if operation.name.startswith(layer + ".")]
+        if inside:
+            return inside[-1]
+        name = self[layer].name
+        while True:
+            users = self.consumers(name)
+            if len(users) != 1 or users[0].kind not in ("batch_norm", "relu", "gelu", "activation"):
+                return name
+            name = users[0].name
+            if users[0].kind != "batch_norm":
+                return name

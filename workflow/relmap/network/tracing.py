@@ -1,0 +1,277 @@
+"""A model turned into operations.
+
+An operation is named by its module's path (``features.28``, ``layer1.0.conv2``); a module that is used again gets
+``_1``, ``_2`` (torchvision's ``layer1.0.relu``), a function the path of the module it is called in (``layer1.0.add``).
+The user's model is never changed: operations hold detached references to its parameters, in-place functions run out of
+place, dropout is left out, batch norms use their running statistics, and hooks are not called.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.fx
+from torch import Tensor, nn
+
+from relmap.errors import InputError
+from relmap.network.attention import fused_attention, is_fused_attention, multihead_attention
+from relmap.network.following import Tracer, changed_in_place, follow, is_in_place, live_nodes
+from relmap.network.functions import FUNCTIONS, MASKING, SHAPE_METHODS, Call
+from relmap.network.graph import Graph, Operation
+from relmap.network.sizes import Attribute, Expression, Output, Pieces, call, expression, leaves
+from relmap.network.vocabulary import OPERATIONS, Primitive, is_omitted, named, primitive_of
+
+
+class _Builder:
+    """Turns fx nodes into operations. ``values`` holds what each node stands for."""
+
+    def __init__(self, model: nn.Module, places: dict[torch.fx.Node, str]) -> None:
+        self.model = model
+        self.places = places
+        self.operations: list[Operation] = []
+        self.values: dict[torch.fx.Node, Any] = {}
+        self._taken: set[str] = set()
+        self._labels: dict[int, tuple[Any, str]] = {}  # by id, with what has the id
+        self._constants: dict[int, tuple[Any, Output]] = {}
+        self._primitives: dict[nn.Module, Primitive | None] = {}
+
+    def emit(self, name: str, primitive: Primitive, inputs: tuple[Output, ...], sizes: tuple[str, ...] = ()) -> Output:
+        name, count = name if name not in self._taken else f"{name}_1", 1
+        while name in self._taken:
+            count += 1
+            name = f"{name.rpartition('_')[0]}_{count}"
+        self._taken.add(name)
+        names = tuple(source.name for source in inputs)
+        self.operations.append(
+            Operation(name, primitive.kind, names, primitive.run, primitive.affine, primitive.settings, sizes)
+        )
+        carries = primitive.kind != "mask" and any(source.carries for source in inputs)
+        return Output(name, carries or primitive.kind == "input")
+
+    def _label(self, value: Any, default: str) -> str:
+        return self._labels.get(id(value), (None, default))[1]
+
+    def tensor(self, value: Any, name: str) -> Output:
+        """A value as an operation's output: constants become parameters."""
+        if isinstance(value, Output):
+            return value
+        if id(value) in self._constants:
+            return self._constants[id(value)][1]
+        if isinstance(value, Tensor):
+            constant = value.detach()
+            settings = {"non_negative": constant.dtype != torch.bool and bool((constant >= 0).all())}
+            primitive = Primitive("parameter", lambda: constant, settings=settings)
+            output = self.emit(self._label(value, name), primitive, ())
+        elif isinstance(value, Expression):
+            output = self._of_shapes(value, name)
+        else:
+            raise InputError(f"operation {name!r}: {value!r} is no tensor")
+        self._constants[id(value)] = value, output
+        return output
+
+    def scalar(self, value: float | Tensor, like: Output) -> Output:
+        """A number as a parameter of the shape of another output."""
+        parameter = next((p for p in self.model.parameters() if p.is_floating_point()), torch.empty(0))
+        number = torch.as_tensor(value, dtype=parameter.dtype, device=parameter.device).detach()
+        primitive = Primitive("parameter", number.expand, settings={"non_negative": bool(number >= 0)})
+        return self.emit("constant", primitive, (), (like.name,))
+
+    def aligned(self, value: Tensor, like: Output) -> Output:
+        """A constant as a parameter with leading dimensions of 1, as many dimensions as another output has."""
+        constant = value.detach()
+
+        def run(shape: torch.Size) -> Tensor:
+            return constant.reshape(*[1] * (len(shape) - constant.dim()), *constant.shape)
+
+        settings = {"non_negative": bool((constant >= 0).all())}
+        primitive = Primitive("parameter", run, settings=settings)
+        return self.emit(self._label(value, "constant"), primitive, (), (like.name,))
+
+    def _of_shapes(self, value: Expression, name: str) -> Output:
+        def run(*shapes: torch.Size) -> Tensor:
+            return value.evaluate(dict(zip(value.names, shapes, strict=True)))
+
+        return self.emit(self._label(value, name), Primitive("parameter", run), (), value.names)
+
+    def node(self, node: torch.fx.Node) -> None:
+        args, kwargs = torch.fx.map_arg((node.args, node.kwargs), self.values.__getitem__)
+        if node.op == "get_attr":
+            self.values[node] = self._attribute(str(node.target))
+        elif node.op == "call_module":
+            self.values[node] = self._module(str(node.target), args, kwargs)
+        else:
+            self.values[node] = self._function(node, args, kwargs)
+        changed = changed_in_place(self.model, node)
+        if changed is not None:
+            self.values[changed] = self.values[node]
+
+    def _attribute(self, path: str) -> Any:
+        value: Any = self.model
+        for name in path.split("."):
+            value = getattr(value, name)
+        if isinstance(value, Tensor):
+            value = value.detach()
+            self._labels[id(value)] = value, path
+        return value
+
+    def _module(self, path: str, args: tuple, kwargs: dict) -> Any:
+        module = self.model.get_submodule(path)
+        if is_omitted(module):
+            return args[0] if args else kwargs["input"]
+        try:
+            if isinstance(module, nn.MultiheadAttention):
+                bound = inspect.signature(type(module).forward).bind(module, *args, **kwargs).arguments
+                return multihead_attention(self, path, **{"module": bound.pop("self"), **bound})
+            if is_fused_attention(module):
+                return self._fused_attention(path, module, *args, **kwargs)
+            if module not in self._primitives:
+                self._primitives[module] = primitive_of(module)
+            primitive = self._primitives[module]
+        except InputError as error:
+            raise InputError(f"layer {path!r}: {error}") from error
+        if primitive is None:
+            raise InputError(
+                f"layer {path!r}: no rule is known for {type(module).__name__}; replace it, or add its operation, "
+                f"relmap.network.vocabulary.OPERATIONS[{type(module).__name__}] = kind, such as 'activation', and "
+                "a rule where the kind is new"
+            )
+        inputs = tuple(self.tensor(value, path + ".input") for value in (*args, *kwargs.values()))
+        return self.emit(path, primitive, inputs)
+
+    def _fused_attention(self, path, module, x, attn_mask=None, is_causal=False) -> Output:
+        if is_causal:
+            raise InputError("causal attention is not supported here")
+        return fused_attention(self, path, module, x, attn_mask)
+
+    def _function(self, node: torch.fx.Node, args: tuple, kwargs: dict) -> Any:
+        function, place = node.target, self.places.get(node, "")
+        found = leaves((args, kwargs))
+        tensors = [leaf for leaf in found if isinstance(leaf, Output | Attribute | Pieces)]
+        if node.op == "call_method":
+            function = getattr(torch.Tensor, node.target, None) if tensors else operator.methodcaller(node.target)
+        if not tensors:
+            return self._of_constants(node, function, args, kwargs)
+        if function is getattr:
+            return self._attribute_of(args[0], args[1], place)
+        if function in SHAPE_METHODS:
+            name, method = args[0].name, SHAPE_METHODS[function]
+            return expression(method, (Expression((name,), lambda shapes: shapes[name]), *args[1:]), kwargs)
+        label = getattr(function, "__name__", str(function))
+        prefix = f"{place}." if place else ""
+        if function in OPERATIONS:
+            inputs, sizes, run = call(function, args, kwargs)
+            try:
+                return self.emit(prefix + label, named(OPERATIONS[function], run), inputs, sizes)
+            except InputError as error:
+                raise InputError(f"operation {label!r} in {place or 'the model'}: {error}") from error
+        carries = any(isinstance(leaf, Pieces) or (isinstance(leaf, Output) and leaf.carries) for leaf in tensors)
+        if function in MASKING or not carries:
+            inputs, sizes, run = call(function, args, kwargs)
+            return self.emit(prefix + label.strip("_"), Primitive("mask", run), inputs, sizes)
+        if label == "stochastic_depth":
+            return args[0]
+        if function not in FUNCTIONS:
+            raise InputError(
+                f"operation {label!r} in {place or 'the model'}: no rule is known for it; replace it, or add its "
+                f"operation, relmap.network.vocabulary.OPERATIONS[{_spelt(node)}] = kind, such as 'activation', "
+                "and a rule where the kind is new"
+            )
+        alone = place and not any(True for _ in self.model.get_submodule(place).children())
+        try:
+            return FUNCTIONS[function](Call(self, function, args, kwargs, prefix, place if alone else None))
+        except InputError as error:
+            raise InputError(f"{place or 'the model'}: {error}") from error
+
+    def _of_constants(self, node: torch.fx.Node, function: Callable, args: tuple, kwargs: dict) -> Any:
+        if node.op == "call_method":
+            name = node.target
+
+            def function(owner: Any, *rest: Any, **more: Any) -> Any:
+                return getattr(owner, name)(*rest, **more)
+
+        def unharmed(value: Any, *rest: Any, **more: Any) -> Any:
+            return function(value.clone() if isinstance(value, Tensor) else value, *rest, **more)
+
+        value = expression(unharmed if is_in_place(node) else function, tuple(args), dict(kwargs))
+        label = next((self._label(leaf, "") for leaf in leaves(args) if id(leaf) in self._labels), None)
+        if label is not None and isinstance(value, Tensor | Expression):
+            self._labels[id(value)] = value, label  # an expanded class token is still called class_token
+        return value
+
+    def _attribute_of(self, owner: Output, name: str, place: str) -> Any:
+        if name == "shape":
+            return Expression((owner.name,), lambda shapes: shapes[owner.name])
+        if name == "ndim":
+            return Expression((owner.name,), lambda shapes: len(shapes[owner.name]))
+        if name in ("device", "dtype", "is_cuda", "layout"):
+            return Attribute(owner, name)
+        if name in ("T", "mT"):
+            return self.emit(
+                f"{place}.{name}" if place else name, Primitive("reshape", lambda x: getattr(x, name)), (owner,)
+            )
+        raise InputError(f"{place or 'the model'}: no rule is known for the attribute {name!r} of a tensor")
+
+
+_WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
+
+
+def _check_module(model: nn.Module) -> None:
+    name = type(model).__name__
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model must be a torch.nn.Module, not {name}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(f"{name} is compiled code that cannot be traced; give the module that it was made of")
+    if name in _WRAPPERS and hasattr(model, _WRAPPERS[name]):
+        raise InputError(f"{name} wraps the model; give model.{_WRAPPERS[name]}")
+
+
+def _spelt(node: torch.fx.Node) -> str:
+    """The function as one would type it, where its name tells."""
+    if node.op == "call_method":
+        return f"torch.Tensor.{node.target}"
+    module = getattr(node.target, "__module__", None) or "_"
+    module = "operator" if module == "_operator" else module
+    return "function" if module.startswith("_") or "._" in module else f"{module}.{node.target.__name__}"
+
+
+@torch.no_grad()
+def trace(model: nn.Module) -> Graph:
+    """Trace a model of images, or of token ids, to its operations.
+
+    The model takes one tensor; further arguments of its forward keep their defaults.
+
+    Raises:
+        InputError: the model cannot be traced, or has an operation of unknown kind (the message names it).
+    """
+    _check_module(model)
+    tracer = Tracer()
+    symbolic = follow(model, tracer)
+    live = live_nodes(model, symbolic)
+    builder = _Builder(model, tracer.places)
+    for node in symbolic.nodes:
+        if node.op == "placeholder" and not builder.operations:
+            builder.values[node] = builder.emit("input", Primitive("input", lambda x: x), ())
+        elif node.op == "output":
+            result = torch.fx.map_arg(node.args[0], builder.values.__getitem__)
+        elif node in live:
+            if node.op == "placeholder":
+                raise InputError(f"{type(model).__name__} takes several inputs: {node.target!r} has no default")
+            builder.node(node)
+    if not isinstance(result, Output):
+        raise InputError(f"{type(model).__name__} must return one tensor, the logits; wrap it in a module that does")
+    graph = Graph(_ancestors(builder.operations, result.name))
+    if not any(operation.affine is not None for operation in graph):
+        raise InputError(f"{type(model).__name__} has no convolution or linear layer to propagate through")
+    return graph
+
+
+def _ancestors(operations: list[Operation], output: str) -> tuple[Operation, ...]:
+    needed = {output, operations[0].name}
+    for operation in reversed(operations):
+        if operation.name in needed:
+            needed.update(operation.inputs, operation.sizes)
+    return tuple(operation for operation in operations if operation.name in needed)
