@@ -124,7 +124,7 @@ def ours(propagator: Propagator, method: str, images: Tensor, targets: Tensor) -
     @torch.no_grad()
     def run() -> Tensor:
         activations = propagator.forward(images, explainer.walks, explainer.keep)
-        relevance = explainer(activations, targets[None])
+        relevance = explainer.read(activations, targets[None])
         return relevance.sum(2) if relevance.dim() == 5 else relevance
 
     return run

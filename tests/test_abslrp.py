@@ -34,7 +34,7 @@ def maps(explainer, dtype=F64, images: int = 8, *, targets=None) -> Tensor:
     """(N, ...) of the label's map of the first images."""
     pictures, labels = inputs(dtype)
     activations = explainer.walk.forward(pictures[:images])
-    return explainer(activations, (labels[:1] if targets is None else targets)[:, :images])[0]
+    return explainer.read(activations, (labels[:1] if targets is None else targets)[:, :images])[0]
 
 
 def error(ours: Tensor, theirs) -> float:
@@ -400,8 +400,8 @@ METHODS = [
 def test_no_map_depends_on_its_batch_or_the_other_targets(architecture, make, parameters):
     images, targets = inputs()
     explainer = make(propagator(architecture), **parameters)
-    alone = explainer(explainer.walk.forward(images[1:2]), targets[:1, 1:2])[0, 0]
-    among = explainer(explainer.walk.forward(images[:3]), targets[:, :3])[0, 1]
+    alone = explainer.read(explainer.walk.forward(images[1:2]), targets[:1, 1:2])[0, 0]
+    among = explainer.read(explainer.walk.forward(images[:3]), targets[:, :3])[0, 1]
     assert among.isfinite().all()
     # Another batch, another order of additions; the difference of two near-equal maps has fewer digits.
     assert error(among[None], alone[None]) < 1e-8
@@ -413,7 +413,7 @@ def test_other_architectures(architecture):
     extra = {"init_weights": False} if architecture == "inception_v3" else {}
     model = getattr(torchvision.models, architecture)(weights=None, num_classes=4, **extra).eval()
     explainer = AbsLRP(Propagator(model))
-    result = explainer(explainer.walk.forward(torch.randn(1, 3, 96, 96)), torch.tensor([[1], [2]]))
+    result = explainer.read(explainer.walk.forward(torch.randn(1, 3, 96, 96)), torch.tensor([[1], [2]]))
     assert result.shape == (2, 1, 3, 96, 96)
     assert result.isfinite().all() and (result != 0).any()
 
@@ -436,7 +436,7 @@ def test_cost_in_forward_passes(contrast, cost):
         model(image)
     explainer = AbsLRP(Propagator(model), contrast=contrast)
     with FlopCounterMode(display=False) as counted:
-        explainer(explainer.walk.forward(image), targets)
+        explainer.read(explainer.walk.forward(image), targets)
     assert counted.get_total_flops() / plain.get_total_flops() < (cost + 3) * 1.02
 
 
@@ -455,6 +455,6 @@ class Causal(nn.Module):
 def test_masked_attention_carries_relevance_only_where_it_looks():
     torch.manual_seed(0)
     explainer = AbsLRP(Propagator(Causal().double().eval().requires_grad_(False)))
-    result = explainer(explainer.walk.forward(torch.randn(3, 4, 6, dtype=F64)), torch.tensor([[0, 1, 2]]))
+    result = explainer.read(explainer.walk.forward(torch.randn(3, 4, 6, dtype=F64)), torch.tensor([[0, 1, 2]]))
     assert result.isfinite().all() and (result[:, :, 0] != 0).any()
     assert (result[:, :, 1:] == 0).all()

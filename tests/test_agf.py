@@ -68,8 +68,8 @@ def test_equations_with_explicit_matrices(architecture):
 def test_batches_and_targets_are_independent(architecture):
     images, targets = inputs()
     explain = explainer(architecture)
-    together = explain(forward(explain, images[:3]), targets[:, :3])
-    alone = explain(forward(explain, images[1:2]), targets[1:, 1:2])
+    together = explain.read(forward(explain, images[:3]), targets[:, :3])
+    alone = explain.read(forward(explain, images[1:2]), targets[1:, 1:2])
     assert nam.error(together[1, 1:2], alone[0]) < 1e-9
     assert torch.allclose(together.amax((2, 3, 4)), torch.ones(2, 3).double())
 

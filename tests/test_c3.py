@@ -42,7 +42,7 @@ def propagator(architecture: str, dtype: torch.dtype = torch.float64) -> Propaga
 
 
 def explain(explainer, images: Tensor, targets: Tensor, model: Propagator) -> Tensor:
-    return explainer(model.forward(images, explainer.walks, explainer.keep), targets)
+    return explainer.read(model.forward(images, explainer.walks, explainer.keep), targets)
 
 
 def error(ours: Tensor, theirs) -> float:
@@ -112,10 +112,10 @@ def test_by_name():
 def test_the_start_is_the_targets_logit_by_default():
     model, (images, targets) = propagator("resnet50"), inputs()
     activations = model.forward(images, C3LRP(model).walks)
-    one, logit = (C3LRP(model, start=start)(activations, targets) for start in ("one_hot", "logit"))
+    one, logit = (C3LRP(model, start=start).read(activations, targets) for start in ("one_hot", "logit"))
     scale = activations.logits[torch.arange(8), targets]
     torch.testing.assert_close(one * scale[..., None, None, None], logit)
-    torch.testing.assert_close(C3LRP(model)(activations, targets), logit)
+    torch.testing.assert_close(C3LRP(model).read(activations, targets), logit)
 
 
 @pytest.mark.parametrize("architecture", ["resnet50", "vgg16"])

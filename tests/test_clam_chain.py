@@ -8,11 +8,11 @@ import torch
 from relmap.data.manifest import ManifestInfo
 from relmap.errors import InputError
 from relmap.explainers.clam.plan import plan_layers
+from relmap.explainers.clam.refined import explain_together
 from relmap.explainers.clam.refinement import Refine, refinement_mask, refinements
 from relmap.explainers.clam.settings import ClamOptions, Optimiser
 from relmap.explainers.clam.trained import load_layer, save_layer
 from relmap.explainers.clam.training import collect_sub_features, initial_layers, train_layer
-from relmap.explainers.lrp import explain_lrp
 from relmap.propagation import Propagator, composites
 from torch import nn
 
@@ -91,9 +91,9 @@ def test_strength_one_changes_nothing(propagator, data, chain):
     import dataclasses
 
     weak = [dataclasses.replace(layer, settings=dataclasses.replace(layer.settings, strength=1.0)) for layer in chain]
-    plain = explain_lrp(propagator, *data, EXPLAINERS).maps
-    same = explain_lrp(propagator, *data, EXPLAINERS, weak, OPTIONS).maps
-    refined = explain_lrp(propagator, *data, EXPLAINERS, chain, OPTIONS).maps
+    plain = explain_together(propagator, *data, EXPLAINERS).maps
+    same = explain_together(propagator, *data, EXPLAINERS, weak, OPTIONS).maps
+    refined = explain_together(propagator, *data, EXPLAINERS, chain, OPTIONS).maps
     torch.testing.assert_close(plain, same)
     assert not torch.allclose(plain, refined)
 
@@ -103,7 +103,7 @@ def test_relevance_reaches_a_lower_layer_refined_by_the_layers_above(propagator,
     images, targets = data
     upper, lower = chain
     activations = propagator.forward(images, keep=[upper.features_at, lower.features_at])
-    transforms, _ = refinements([upper], activations, targets, ["lrp"], mask_width=OPTIONS.mask_width)
+    transforms, _ = refinements([upper], activations, targets[None], ["lrp"], mask_width=OPTIONS.mask_width)
     start = torch.nn.functional.one_hot(targets, 3).float()[None]
     at_upper = propagator.propagate(activations, start, stop=upper.relevance_at).relevance
     below = propagator.propagate(activations, start, stop=lower.relevance_at, transforms=transforms).relevance

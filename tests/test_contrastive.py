@@ -30,7 +30,7 @@ def propagator(architecture: str, dtype: torch.dtype = torch.float64) -> Propaga
 
 
 def explain(explainer, images: Tensor, targets: Tensor, model: Propagator) -> Tensor:
-    return explainer(model.forward(images, explainer.walks, explainer.keep), targets)
+    return explainer.read(model.forward(images, explainer.walks, explainer.keep), targets)
 
 
 def errors(ours: Tensor, theirs) -> Tensor:

@@ -38,7 +38,7 @@ def test_the_example_rule_of_the_docs_is_what_its_equation_says():
     propagator = Propagator(torch.nn.Sequential(layer))
     x = torch.randn(2, 5).double()
     explainer = names["SquareLRP"](propagator)
-    relevance = explainer(propagator.forward(x, explainer.walks), torch.tensor([[1, 2]]))[0]
+    relevance = explainer.read(propagator.forward(x, explainer.walks), torch.tensor([[1, 2]]))[0]
     share = layer.weight.detach()[[1, 2]] ** 2 * x**2
     torch.testing.assert_close(relevance, share / share.sum(1, keepdim=True))
 

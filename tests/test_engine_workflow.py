@@ -7,22 +7,22 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import relmap
 import torch
 from reference_nets import network
 from relmap.catalogue import registry
-from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, build
-from relmap.data.images import Preprocessing
+from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, LAYERS, build
 from relmap.errors import InputError
 from relmap.figures.gallery import Comparison, coloured, gallery_figure, read_comparisons
 from relmap.figures.page import Page
 from relmap.inspection.comparison import admitted, offers, summarise, surest
 from relmap.inspection.leakage import conservation
+from relmap.models.card import input_range
 from relmap.propagation import Propagator
 from relmap.report import engine
 from synthetic_results import SIDE, make_dataset, make_scores
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "engine" / "gallery.ipynb"
-PREPROCESSING = Preprocessing(64, 64, (0.5, 0.4, 0.3), (0.25, 0.2, 0.1))
 
 
 @pytest.fixture(scope="module")
@@ -39,22 +39,27 @@ def test_networks_offer_what_methods_need(propagators):
 
 @pytest.mark.parametrize("name", ["vgg16", "resnet50"])
 def test_what_is_admitted_can_be_built(propagators, name):
-    methods = admitted(propagators[name].graph, PREPROCESSING)
-    for method, parameters in methods.items():
-        build(propagators[name], method, **parameters)
-    left_out = CATALOGUE.keys() - methods.keys()
-    assert all({BLOCKS, ATTENTION} & set(CATALOGUE[method].needs) for method in left_out)
+    methods = admitted(propagators[name].graph)
+    for method in methods:
+        build(propagators[name], method)
+    left_out = CATALOGUE.keys() - set(methods)
+    assert all({BLOCKS, ATTENTION, LAYERS} & set(CATALOGUE[method].needs) for method in left_out)
     assert ("c3_lrp" in methods) == (name == "resnet50")
 
 
-def test_bounds_are_the_range_of_valid_pixels(propagators):
-    methods = admitted(propagators["vgg16"].graph, PREPROCESSING, ["lrp_epsilon", "lrp_alpha1_beta0", "c3_lrp"])
-    assert list(methods) == ["lrp_epsilon", "lrp_alpha1_beta0"]
-    assert methods["lrp_epsilon"] == {}
-    assert np.allclose(methods["lrp_alpha1_beta0"]["low"], [-2, -2, -3])
-    assert np.allclose(methods["lrp_alpha1_beta0"]["high"], [2, 3, 7])
+def test_bounds_are_the_models_own(propagators):
+    methods = ["lrp_epsilon", "lrp_alpha1_beta0", "c3_lrp"]
+    assert admitted(propagators["vgg16"].graph, methods) == ["lrp_epsilon", "lrp_alpha1_beta0"]
     with pytest.raises(InputError, match="lrp_epsilom"):
-        admitted(propagators["vgg16"].graph, PREPROCESSING, ["lrp_epsilom"])
+        admitted(propagators["vgg16"].graph, ["lrp_epsilom"])
+    low, high = input_range((0.5, 0.4, 0.3), (0.25, 0.2, 0.1))
+    assert np.allclose(low, [-2, -2, -3]) and np.allclose(high, [2, 3, 7])
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    model = network("vgg16", torch.float32)
+    given = relmap.explain(model, images, 1, "clrp", low=low, high=high)
+    assert not torch.equal(relmap.explain(model, images, 1, "clrp"), given)
+    model.input_range = low, high
+    assert torch.equal(relmap.explain(model, images, 1, "clrp"), given)
 
 
 def test_surest_images_are_right_and_of_different_classes():

@@ -94,7 +94,7 @@ def test_readings_of_the_paper(name, gamma):
     options = VARIANTS[name](gamma)
     images, targets = inputs()
     explain = AttributionEquilibrium(Propagator(network("vgg16")), gamma=gamma, **options)
-    ours = explain(forward(explain, images[:2]), targets[:1, :2])[0].sum(1)
+    ours = explain.read(forward(explain, images[:2]), targets[:1, :2])[0].sum(1)
     assert nam.error(ours, theirs[f"{name}_g{gamma}"]) < 1e-6
     if options.get("total") == "printed":
         start = explain.start(forward(explain, images), targets[:1])[0].flatten(1)
@@ -107,7 +107,7 @@ def test_readings_of_the_paper(name, gamma):
 def test_algorithm_1_written_out(architecture, gamma):
     images, targets = inputs()
     explain = explainer(architecture, gamma)
-    ours = explain(forward(explain, images[:2]), targets[:1, :2])[0]
+    ours = explain.read(forward(explain, images[:2]), targets[:1, :2])[0]
     assert nam.error(ours, attribution_equilibrium(network(architecture), images[:2], targets[0, :2], gamma)) < 1e-10
 
 
@@ -129,8 +129,8 @@ def test_sum_law_at_every_convolution(gamma):
 def test_batches_and_targets_are_independent(architecture, residual):
     images, targets = inputs()
     explain = explainer(architecture, 2.0, residual)
-    together = explain(forward(explain, images[:3]), targets[:, :3])
-    alone = explain(forward(explain, images[1:2]), targets[1:, 1:2])
+    together = explain.read(forward(explain, images[:3]), targets[:, :3])
+    alone = explain.read(forward(explain, images[1:2]), targets[1:, 1:2])
     assert nam.error(together[1, 1:2], alone[0]) < 1e-10
 
 
@@ -283,9 +283,9 @@ def test_concatenations_average_pools_and_norms_before_relu():
     explain = AttributionEquilibrium(Propagator(model), gamma=2.0, low=(-3.0,) * 3, high=(3.0,) * 3)
     images = torch.randn(2, 3, 12, 12, dtype=torch.float64).clamp(-3, 3)
     targets = torch.tensor([[0, 1], [2, 3]])
-    maps = explain(forward(explain, images), targets)
+    maps = explain.read(forward(explain, images), targets)
     assert maps.shape == (2, 2, 3, 12, 12) and maps.isfinite().all() and maps.abs().sum() > 0
-    alone = explain(forward(explain, images[1:]), targets[:, 1:])
+    alone = explain.read(forward(explain, images[1:]), targets[:, 1:])
     torch.testing.assert_close(maps[:, 1:], alone)
 
 
@@ -295,9 +295,9 @@ def test_the_papers_other_networks(name, size):
     model = torchvision.models.get_model(name, weights=None, **({"init_weights": False} if "inc" in name else {}))
     explain = AttributionEquilibrium(Propagator(model.double().eval()), low=(-2.0,) * 3, high=(2.0,) * 3)
     images = torch.rand(2, 3, size, size, dtype=torch.float64) * 4 - 2
-    maps = explain(forward(explain, images), torch.tensor([[1, 2]]))
+    maps = explain.read(forward(explain, images), torch.tensor([[1, 2]]))
     assert maps.isfinite().all() and (maps > 0).any() and (maps < 0).any()
-    alone = explain(forward(explain, images[1:]), torch.tensor([[2]]))
+    alone = explain.read(forward(explain, images[1:]), torch.tensor([[2]]))
     assert nam.error(maps[0, 1:], alone[0]) < 1e-9
 
 

@@ -4,13 +4,15 @@ import copy
 import types
 
 import pytest
+import relmap
 import torch
 import torch.nn.functional as F
 from reference_nets import inputs, network, vectors
 from relmap.errors import InputError
-from relmap.explainers.baselines import BASELINES, Baselines, explain_baselines
 from relmap.propagation import Propagator, Walk
 from torch import Tensor, nn
+
+METHODS = ("input_x_gradient", "deconvnet", "saliency", "guided_backprop", "grad_cam", "excitation_backprop")
 
 
 def logit_of(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -107,9 +109,9 @@ def expected(images: Tensor, targets: Tensor) -> dict[str, Tensor]:
     leaf = images.clone().requires_grad_()
     gradient, inner = torch.autograd.grad(logit_of(model, leaf, targets), [leaf, *kept])
     return {
-        "linear_approximation": (images * gradient).sum(1),
+        "input_x_gradient": (images * gradient).sum(1),
         "deconvnet": by_hooks(images, targets, lambda gi, go: go.clamp(min=0)).abs().amax(1),
-        "gradient": gradient.abs().amax(1),
+        "saliency": gradient.abs().amax(1),
         "guided_backprop": by_hooks(images, targets, lambda gi, go: gi.clamp(min=0)).abs().amax(1),
         "grad_cam": resized((kept[0] * inner.mean((2, 3), keepdim=True)).sum(1).relu()).detach(),
         "excitation_backprop": resized(excitation_by_autograd(images, targets)),
@@ -120,10 +122,10 @@ def test_resnet():
     images, targets = inputs()
     images, targets = images[:3], targets[1, :3]
     wanted = expected(images, targets)
-    maps = explain_baselines(network("resnet50"), images, targets)
-    assert list(maps) == list(BASELINES)
+    maps = relmap.compare(network("resnet50"), images, targets, METHODS)
+    assert list(maps) == list(METHODS)
     for name, theirs in wanted.items():
-        assert maps[name].dtype == torch.float32 and maps[name].shape == (3, 64, 64)
+        assert maps[name].shape == (3, 64, 64)
         assert theirs.abs().max() > 0
         torch.testing.assert_close(
             maps[name].double(),
@@ -137,16 +139,16 @@ def test_resnet():
 def test_vgg_layers_and_resizing():
     """TorchRay's layers of VGG-16, its maps resized as it does."""
     images, targets = inputs()
-    maps = explain_baselines(network("vgg16"), images, targets[0], ["grad_cam", "excitation_backprop"])
+    maps = relmap.compare(network("vgg16"), images, targets[0], ["grad_cam", "excitation_backprop"])
     for name, theirs in (
         ("grad_cam", vectors("lrp/torchray_lin_cam_vgg16s.npz")["grad_cam__features_29"]),
         ("excitation_backprop", vectors("lrp/torchray_eb_vgg16s.npz")["eb__features_23"]),
     ):
         theirs = resized(torch.from_numpy(theirs[:, 0]))
-        torch.testing.assert_close(maps[name], theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
+        torch.testing.assert_close(maps[name].float(), theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
 
 
-def test_passes_are_shared(monkeypatch):
+def test_the_forward_pass_is_shared(monkeypatch):
     calls = {"forward": 0, "propagate": 0}
     for owner, name in ((Propagator, "forward"), (Walk, "propagate")):
         original = getattr(owner, name)
@@ -157,52 +159,45 @@ def test_passes_are_shared(monkeypatch):
 
         monkeypatch.setattr(owner, name, counted)
     images, targets = inputs(torch.float32)
-    model = network("vgg16", torch.float32)
-    explain_baselines(model, images[:1], targets[0, :1], ["gradient", "linear_approximation", "grad_cam"])
-    assert calls == {"forward": 1, "propagate": 1}
-    explain_baselines(model, images[:1], targets[0, :1])
-    assert calls == {"forward": 2, "propagate": 5}
+    relmap.compare(network("vgg16", torch.float32), images[:1], targets[0, :1], METHODS)
+    assert calls == {"forward": 1, "propagate": len(METHODS)}
 
 
 @pytest.mark.parametrize("architecture", ["vgg16", "resnet50"])
 def test_alone_and_in_any_company_the_maps_are_the_same(architecture):
     images, targets = inputs()
-    explain = Baselines(network(architecture), BASELINES)
-    together = explain(images[:4], targets[0, :4])
-    for i in range(4):
-        alone = explain(images[i : i + 1], targets[0, i : i + 1])
-        for name in BASELINES:
-            torch.testing.assert_close(alone[name][0], together[name][i], rtol=1e-5, atol=1e-7)
-    single = Baselines(network(architecture), ["grad_cam"])(images[:4], targets[0, :4])
-    assert list(single) == ["grad_cam"] and torch.equal(single["grad_cam"], together["grad_cam"])
+    propagator = Propagator(network(architecture))
+    together = relmap.compare(propagator, images[:4], targets[0, :4], METHODS)
+    for name in METHODS:
+        assert torch.equal(relmap.explain(propagator, images[:4], targets[0, :4], name), together[name])
+        for i in range(4):
+            alone = relmap.explain(propagator, images[i : i + 1], targets[0, i : i + 1], name)
+            torch.testing.assert_close(alone[0], together[name][i], rtol=1e-5, atol=1e-7)
 
 
 def test_signs():
     images, targets = inputs()
-    maps = explain_baselines(network("vgg16"), images, targets[0])
-    assert (maps["linear_approximation"] < 0).any()
-    assert all((maps[name] >= 0).all() for name in BASELINES if name != "linear_approximation")
+    maps = relmap.compare(network("vgg16"), images, targets[0], METHODS)
+    assert (maps["input_x_gradient"] < 0).any()
+    assert all((maps[name] >= 0).all() for name in METHODS if name != "input_x_gradient")
 
 
 def test_layers_can_be_chosen():
     images, targets = inputs()
     model = network("vgg16")
-    chosen = explain_baselines(
-        model, images, targets[0], ["excitation_backprop"], {"excitation_backprop": "features.28"}
-    )
-    theirs = explain_baselines(
-        model, images, targets[0], ["excitation_backprop"], {"excitation_backprop": "features.29"}
-    )
-    assert torch.equal(*(maps["excitation_backprop"] for maps in (chosen, theirs)))
-    default = explain_baselines(model, images, targets[0], ["excitation_backprop"])
-    assert not torch.equal(default["excitation_backprop"], chosen["excitation_backprop"])
+
+    def maps(**layer):
+        return relmap.explain(model, images, targets[0], "excitation_backprop", **layer)
+
+    assert torch.equal(maps(layer="features.28"), maps(layer="features.29"))
+    assert not torch.equal(maps(), maps(layer="features.28"))
 
 
 def test_errors_name_the_culprit():
     images, targets = inputs()
-    with pytest.raises(InputError, match=r"unknown baseline 'gradcam'; choose from linear_approximation, .*"):
-        explain_baselines(network("vgg16"), images, targets[0], ["gradcam"])
+    with pytest.raises(InputError, match="did you mean 'grad_cam'"):
+        relmap.explain(network("vgg16"), images, targets[0], "gradcam")
     with pytest.raises(InputError, match=r"layer 'features\.77' does not exist in this model; it has: features\.0"):
-        explain_baselines(network("vgg16"), images, targets[0], ["grad_cam"], {"grad_cam": "features.77"})
+        relmap.explain(network("vgg16"), images, targets[0], "grad_cam", layer="features.77")
     with pytest.raises(InputError, match="no flattened or pooled feature map"):
-        explain_baselines(nn.Sequential(nn.Conv2d(3, 4, 3)), images, targets[0], ["grad_cam"])
+        relmap.explain(nn.Sequential(nn.Conv2d(3, 4, 3)), images, targets[0], "grad_cam")

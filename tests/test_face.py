@@ -10,11 +10,11 @@ import pytest
 import relmap
 import torch
 from reference_nets import inputs, network
-from relmap.catalogue.methods import ATTENTION, CATALOGUE, NEEDS, Method
+from relmap.catalogue.methods import ATTENTION, CATALOGUE, LAYERS, NEEDS, Method
 from relmap.explainers.base import Relevance
 from relmap.propagation import composites, starts
 
-ON_IMAGES = tuple(name for name, row in CATALOGUE.items() if ATTENTION not in row.needs)
+ON_IMAGES = tuple(name for name, row in CATALOGUE.items() if not {ATTENTION, LAYERS}.intersection(row.needs))
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def test_closure_is_what_python_imports():
     """Modules of relmap in a fresh interpreter after the import are all in the closure."""
     import subprocess
 
-    code = "import relmap.evidence.tables, sys; print(*[m.__file__ for m in sys.modules.values() if 'relmap' in str(m)])"
+    code = "import relmap.evidence.tables, sys; print(*[m.__file__ for n, m in sys.modules.items() if 'relmap' in n])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     module = ROOT / "workflow" / "relmap" / "evidence" / "tables.py"
     assert {Path(path) for path in shown} <= {module, *closure([module], ROOTS)}

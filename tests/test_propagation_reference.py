@@ -11,7 +11,8 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
-import relmap.torchvision_shim  # noqa: F401  zennit imports torchvision
+import relmap
+import relmap.torchvision_shim
 import torch
 import zennit.attribution
 import zennit.composites
@@ -20,7 +21,6 @@ import zennit.rules
 import zennit.torchvision
 import zennit.types
 from reference_nets import inputs, network, vectors
-from relmap.explainers.baselines import Baselines
 from relmap.explainers.cam import grad_cam
 from relmap.explainers.gradients import linear_approximation
 from relmap.network import Graph, trace
@@ -227,10 +227,9 @@ def test_nam_alpha_beta(name, alpha, beta):
 def test_torchray_gradients(dtype):
     theirs = vectors("lrp/torchray_grad_vgg16s.npz")
     images, targets = inputs(dtype)
-    explain = Baselines(vgg(dtype), ["gradient", "deconvnet", "guided_backprop"])
-    maps = [explain(images, t) for t in targets]
-    for method, setting in (("gradient", "gradient"), ("deconvnet", "deconvnet"), ("guided_backprop", "guided")):
-        ours = torch.stack([m[method] for m in maps], 1)
+    maps = relmap.compare(vgg(dtype), images, targets.T, ["saliency", "deconvnet", "guided_backprop"])
+    for method, setting in (("saliency", "gradient"), ("deconvnet", "deconvnet"), ("guided_backprop", "guided")):
+        ours = maps[method]
         assert error(ours, theirs[f"{setting}_sal"]) < 1e-4, method
 
 

@@ -36,7 +36,7 @@ def propagator(architecture: str) -> Propagator:
 
 
 def relevance(explain: Relevance, images: Tensor, targets: Tensor) -> Tensor:
-    return explain(explain.walk.forward(images), targets)
+    return explain.read(explain.walk.forward(images), targets)
 
 
 @DTYPES

@@ -20,7 +20,7 @@ def propagator(architecture: str, dtype: torch.dtype = torch.float64) -> Propaga
 
 
 def explain(explainer: RelevanceCAM, images: Tensor, targets: Tensor, model: Propagator) -> Tensor:
-    return explainer(model.forward(images, explainer.walks, explainer.keep), targets)
+    return explainer.read(model.forward(images, explainer.walks, explainer.keep), targets)
 
 
 @DTYPES

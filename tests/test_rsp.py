@@ -54,7 +54,7 @@ def test_every_layer_of_the_authors():
 def test_equations_module_by_module(architecture):
     images, targets = inputs()
     explain = RelativeSectionalPropagation(Propagator(network(architecture)))
-    ours = explain(forward(explain, images[:2]), targets[:, :2])
+    ours = explain.read(forward(explain, images[:2]), targets[:, :2])
     for i in range(2):
         assert nam.error(ours[i], oracle.relevance(network(architecture), images[:2], targets[i, :2])) < 1e-10
 
@@ -110,6 +110,6 @@ def test_a_linear_layer_is_a_pointwise_convolution_of_one_pixel():
 def test_batches_and_targets_are_independent():
     images, targets = inputs()
     explain = RelativeSectionalPropagation(Propagator(network("resnet50")))
-    together = explain(forward(explain, images[:3]), targets[:, :3])
-    alone = explain(forward(explain, images[1:2]), targets[1:, 1:2])
+    together = explain.read(forward(explain, images[:3]), targets[:, :3])
+    alone = explain.read(forward(explain, images[1:2]), targets[1:, 1:2])
     assert nam.error(together[1, 1:2], alone[0]) < 1e-10

@@ -12,14 +12,15 @@ import torch
 from relmap.data.images import load_boxes, load_part_maps
 from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
 from relmap.explainers.clam.plan import plan_layers
+from relmap.explainers.clam.refined import explain_together
 from relmap.explainers.clam.settings import ClamOptions, LayerSettings
 from relmap.explainers.clam.trained import TrainedLayer
 from relmap.explainers.clam.training import initial_layers, train_layer
-from relmap.explainers.lrp import explain_lrp
+from relmap.explainers.plain_lrp import LRPAlphaBeta
 from relmap.job.subject import Subject
 from relmap.metrics.pointing import extended_pointing
-from relmap.propagation import Walk
-from torch import Tensor
+from relmap.propagation import Propagator, Walk
+from torch import Tensor, nn
 
 from papers.clam.attribute_scores import distinguishing_table, score_layers
 
@@ -80,9 +81,20 @@ def pointing_of(
     """(K, N) mean pointing accuracy over the energies; NaN where a map has no positive relevance."""
     found = []
     for (images, targets), inside in zip(held.batches, held.inside.split(len(held.batches[0][0])), strict=True):
-        maps = explain_lrp(propagator, images, targets, explainers, layers, options).maps.cpu()
+        maps = explain_together(propagator, images, targets, explainers, layers, options).maps.cpu()
         found.append(torch.stack([extended_pointing(of_one, inside).mean(1) for of_one in maps]))
     return torch.cat(found, 1).numpy()
+
+
+def lrp_variant(model: nn.Module, first: str, bounds: str, batch_norm: str) -> Walk:
+    """LRP-alpha1-beta0 with other choices than CLAM's reading has.
+
+    Args:
+        first, batch_norm: as of ``LRPAlphaBeta``.
+        bounds: of z-box: ``valid_range``, that of a valid input, or ``image_range``, each image's own.
+    """
+    low, high = model.input_range if bounds == "valid_range" else (None, None)
+    return LRPAlphaBeta(Propagator(model), first=first, low=low, high=high, batch_norm=batch_norm).walk
 
 
 def hold(subject: Subject, rows: np.ndarray) -> Held:

@@ -58,7 +58,7 @@ def score_layers(
     frames = []
     for arm, layers in arms.items():
         for layer in layers:
-            regions = find_regions(layer, outputs[layer.features_at], targets, explainers)
+            regions = find_regions(layer, outputs[layer.features_at], targets.expand(len(explainers), -1), explainers)
             boxes = regions.boxes(tuple(images.shape[-2:])).cpu()
             scores = score_regions(part_maps, telling, boxes.transpose(0, 1).flatten(1, 2))
             for place, explainer in enumerate(explainers):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from relmap.explainers.clam.refined import explain_together
 from relmap.explainers.clam.settings import ClamOptions
 from relmap.explainers.clam.trained import TrainedLayer
-from relmap.explainers.lrp import explain_lrp
 from relmap.propagation import Walk
 from torch import Tensor
 
@@ -40,7 +40,7 @@ def layer_examples(
         ``related_box (n, L, A, K, 4)``, ``related_distance (n, L, A, K)`` and per layer
         ``relevance_<layer> (n, h, w)``.
     """
-    found = explain_lrp(propagator, images, targets, [explainer], layers, options, capture=True)
+    found = explain_together(propagator, images, targets, [explainer], layers, options, capture=True)
     names = [layer.settings.layer for layer in layers]
     count, widest = len(images), max(layer.settings.attributes for layer in layers)
     shape = (count, len(layers), widest)

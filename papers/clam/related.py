@@ -54,7 +54,9 @@ def build_index(
     for images, targets in batches:
         activations = propagator.forward(images, keep=keep, until=_last(propagator, keep))
         for name, layer in zip(names, layers, strict=True):
-            found = find_regions(layer, activations.outputs[layer.features_at], targets, explainers)
+            found = find_regions(
+                layer, activations.outputs[layer.features_at], targets.expand(len(explainers), -1), explainers
+            )
             boxes[name].append(found.boxes(tuple(images.shape[-2:])).cpu())
             distances[name].append(found.distances.cpu())
         labels.append(targets.cpu())

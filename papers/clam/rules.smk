@@ -33,7 +33,6 @@ rule train_cla_layer:
         seed=lookup(dpath="seed", within=config),
         layers=all_layers,
         settings=clam_settings,
-        explainers=lookup(dpath="explainers", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:
@@ -65,7 +64,6 @@ rule initialise_cla_layers:
         seed=lookup(dpath="seed", within=config),
         layers=untrained_layers,
         settings=clam_settings,
-        explainers=lookup(dpath="explainers", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:
@@ -99,7 +97,6 @@ rule index_training_images:
     params:
         seed=lookup(dpath="seed", within=config),
         settings=clam_settings,
-        explainers=lookup(dpath="explainers", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:
@@ -137,7 +134,6 @@ rule relate_images:
         seed=lookup(dpath="seed", within=config),
         settings=clam_settings,
         related=lookup(dpath="clam/related", within=config),
-        explainers=lookup(dpath="explainers", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:
@@ -175,7 +171,6 @@ rule ablate_clam:
         images_per_class=lookup(dpath="clam/ablation_images_per_class", within=config),
         birds=lookup(dpath="clam/ablation_birds", within=config),
         variants=lookup(dpath="clam/ablation", within=config),
-        explainers=lookup(dpath="explainers", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:
@@ -211,7 +206,6 @@ rule ablate_explainers:
         models=MODELS,
         variants=lookup(dpath="clam/ablation_explainers", within=config),
         birds=lookup(dpath="clam/ablation_birds", within=config),
-        explainers=lookup(dpath="explainers", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:

@@ -27,7 +27,7 @@ def explained(
     images, targets = inputs(dtype)
     explainer = make(Propagator(network(architecture, dtype)))
     activations = explainer.walks[0].propagator.forward(images[:count], explainer.walks, explainer.keep)
-    return explainer(activations, targets[:, :count])
+    return explainer.read(activations, targets[:, :count])
 
 
 def map_errors(maps: Tensor, vectors: dict[str, np.ndarray]) -> list[float]:

@@ -7,11 +7,11 @@ from numbers import Integral
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from relmap.catalogue.methods import CATALOGUE, Method, build
+from relmap.catalogue.methods import CATALOGUE, Method, as_propagator, build, find
 from relmap.errors import InputError
+from relmap.explainers.base import SharedPass, as_maps
 from relmap.propagation import Propagator
 
 
@@ -24,7 +24,7 @@ def explain(
     model: nn.Module | Propagator,
     images: Tensor,
     targets: Tensor | Sequence[int] | int | None = None,
-    method: str = "abslrp",
+    method: str | Method = "abslrp",
     *,
     batch_size: int = 16,
     **parameters: Any,
@@ -36,7 +36,7 @@ def explain(
         images: (N, C, H, W), normalised as the model takes them; (N, T) token ids for a text classifier.
         targets: classes, one for all, (N,), or (N, K) for K maps of each image, which share everything; by default the
             predicted ones.
-        method: an id of ``methods()``.
+        method: an id of ``methods()``, or a row of your own.
         batch_size: images at a time; it does not change the result.
         parameters: of the method, see the class that its row in ``methods()`` names.
 
@@ -50,26 +50,34 @@ def explain(
     Example:
         >>> maps = relmap.explain(model, images, method="lrp_epsilon")
     """
-    return compare(model, images, targets, {method: parameters}, batch_size=batch_size)[method]
+    return compare(model, images, targets, {method: parameters}, batch_size=batch_size)[find(method).id]
 
 
 def compare(
     model: nn.Module | Propagator,
     images: Tensor,
     targets: Tensor | Sequence[int] | int | None,
-    methods: Sequence[str] | Mapping[str, Mapping[str, Any]],
+    methods: str | Sequence[str | Method] | Mapping[str | Method, Mapping[str, Any]],
     *,
     batch_size: int = 16,
 ) -> dict[str, Tensor]:
-    """``explain`` by several methods, which share one forward pass; ``methods`` may map ids to parameters."""
+    """``explain`` by several methods, by id; ``methods`` may map them to parameters.
+
+    Those that read a forward pass share one for each batch; the others run the network themselves.
+    """
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
-    propagator = model if isinstance(model, Propagator) else Propagator(model)
-    methods = (methods,) if isinstance(methods, str) else methods
+    methods = (methods,) if isinstance(methods, str | Method) else methods
     parameters = methods if isinstance(methods, Mapping) else {method: {} for method in methods}
-    explainers = {method: build(propagator, method, **given) for method, given in parameters.items()}
-    walks = [walk for explainer in explainers.values() for walk in explainer.walks]
-    keep = [name for explainer in explainers.values() for name in explainer.keep]
+    rows = [find(method) for method in parameters]
+    ids = [row.id for row in rows]
+    if len(set(ids)) < len(ids):
+        raise InputError(f"method {max(ids, key=ids.count)!r} is given more than once; give each id once")
+    propagator = as_propagator(model)
+    explainers = {row.id: build(propagator, row, **given) for row, given in zip(rows, parameters.values(), strict=True)}
+    shared = [explainer for explainer in explainers.values() if isinstance(explainer, SharedPass)]
+    walks = [walk for explainer in shared for walk in explainer.walks]
+    keep = [name for explainer in shared for name in explainer.keep]
     images = model_input(propagator, images)
     chosen = None if targets is None else classes(targets, len(images))
     maps: dict[str, list[Tensor]] = {method: [] for method in explainers}
@@ -78,19 +86,26 @@ def compare(
         activations = propagator.forward(batch, walks, keep)
         of_batch = explained(activations.logits, None if chosen is None else chosen[begin : begin + len(batch)])
         for method, explainer in explainers.items():
-            relevance = explainer(activations, of_batch.T)
-            maps[method].append(as_maps(relevance, batch.shape).transpose(0, 1).to(images.device))
+            if isinstance(explainer, SharedPass):
+                found = as_maps(explainer.read(activations, of_batch.T), batch.shape).transpose(0, 1)
+            else:
+                found = checked(explainer(batch, of_batch), of_batch, batch, method)
+            maps[method].append(found.to(images.device))
     alone = chosen is None or torch.as_tensor(targets).dim() < 2
     return {method: torch.cat(parts)[:, 0] if alone else torch.cat(parts) for method, parts in maps.items()}
 
 
-def as_maps(relevance: Tensor, shape: torch.Size) -> Tensor:
-    """Relevance (K, N, C, H, W) summed over channels, or inner maps (K, N, h, w) resized: (K, N, H, W). Tokens stay."""
-    if relevance.dim() == 5:
-        relevance = relevance.sum(2)
-    if relevance.dim() == 4 and relevance.shape[-2:] != shape[-2:]:
-        relevance = F.interpolate(relevance, shape[-2:], mode="bilinear", align_corners=False)
-    return relevance
+def checked(maps: Tensor, targets: Tensor, images: Tensor, method: str) -> Tensor:
+    """What an explainer of someone's own returned, if its shape is (N, K, H, W), or (N, K, T) of tokens.
+
+    Raises:
+        InputError: it is not.
+    """
+    expected = (*targets.shape, *(images.shape[2:] if images.dim() == 4 else images.shape[1:2]))
+    if not isinstance(maps, Tensor) or tuple(maps.shape) != expected:
+        given = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+        raise InputError(f"method {method!r} must return maps of shape {expected}, a map a target; it returned {given}")
+    return maps
 
 
 def model_input(propagator: Propagator, images: Tensor) -> Tensor:

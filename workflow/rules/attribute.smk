@@ -1,29 +1,29 @@
 """
-Relevance maps: one job makes all methods of a family for one data set and model, one store a method.
+Relevance maps: one job makes, for one data set and model, all methods that share a forward pass; one store a method.
 
-Inputs: manifest, predictions (which images), classifier; for CLAM its CLA-layers.
+Inputs: manifest, targets (which pairs), classifier; for methods that need them, artifacts such as CLA-layers.
 Outputs: <results>/maps/{dataset}/{model}/{method}.zarr and .json.
 """
 
-for family in ["lrp", "baselines", *ARMS, UNTRAINED]:
+for batch, methods in METHOD_BATCHES.items():
 
     rule:
         name:
-            f"attribute_{family}"
+            f"attribute_{batch}"
         input:
             manifest="<results>/manifests/{dataset}.parquet",
-            predictions="<results>/predictions/{dataset}/{model}.parquet",
+            targets="<results>/targets/{dataset}/{model}.parquet",
             weights="<results>/models/{dataset}/{model}.safetensors",
             card="<results>/models/{dataset}/{model}.json",
-            layers=family_layers(family),
-            library=library("workflow/scripts/attribute.py"),
+            artifacts=artifacts_of(batch),
+            library=library("workflow/scripts/attribute.py", *makers(methods)),
         output:
-            stores=directory(expand("<results>/maps/{{dataset}}/{{model}}/{method}.zarr", method=family_ids(family))),
-            hashes=expand("<results>/maps/{{dataset}}/{{model}}/{method}.json", method=family_ids(family)),
+            stores=directory(expand("<results>/maps/{{dataset}}/{{model}}/{method}.zarr", method=methods)),
+            hashes=expand("<results>/maps/{{dataset}}/{{model}}/{method}.json", method=methods),
         log:
-            f"<logs>/attribute_{family}/{{dataset}}/{{model}}.log",
+            f"<logs>/attribute_{batch}/{{dataset}}/{{model}}.log",
         benchmark:
-            f"<benchmarks>/attribute_{family}/{{dataset}}/{{model}}.tsv"
+            f"<benchmarks>/attribute_{batch}/{{dataset}}/{{model}}.tsv"
         conda:
             "../../envs/relmap.yaml"
         threads: 1
@@ -32,15 +32,11 @@ for family in ["lrp", "baselines", *ARMS, UNTRAINED]:
             runtime=240,
             gpu=lookup(dpath="compute/gpus", within=config),
         params:
-            seed=lookup(dpath="seed", within=config),
-            family=family,
-            methods=family_ids(family),
-            target=lookup(dpath="evaluation/target", within=config),
-            settings=family_settings(family),
-            explainers=lookup(dpath="explainers", within=config),
+            methods=[METHODS[method].to_dict() for method in methods],
+            settings=settings_of(batch),
             device=lookup(dpath="compute/device", within=config),
             batch_size=lookup(dpath="compute/batch_size", within=config),
         message:
-            "Explaining {wildcards.dataset} with {wildcards.model}: {params.methods}"
+            "Explaining {wildcards.dataset} with {wildcards.model}"
         script:
             "../scripts/attribute.py"

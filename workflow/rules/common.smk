@@ -18,7 +18,7 @@ os.environ.update(
     PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
 )
 
-from relmap.catalogue import registry
+from relmap.catalogue.methods import CATALOGUE, CLAM_ARM, UNTRAINED_ARM, clam_methods
 from relmap.explainers.clam.layers import layer_file, select_layers
 from relmap.job.config import load
 from relmap.job.imports import closure
@@ -29,10 +29,10 @@ try:
 except InputError as error:
     sys.exit(f"error: {error}")
 
-DATASETS = list(config["datasets"])
-MODELS = list(config["models"])
+DATASETS = [name for name, entry in config["datasets"].items() if entry]
+MODELS = [name for name, entry in config["models"].items() if entry]
 ARMS = list(config["clam"]["arms"])
-CLAM, UNTRAINED = registry.CLAM_ARM, registry.UNTRAINED_ARM
+CLAM, UNTRAINED = CLAM_ARM, UNTRAINED_ARM
 METRIC_FAMILIES = ["pointing", "lerf", "segmentation"]
 # Mean IoU needs segmentations, which ImageNet has not.
 SEGMENTED = ["cub200_2011"]
@@ -68,8 +68,9 @@ def here(path):
 
 def library(*paths):
     """Files that scripts or notebooks import, as inputs: what a rule computes follows from them."""
-    files = closure([os.path.join(workflow.basedir, path) for path in paths], ROOTS)
-    return [here(str(path.relative_to(ROOT))) for path in files]
+    given = [ROOT / path for path in paths]
+    modules = [path for path in given if path.parent.name not in ("scripts", "notebooks") and path.suffix == ".py"]
+    return [here(str(path.relative_to(ROOT))) for path in sorted({*closure(given, ROOTS), *modules})]
 
 
 def sources(*kinds):
@@ -77,9 +78,21 @@ def sources(*kinds):
     return [name for name in DATASETS if config["datasets"][name]["source"] in kinds]
 
 
-def weighted(kind):
-    """Models whose ImageNet weights come from the given source."""
-    return [name for name in MODELS if config["models"][name]["weights"] == kind]
+def trained():
+    """Models that are trained here; the others' weights come from files."""
+    return [name for name in MODELS if config["models"][name]["weights"] == "train"]
+
+
+def root_of(wildcards):
+    """Folder of a data set that is not rendered."""
+    return config["datasets"][wildcards.dataset]["path"] or f"{config['data_root']}/{wildcards.dataset}"
+
+
+def trains_on(wildcards):
+    """Whether anything is trained on a data set: a classifier, its fully connected part, or CLA-layers."""
+    dataset = wildcards.dataset
+    classifier = bool(trained()) if dataset == "imagenet" else bool(MODELS)
+    return classifier or any(arms_of(dataset, model) for model in MODELS)
 
 
 def downloads():
@@ -117,7 +130,10 @@ def destination(wildcards):
 
 
 def published_weights(wildcards):
-    """torchvision's weights file of a model."""
+    """A model's file of weights: torchvision's, or the one that the config names."""
+    named = config["models"][wildcards.model]["weights"]
+    if named not in ("train", "torchvision"):
+        return named
     name = next(entry.name for entry in files_of("torchvision_models") if entry.name.startswith(f"{wildcards.model}-"))
     return f"<data_root>/torchvision_models/archives/{name}"
 
@@ -149,20 +165,46 @@ def whole_chain(wildcards):
     return cla_layers(wildcards.dataset, wildcards.model, wildcards.arm)
 
 
-def families_of(dataset, model):
-    """Method families that one data set and model have."""
-    return ["lrp", *arms_of(dataset, model), UNTRAINED, "baselines"]
+# Every method of this run: the catalogue's, and CLAM's with the layers of the config's own arms.
+METHODS = CATALOGUE | {
+    method.id: method for arm in ARMS for method in clam_methods(arm) if method.id not in CATALOGUE
+}
+
+# What CLAM's tables show, and the controls beside them. Jobs make them in batches: what needs no artifacts shares its
+# forward passes, and each arm of CLAM is a batch of its own.
+METHOD_BATCHES = {
+    "plain": [
+        "lrp_alpha1_beta0_norms",
+        "clrp_norms",
+        "sglrp_norms",
+        "input_x_gradient",
+        "deconvnet",
+        "saliency",
+        "guided_backprop",
+        "grad_cam",
+        "excitation_backprop",
+        "constant",
+        "random",
+        "centre_gaussian",
+    ],
+    **{arm: [method.id for method in clam_methods(arm)] for arm in (*ARMS, UNTRAINED)},
+}
+
+
+def makers(methods):
+    """Files of the explainers that make some methods; their names in the catalogue are no import statements."""
+    found = []
+    for method in methods:
+        row = METHODS[method]
+        found += [f"workflow/relmap/explainers/{row.maker.split(':')[0].replace('.', '/')}.py"]
+        found += makers([row.wraps]) if row.wraps else []
+    return list(dict.fromkeys(found))
 
 
 def methods_of(wildcards):
     """Ids of the methods that one data set and model have, in the tables' order."""
-    arms = [*arms_of(wildcards.dataset, wildcards.model), UNTRAINED]
-    return [method.id for method in registry.methods(arms)]
-
-
-def family_ids(family):
-    """Ids of the methods that one job makes."""
-    return [method.id for method in registry.family_methods(family)]
+    batches = ["plain", *arms_of(wildcards.dataset, wildcards.model), UNTRAINED]
+    return [method for batch in batches for method in METHOD_BATCHES[batch]]
 
 
 def stores_of(wildcards):
@@ -209,15 +251,13 @@ def untrained_layers(wildcards):
     return list(layers_of(wildcards.dataset, wildcards.model, UNTRAINED))
 
 
-def family_layers(family):
-    """Input function: the CLA-layers that a method family needs."""
+def artifacts_of(batch):
+    """Input function: the CLA-layers that a batch of methods needs."""
 
     def layers(wildcards):
-        if family in ARMS:
-            return cla_layers(wildcards.dataset, wildcards.model, family)
-        if family == UNTRAINED:
-            return f"<results>/clam/{wildcards.dataset}/{wildcards.model}/{UNTRAINED}"
-        return []
+        if batch == UNTRAINED:  # one job draws them all, into one folder
+            return [f"<results>/clam/{wildcards.dataset}/{wildcards.model}/{UNTRAINED}"]
+        return [] if batch == "plain" else cla_layers(wildcards.dataset, wildcards.model, batch)
 
     return layers
 
@@ -233,20 +273,13 @@ def clam_settings(wildcards):
     return settings_on(layers_of(wildcards.dataset, wildcards.model, wildcards.get("arm", CLAM)))
 
 
-def family_settings(family):
+def settings_of(batch):
     """Params function: CLAM's settings for its arms, nothing for others."""
 
     def settings(wildcards):
-        if family in (*ARMS, UNTRAINED):
-            return settings_on(layers_of(wildcards.dataset, wildcards.model, family))
-        return {}
+        return {} if batch == "plain" else settings_on(layers_of(wildcards.dataset, wildcards.model, batch))
 
     return settings
-
-
-def family_modules(family):
-    """Library files that only CLAM's families use."""
-    return ["clam/*.py"] if family in (*ARMS, UNTRAINED) else []
 
 
 def clam_chain(wildcards):

@@ -116,7 +116,7 @@ rule register_dataset:
         "../../envs/relmap.yaml"
     params:
         source=lookup(dpath="datasets/{dataset}/source", within=config),
-        data_root=lookup(dpath="data_root", within=config),
+        root=root_of,
     message:
         "Registering {wildcards.dataset}"
     script:
@@ -139,6 +139,10 @@ rule build_manifest:
     resources:
         mem_mb=1500,
         runtime=30,
+    params:
+        format=lookup(dpath="datasets/{dataset}/format", within=config),
+        classes=lookup(dpath="datasets/{dataset}/classes", within=config),
+        trains=trains_on,
     message:
         "Reading {wildcards.dataset} into one manifest"
     script:

@@ -20,7 +20,7 @@ rule pretrain_classifier:
     benchmark:
         "<benchmarks>/pretrain_classifier/{model}.tsv"
     wildcard_constraints:
-        model=alternatives(weighted("train")),
+        model=alternatives(trained()),
     conda:
         "../../envs/relmap.yaml"
     threads: 1
@@ -54,7 +54,7 @@ rule convert_weights:
     benchmark:
         "<benchmarks>/convert_weights/{model}.tsv"
     wildcard_constraints:
-        model=alternatives(weighted("torchvision")),
+        model=alternatives([model for model in MODELS if model not in trained()]),
     conda:
         "../../envs/relmap.yaml"
     threads: 1
@@ -67,7 +67,7 @@ rule convert_weights:
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:
-        "Converting torchvision's weights of {wildcards.model}"
+        "Converting weights of {wildcards.model}: {input.published}"
     script:
         "../scripts/convert_weights.py"
 

@@ -122,7 +122,6 @@ rule score_attributes:
         runtime=60,
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
-        explainers=lookup(dpath="explainers", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:

@@ -6,7 +6,7 @@ import torch
 from relmap.evidence.evaluation import rows_of
 from relmap.explanation import compare
 from relmap.inspection.comparison import CELL, admitted, summarise, surest
-from relmap.inspection.leakage import conservation
+from relmap.inspection.leakage import conservation, conserves
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
 from relmap.job.subject import Subject
@@ -23,9 +23,11 @@ with job(snakemake.log[0], snakemake.threads) as log:
         rows = rows_of(subject.manifest, chosen["image_id"].tolist())
         images, targets = next(subject.batches(rows, chosen[params.target].to_numpy(copy=True)))
         propagator = Propagator(subject.model)
-        methods = admitted(propagator.graph, subject.preprocessing, params.methods)
-        for method, given in methods.items():
-            table = conservation(propagator, images, targets, method, **given)
+        methods = admitted(propagator.graph, params.methods)
+        for method in methods:
+            if not conserves(propagator, method):
+                continue
+            table = conservation(propagator, images, targets, method)
             steps.append(table.assign(dataset=dataset, model=model, method=method))
         maps = compare(propagator, images[:1], targets[:1], methods)
         with atomic_path(store) as temporary:

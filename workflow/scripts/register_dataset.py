@@ -1,4 +1,4 @@
-"""Write the card of a data set that lies in the data root: where it is and where it came from."""
+"""Write the card of a data set that is not rendered: where it is and where it came from."""
 
 from pathlib import Path
 
@@ -7,11 +7,10 @@ from relmap.job.files import write_json
 from relmap.job.logs import job
 
 with job(snakemake.log[0]):
-    dataset, source = snakemake.wildcards.dataset, snakemake.params.source
-    root = Path(snakemake.params.data_root) / dataset
+    dataset, source, root = snakemake.wildcards.dataset, snakemake.params.source, Path(snakemake.params.root)
     if not root.is_dir():
         raise InputError(
             f"datasets.{dataset}.source is `{source}`, but there is no folder {root}; put the data there, correct "
-            "`data_root`, or set the source to `retrieve` or `render`"
+            f"`datasets.{dataset}.path` or `data_root`, or set the source to `retrieve` or `render`"
         )
     write_json(snakemake.output.card, {"dataset": dataset, "source": source, "root": str(root)})

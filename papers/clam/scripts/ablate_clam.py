@@ -4,8 +4,7 @@ import pandas as pd
 from relmap.evidence.evaluation import rows_of
 from relmap.evidence.tables import write_frame
 from relmap.explainers.clam.settings import ClamOptions
-from relmap.explainers.clam.training import EXPLAINERS
-from relmap.explainers.lrp import lrp_propagator
+from relmap.explainers.clam.training import EXPLAINERS, lrp_walk
 from relmap.job.logs import job
 from relmap.job.subject import Subject, training_rows, unseen_rows
 
@@ -14,7 +13,7 @@ from papers.clam.ablation import Chain, hold, lift_of, pointing_of, variant_rows
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
-    propagator = lrp_propagator(subject.model, subject.preprocessing, **params.explainers)
+    propagator = lrp_walk(subject.model)
     training = list(subject.batches(training_rows(subject.manifest, params.images_per_class, params.seed)))
     evaluated = rows_of(subject.manifest, pd.read_parquet(files.predictions)["image_id"])
     held = hold(subject, unseen_rows(subject.manifest, evaluated, params.birds, params.seed))

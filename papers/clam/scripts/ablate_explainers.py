@@ -5,11 +5,12 @@ from relmap.evidence.evaluation import rows_of
 from relmap.evidence.statistics import bootstrap_mean
 from relmap.evidence.tables import write_frame
 from relmap.explainers.clam.training import EXPLAINERS
-from relmap.explainers.lrp import lrp_propagator
 from relmap.job.logs import job
 from relmap.job.subject import Subject, unseen_rows
 
-from papers.clam.ablation import hold, pointing_of
+from papers.clam.ablation import hold, lrp_variant, pointing_of
+
+DEFAULT = {"first": "z_box", "bounds": "valid_range", "batch_norm": "alpha_beta"}
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
@@ -19,8 +20,8 @@ with job(snakemake.log[0], snakemake.threads) as log:
         evaluated = rows_of(subject.manifest, pd.read_parquet(predictions)["image_id"])
         held = hold(subject, unseen_rows(subject.manifest, evaluated, params.birds, params.seed))
         for variant in params.variants[model]:
-            choice = {**params.explainers, **variant}
-            propagator = lrp_propagator(subject.model, subject.preprocessing, **choice)
+            choice = {**DEFAULT, **variant}
+            propagator = lrp_variant(subject.model, **choice)
             for explainer, values in zip(EXPLAINERS, pointing_of(propagator, held, list(EXPLAINERS)), strict=True):
                 interval = bootstrap_mean(values, seed=params.seed)
                 of_cell = {"pointing": interval.mean, "ci_low": interval.low, "ci_high": interval.high}

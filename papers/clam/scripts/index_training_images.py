@@ -1,8 +1,7 @@
 """Index every training image's best regions under its own class's pattern."""
 
 from relmap.explainers.clam.trained import load_layer
-from relmap.explainers.clam.training import EXPLAINERS
-from relmap.explainers.lrp import lrp_propagator
+from relmap.explainers.clam.training import EXPLAINERS, lrp_walk
 from relmap.job.logs import job
 from relmap.job.subject import Subject, training_rows
 
@@ -11,7 +10,7 @@ from papers.clam.related import build_index, write_index
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
-    propagator = lrp_propagator(subject.model, subject.preprocessing, **params.explainers)
+    propagator = lrp_walk(subject.model)
     layers = [load_layer(path, subject.device) for path in files.layers]
     rows = training_rows(subject.manifest, params.settings["train_images_per_class"], params.seed)
     image_ids = subject.manifest.frame["image_id"].to_numpy()[rows]

@@ -6,8 +6,7 @@ from relmap.explainers.clam.layers import layer_file
 from relmap.explainers.clam.plan import plan_layers
 from relmap.explainers.clam.settings import ClamOptions
 from relmap.explainers.clam.trained import save_layer
-from relmap.explainers.clam.training import EXPLAINERS, initial_layers
-from relmap.explainers.lrp import lrp_propagator
+from relmap.explainers.clam.training import EXPLAINERS, initial_layers, lrp_walk
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
 from relmap.job.subject import Subject, training_rows
@@ -16,7 +15,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     options = ClamOptions.from_config(params.settings)
-    propagator = lrp_propagator(subject.model, subject.preprocessing, **params.explainers)
+    propagator = lrp_walk(subject.model)
     plan = plan_layers(propagator, params.layers, subject.card.input_size, options)
     rows = training_rows(subject.manifest, params.settings["train_images_per_class"], params.seed)
     batches = subject.batches(rows, what="features")

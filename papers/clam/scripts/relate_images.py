@@ -6,7 +6,7 @@ import torch
 from relmap.evidence.evaluation import rows_of
 from relmap.explainers.clam.settings import ClamOptions
 from relmap.explainers.clam.trained import load_layer
-from relmap.explainers.lrp import lrp_propagator
+from relmap.explainers.clam.training import lrp_walk
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
 from relmap.job.subject import Subject
@@ -17,7 +17,7 @@ from papers.clam.related import read_index
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
-    propagator = lrp_propagator(subject.model, subject.preprocessing, **params.explainers)
+    propagator = lrp_walk(subject.model)
     layers = [load_layer(path, subject.device) for path in files.layers]
     predictions = pd.read_parquet(files.predictions).sample(frac=1, random_state=params.seed).sort_values("label")
     # As many images as the sheets are chosen from, spread over the classes.

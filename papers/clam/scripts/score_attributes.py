@@ -6,8 +6,7 @@ import pandas as pd
 from relmap.data.images import load_part_maps
 from relmap.evidence.evaluation import rows_of, write_parquet
 from relmap.explainers.clam.trained import load_layer
-from relmap.explainers.clam.training import EXPLAINERS
-from relmap.explainers.lrp import lrp_propagator
+from relmap.explainers.clam.training import EXPLAINERS, lrp_walk
 from relmap.job.logs import job
 from relmap.job.subject import Subject
 
@@ -16,7 +15,7 @@ from papers.clam.attribute_scores import distinguishing_table, score_layers
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
-    propagator = lrp_propagator(subject.model, subject.preprocessing, **params.explainers)
+    propagator = lrp_walk(subject.model)
     arms = {"clam": files.layers, "clam_untrained": sorted(Path(files.untrained).glob("*.safetensors"))}
     layers = {arm: [load_layer(path, subject.device) for path in paths] for arm, paths in arms.items()}
     image_ids = pd.read_parquet(files.predictions)["image_id"].to_numpy()

@@ -3,8 +3,7 @@
 from relmap.explainers.clam.plan import plan_layers
 from relmap.explainers.clam.settings import ClamOptions
 from relmap.explainers.clam.trained import load_layer, save_layer
-from relmap.explainers.clam.training import EXPLAINERS, train_layer
-from relmap.explainers.lrp import lrp_propagator
+from relmap.explainers.clam.training import EXPLAINERS, lrp_walk, train_layer
 from relmap.job.logs import job
 from relmap.job.subject import Subject, training_rows
 
@@ -12,7 +11,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     options = ClamOptions.from_config(params.settings)
-    propagator = lrp_propagator(subject.model, subject.preprocessing, **params.explainers)
+    propagator = lrp_walk(subject.model)
     plan = plan_layers(propagator, params.layers, subject.card.input_size, options)
     above = [load_layer(path, subject.device) for path in files.above]
     settings = plan[len(above)]

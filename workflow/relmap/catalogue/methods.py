@@ -1,22 +1,25 @@
-"""Every method that propagates relevance or gradients backwards: id, citation, what it needs, what makes it.
+"""Every method: id, citation, what it needs, what makes it. One id is one map everywhere.
 
 Pure data: a method's module is imported when the method is built. Adding a method is one file with its ``Explainer``
-and one row here; one of your own needs no file, its row names the class itself::
+and one row here. One of your own needs no row here, wherever an id is asked for its row will do::
 
-    CATALOGUE["mine"] = Method("mine", "Mine", "myself", MyExplainer)
+    relmap.explain(model, images, method=Method("mine", "Mine", "myself", MyExplainer))
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from relmap.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from relmap.explainers.base import Explainer
     from relmap.propagation import Propagator
 
@@ -24,12 +27,14 @@ BOUNDS = "bounds"
 FEATURE_MAP = "feature map"
 BLOCKS = "residual blocks"
 ATTENTION = "attention"
+LAYERS = "CLA-layers"
 
 NEEDS = {
     BOUNDS: "takes low and high, the range of valid inputs per channel (else each image's own)",
     FEATURE_MAP: "a convolutional network with a last feature map",
     BLOCKS: "made for networks of residual blocks",
     ATTENTION: "a network with attention",
+    LAYERS: "takes artifacts, the files of trained CLA-layers",
 }
 
 
@@ -41,12 +46,15 @@ class Method:
         id: its name everywhere.
         label: its name in figures.
         citation: where it comes from, with the reading where there are several.
-        maker: ``module:attribute`` below ``relmap.explainers``, or the class itself.
+        maker: ``module:attribute`` below ``relmap.explainers``, or the class itself. It is called with a ``Propagator``
+            of the model, or with the model where its first parameter has that name.
         parameters: of the maker, fixed by the id.
         needs: keys of ``NEEDS``.
         signed: whether its maps have two signs.
         contrastive: whether it sets the target against the other classes.
         variant_of: the method that it is another reading of.
+        wraps: the method whose explainer its own maker takes as ``inner``.
+        arm: of a method that takes trained CLA-layers, which.
     """
 
     id: str
@@ -58,14 +66,65 @@ class Method:
     signed: bool = True
     contrastive: bool = False
     variant_of: str | None = None
+    wraps: str | None = None
+    arm: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a job's parameters; the inverse of ``from_dict``. A row that names a class has none."""
+        return {**asdict(self), "parameters": dict(self.parameters), "needs": list(self.needs)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Method:
+        """Inverse of ``to_dict``."""
+        return cls(**{**values, "needs": tuple(values["needs"])})
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
 
 _BACH = "Bach et al. 2015"
 _MONTAVON = "Montavon et al. 2019"
 
+_CLAM = "Class-wise Layer-wise Attribute Model (CLAM)"
+# CLAM's reading of the three methods that it refines: batch norms are layers of their own ("features from BatchNorm
+# layers"), and the start is the target's 1.
+_NORMS = {"batch_norm": "alpha_beta"}
+
+CLAM_ARM, UNTRAINED_ARM = "clam", "untrained"
+
+
+def clam_methods(arm: str) -> tuple[Method, ...]:
+    """LRP, CLRP and SGLRP refined by CLA-layers of an arm: ``clam``, the control ``untrained``, or one of a config."""
+    suffix, note = ("", "") if arm == CLAM_ARM else (f"_{arm}", f" ({arm})")
+    return tuple(
+        Method(
+            f"{name}_clam{suffix}",
+            f"{label}+CLAM{note}",
+            _CLAM,
+            "clam.refined:Refined",
+            {"explainer": name},
+            (LAYERS,),
+            contrastive=name != "lrp",
+            wraps=base,
+            arm=arm,
+        )
+        for name, label, base in (
+            ("lrp", "LRP", "lrp_alpha1_beta0_norms"),
+            ("clrp", "CLRP", "clrp_norms"),
+            ("sglrp", "SGLRP", "sglrp_norms"),
+        )
+    )
+
+
 CATALOGUE: dict[str, Method] = {
     method.id: method
     for method in (
+        # Controls: what a metric gives these it gives for nothing
+        Method("constant", "Constant", "control: 1 everywhere", "controls:Constant", signed=False),
+        Method("random", "Random", "control: uniform noise", "controls:Random", signed=False),
+        Method(
+            "centre_gaussian", "Centre", "control: a Gaussian at the centre", "controls:CentreGaussian", signed=False
+        ),
         # Gradients
         Method(
             "saliency",
@@ -157,6 +216,35 @@ CATALOGUE: dict[str, Method] = {
             "Kohlbrenner et al. 2020",
             "plain_lrp:LRPComposite",
             {"preset": "epsilon_alpha2_beta1_flat"},
+        ),
+        Method(
+            "lrp_alpha1_beta0_norms",
+            "LRP-alpha1-beta0, norms as layers",
+            "Bach et al. 2015, from 1, as CLAM reads it: batch norms are layers",
+            "plain_lrp:LRPAlphaBeta",
+            {"start": "one_hot", **_NORMS},
+            (BOUNDS,),
+            variant_of="lrp_alpha1_beta0",
+        ),
+        Method(
+            "clrp_norms",
+            "CLRP, norms as layers",
+            "Gu et al. 2018, one pass, as CLAM reads it: batch norms are layers",
+            "plain_lrp:LRPAlphaBeta",
+            {"start": "clrp", **_NORMS},
+            (BOUNDS,),
+            contrastive=True,
+            variant_of="clrp",
+        ),
+        Method(
+            "sglrp_norms",
+            "SGLRP, norms as layers",
+            "Iwana et al. 2019, as CLAM reads it: batch norms are layers",
+            "plain_lrp:LRPAlphaBeta",
+            {"start": "sglrp", **_NORMS},
+            (BOUNDS,),
+            contrastive=True,
+            variant_of="sglrp",
         ),
         Method(
             "clrp",
@@ -496,23 +584,32 @@ CATALOGUE: dict[str, Method] = {
             (BLOCKS,),
             variant_of="c3_lrp_released",
         ),
+        *clam_methods(CLAM_ARM),
+        *clam_methods(UNTRAINED_ARM),
     )
 }
 
 
-def find(method: str) -> Method:
-    """The method of this id.
+def find(method: str | Method) -> Method:
+    """The method of this id; a row is itself.
 
     Raises:
         InputError: there is none.
     """
+    if isinstance(method, Method):
+        return method
     if method not in CATALOGUE:
-        raise InputError(f"method {method!r} is unknown; choose one of {', '.join(CATALOGUE)}")
+        nearest = difflib.get_close_matches(str(method), CATALOGUE, n=1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise InputError(f"method {method!r} is unknown; {hint}choose one of {', '.join(CATALOGUE)}")
     return CATALOGUE[method]
 
 
-def build(propagator: Propagator, method: str, **parameters: Any) -> Explainer:
+def build(model: nn.Module | Propagator, method: str | Method, **parameters: Any) -> Explainer:
     """The explainer of a method for one model; ``parameters`` beside those that the id fixes.
+
+    A method that takes the range of valid inputs gets the model's own ``input_range`` (low, high) where it has one, as
+    relmap's trained networks do, and none is given.
 
     Raises:
         InputError: an unknown method or parameter, one that the id fixes, or a model that the method cannot treat.
@@ -520,15 +617,38 @@ def build(propagator: Propagator, method: str, **parameters: Any) -> Explainer:
     row = find(method)
     fixed = [name for name in parameters if name in row.parameters]
     if fixed:
-        raise InputError(f"method {method!r} fixes {fixed[0]!r} to {row.parameters[fixed[0]]!r}; choose another method")
+        raise InputError(f"method {row.id!r} fixes {fixed[0]!r} to {row.parameters[fixed[0]]!r}; choose another method")
     maker = _imported(row.maker) if isinstance(row.maker, str) else row.maker
+    signature = inspect.signature(maker)
+    first, *names = signature.parameters
+    given = {**row.parameters, **parameters}
+    plain = _untraced(model)
+    model = plain if first == "model" else as_propagator(model)
+    if row.wraps is not None:
+        given["inner"] = build(model, row.wraps)
+    bounds = getattr(plain, "input_range", None)
+    if BOUNDS in row.needs and bounds is not None and not {"low", "high"} & given.keys():
+        given |= {"low": bounds[0], "high": bounds[1]}
     try:
-        inspect.signature(maker).bind(propagator, **row.parameters, **parameters)
+        signature.bind(model, **given)
     except TypeError as error:
-        free = [name for name in list(inspect.signature(maker).parameters)[1:] if name not in row.parameters]
+        free = [name for name in names if name not in row.parameters and name != "inner"]
         takes = f"takes {', '.join(free)}" if free else "takes none"
-        raise InputError(f"method {method!r}: {error}; it {takes}") from error
-    return maker(propagator, **row.parameters, **parameters)
+        raise InputError(f"method {row.id!r}: {error}; it {takes}") from error
+    return maker(model, **given)
+
+
+def _untraced(model: nn.Module | Propagator) -> nn.Module | None:
+    from relmap.propagation import Propagator
+
+    return model.model if isinstance(model, Propagator) else model
+
+
+def as_propagator(model: nn.Module | Propagator) -> Propagator:
+    """The model, traced unless it is a propagator already."""
+    from relmap.propagation import Propagator
+
+    return model if isinstance(model, Propagator) else Propagator(model)
 
 
 def _imported(path: str) -> Callable[..., Explainer]:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relmap.errors import InputError
-from relmap.explainers.base import Explainer
+from relmap.explainers.base import SharedPass
 from relmap.network import Graph
 from relmap.propagation import Activations, Composite, Propagator, starts
 from relmap.propagation.composites import STRUCTURE, gradient
@@ -124,7 +124,7 @@ def normalised(max_pool: Literal["winner", "winner_times_activation"] = "winner"
     return Composite(kinds, places=((adds_mask, Unmasked()),), fold_batch_norm=False)
 
 
-class _Contrasting(Explainer):
+class _Contrasting(SharedPass):
     """Relevance by one composite with one of the ways to set the target against the other classes.
 
     ``classes``: N of the single pass, which starts from 1 and -1/N; the number of logits by default.
@@ -151,7 +151,7 @@ class _Contrasting(Explainer):
         self.walk = propagator.by(composite(contrast != "single_pass" and not turns))
         self.walks = (self.walk,)
 
-    def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
+    def read(self, activations: Activations, targets: Tensor) -> Tensor:
         logits = activations.logits
         return self.combine(*[self._relevance(activations, starts.stacked(s, logits, targets)) for s in self.starts])
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relmap.explainers.base import Explainer
+from relmap.explainers.base import SharedPass
 from relmap.explainers.rap import is_pointwise
 from relmap.propagation import Activations, Composite, Propagation, Propagator, composites
 from relmap.propagation.engine import Transform
@@ -55,7 +55,7 @@ def score_gradient(logits: Tensor, targets: Tensor) -> Tensor:
         return torch.autograd.grad(p.gather(2, index).sum(), y)[0]
 
 
-class AttributionGuidedFactorization(Explainer):
+class AttributionGuidedFactorization(SharedPass):
     """Relevance at the input, divided by its maximum over the image and its channels.
 
     Args:
@@ -93,7 +93,7 @@ class AttributionGuidedFactorization(Explainer):
             **options,
         )
 
-    def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
+    def read(self, activations: Activations, targets: Tensor) -> Tensor:
         relevance = self.propagate(activations, targets).relevance
         return divide(relevance, relevance.flatten(2).amax(2)[..., None, None, None])
 

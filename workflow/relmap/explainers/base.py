@@ -1,9 +1,10 @@
-"""What an explanation method is: built once for a model, it reads maps off a forward pass that methods share."""
+"""What an explanation method is: a function of images and targets, built once for a model."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from relmap.propagation import Activations, Composite, Propagator, Walk, starts
@@ -13,8 +14,28 @@ from relmap.propagation.rules.precision import InDouble
 class Explainer(ABC):
     """One method for one model.
 
+    This is the general form, for methods that run the network themselves, on changed inputs as often as they like, and
+    for wrappers of other explainers. Those that read their maps off one forward pass are ``SharedPass``.
+    """
+
+    @abstractmethod
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Maps of K targets of each of N images.
+
+        Args:
+            images: (N, C, H, W), normalised as the model takes them, on its device; (N, T) token ids.
+            targets: classes, (N, K) int64.
+
+        Returns:
+            (N, K, H, W), or (N, K, T) for tokens: signed, not normalised; each image by itself, whatever the batch.
+        """
+
+
+class SharedPass(Explainer):
+    """A method that reads its maps off a forward pass, which several methods can share.
+
     Attributes:
-        walks: whose needs the forward pass must keep.
+        walks: at least one; the forward pass keeps what they need.
         keep: names of further operations whose outputs are read.
     """
 
@@ -22,7 +43,7 @@ class Explainer(ABC):
     keep: tuple[str, ...] = ()
 
     @abstractmethod
-    def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
+    def read(self, activations: Activations, targets: Tensor) -> Tensor:
         """Relevance of K targets of each of N images.
 
         Args:
@@ -34,16 +55,33 @@ class Explainer(ABC):
             normalised; each image by itself, whatever the batch.
         """
 
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        activations = self.walks[0].propagator.forward(images, self.walks, self.keep)
+        return as_maps(self.read(activations, targets.T), images.shape).transpose(0, 1)
 
-class Relevance(Explainer):
+
+class Relevance(SharedPass):
     """Relevance from a start at the logits to the input by one composite: most of the LRP family."""
 
     def __init__(self, propagator: Propagator, composite: Composite, start: starts.Start) -> None:
         self.walk, self.start = propagator.by(composite), start
         self.walks = (self.walk,)
 
-    def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
-        last = self.walk.steps[self.walk.graph.output.name].rule
-        logits = activations.logits.double() if isinstance(last, InDouble) else activations.logits
-        start = starts.stacked(self.start, logits, targets)
+    def read(self, activations: Activations, targets: Tensor) -> Tensor:
+        start = starts.stacked(self.start, head_logits(self.walk, activations), targets)
         return self.walk.propagate(activations, start).relevance
+
+
+def head_logits(walk: Walk, activations: Activations) -> Tensor:
+    """The logits as a start needs them: in float64 where the walk treats the class layer so."""
+    exact = isinstance(walk.steps[walk.graph.output.name].rule, InDouble)
+    return activations.logits.double() if exact else activations.logits
+
+
+def as_maps(relevance: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Relevance (K, N, C, H, W) summed over channels, or inner maps (K, N, h, w) resized: (K, N, H, W). Tokens stay."""
+    if relevance.dim() == 5:
+        relevance = relevance.sum(2)
+    if relevance.dim() == 4 and relevance.shape[-2:] != shape[-2:]:
+        relevance = F.interpolate(relevance, shape[-2:], mode="bilinear", align_corners=False)
+    return relevance

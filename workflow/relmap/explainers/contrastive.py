@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 
 from relmap.errors import InputError
-from relmap.explainers.base import Explainer
+from relmap.explainers.base import SharedPass
 from relmap.explainers.excitation import CONTRAST, NEGATED
 from relmap.explainers.plain_lrp import Bounds, first_rule
 from relmap.propagation import Activations, Propagator, composites, starts
@@ -84,7 +84,7 @@ def without_total(difference: Tensor, others: Tensor) -> Tensor:
     return difference - others * divide(per_image_sum(difference), per_image_sum(others))
 
 
-class TwoPasses(Explainer):
+class TwoPasses(SharedPass):
     """Relevance (K, N, C, H, W) of the target less that of the others at the target's total.
 
     Args:
@@ -117,7 +117,7 @@ class TwoPasses(Explainer):
         self.walk = propagator.by(replace(composite, kinds={**composite.kinds, **exact}))
         self.walks = (self.walk,)
 
-    def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
+    def read(self, activations: Activations, targets: Tensor) -> Tensor:
         at, others = (
             starts.stacked(lambda z, t, i=i: self.reading(z, t)[i], activations.logits, targets) for i in (0, 1)
         )
@@ -133,7 +133,7 @@ def _other_magnitudes(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.abs() * starts.others(logits, targets)
 
 
-class GuCLRP(Explainer):
+class GuCLRP(SharedPass):
     """Relevance (K, N, C, H, W) of the target less that of the others, each of total 1 (they show the positive part).
 
     Args:
@@ -153,14 +153,14 @@ class GuCLRP(Explainer):
         self.walk = propagator.by(composites.alpha_beta(first=first_rule(first, low, high), batch_norm=batch_norm))
         self.walks = (self.walk,)
 
-    def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
+    def read(self, activations: Activations, targets: Tensor) -> Tensor:
         at, others = (starts.stacked(s, activations.logits, targets) for s in (_magnitude, _other_magnitudes))
         ratio = divide(per_image_sum(at), per_image_sum(others))
         relevance = self.walk.propagate(activations, torch.cat([at - ratio * others, others])).relevance
         return _of_total_one(*relevance.chunk(2), ratio)
 
 
-class GuNegatedCLRP(Explainer):
+class GuNegatedCLRP(SharedPass):
     """The same less the target's relevance by negated weights of the last layer; arguments as of ``GuCLRP``."""
 
     def __init__(
@@ -178,7 +178,7 @@ class GuNegatedCLRP(Explainer):
         self.before_last = propagator.graph.class_layer.inputs[0]
         self.walks = (self.difference, self.negated)
 
-    def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
+    def read(self, activations: Activations, targets: Tensor) -> Tensor:
         start = starts.stacked(_magnitude, activations.logits, targets)
         heads = [walk.propagate(activations, start, stop=self.before_last).relevance for walk in self.walks]
         relevance = self.difference.propagate(activations, torch.cat(heads), at=self.before_last).relevance

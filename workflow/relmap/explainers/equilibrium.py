@@ -15,7 +15,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from relmap.errors import InputError
-from relmap.explainers.base import Explainer
+from relmap.explainers.base import SharedPass
 from relmap.explainers.cam import last_feature_map
 from relmap.network import Graph
 from relmap.propagation import Activations, Composite, Propagation, Propagator, Walk, composites, starts
@@ -66,7 +66,7 @@ def doubled_branches(graph: Graph) -> dict[str, Transform]:
     return dict.fromkeys(points, lambda relevance: 2 * relevance)
 
 
-class AttributionEquilibrium(Explainer):
+class AttributionEquilibrium(SharedPass):
     r"""Relevance at the input.
 
     Args:
@@ -117,5 +117,5 @@ class AttributionEquilibrium(Explainer):
             activations, start, at=self.layer, transforms=self.transforms, context=context, **options
         )
 
-    def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
+    def read(self, activations: Activations, targets: Tensor) -> Tensor:
         return self.propagate(activations, targets).relevance

@@ -22,7 +22,7 @@ from typing import Literal
 from torch import Tensor
 
 from relmap.errors import InputError
-from relmap.explainers.base import Explainer
+from relmap.explainers.base import SharedPass
 from relmap.explainers.cam import last_feature_map
 from relmap.network import Graph
 from relmap.propagation import Activations, Composite, Propagator, composites, starts
@@ -74,7 +74,7 @@ NEGATED = AlphaBeta(0.0, -1.0)
 CONTRAST = InDouble(Difference(AlphaBeta(), NEGATED))
 
 
-class ExcitationBackprop(Explainer):
+class ExcitationBackprop(SharedPass):
     """Maps (K, N, h, w) of relevance at a layer, from 1 at the target.
 
     Args:
@@ -94,7 +94,7 @@ class ExcitationBackprop(Explainer):
         self.walk = propagator.by(composite if self.last is None else composites.with_class_layer(composite, self.last))
         self.walks = (self.walk,)
 
-    def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
+    def read(self, activations: Activations, targets: Tensor) -> Tensor:
         start = starts.stacked(starts.one_hot, activations.logits, targets)
         return self.walk.propagate(activations, start, stop=self.layer).relevance.sum(2)
 
@@ -104,5 +104,5 @@ class ContrastiveExcitationBackprop(ExcitationBackprop):
 
     last = CONTRAST
 
-    def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
-        return super().__call__(activations, targets).clamp(min=0)
+    def read(self, activations: Activations, targets: Tensor) -> Tensor:
+        return super().read(activations, targets).clamp(min=0)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from relmap.explainers.base import Explainer
+from relmap.explainers.base import SharedPass
 from relmap.explainers.cam import last_feature_map
 from relmap.propagation import Activations, Composite, Propagator, composites, starts
 from relmap.propagation.rules import Pass
@@ -27,7 +27,7 @@ def relevance_cam_rules() -> Composite:
     return Composite(composites.STRUCTURE | kinds, fold_batch_norm=False)
 
 
-class RelevanceCAM(Explainer):
+class RelevanceCAM(SharedPass):
     """Maps (K, N, h, w), signed.
 
     Args:
@@ -41,7 +41,7 @@ class RelevanceCAM(Explainer):
         self.walk = propagator.by(relevance_cam_rules())
         self.walks, self.keep = (self.walk,), (self.layer,)
 
-    def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
+    def read(self, activations: Activations, targets: Tensor) -> Tensor:
         start = starts.stacked(starts.contrast, activations.logits, targets)
         relevance = self.walk.propagate(activations, start, stop=self.layer).relevance
         weights = relevance.mean(dim=(-2, -1), keepdim=True)

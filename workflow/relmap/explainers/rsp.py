@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from relmap.explainers.base import Explainer
+from relmap.explainers.base import SharedPass
 from relmap.explainers.cam import last_feature_map
 from relmap.explainers.equilibrium import contribution_map
 from relmap.propagation import Activations, Composite, Propagation, Propagator, composites
@@ -35,7 +35,7 @@ def relative_sectional(first: Rule) -> Composite:
     return Composite(composites.STRUCTURE | kinds, first, fold_batch_norm=False)
 
 
-class RelativeSectionalPropagation(Explainer):
+class RelativeSectionalPropagation(SharedPass):
     """Relevance at the input.
 
     Args:
@@ -60,5 +60,5 @@ class RelativeSectionalPropagation(Explainer):
         """From the start on; ``options`` are those of ``Walk.propagate`` (capture, stop, observe)."""
         return self.walk.propagate(activations, self.start(activations, targets), at=self.layer, **options)
 
-    def __call__(self, activations: Activations, targets: Tensor) -> Tensor:
+    def read(self, activations: Activations, targets: Tensor) -> Tensor:
         return self.propagate(activations, targets).relevance

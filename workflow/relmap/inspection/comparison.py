@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
 from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, find
-from relmap.data.images import Preprocessing
-from relmap.explainers.lrp import valid_range
 from relmap.network import Graph
 from relmap.propagation.rules.blocks import residual_blocks
 
@@ -30,26 +27,19 @@ def offers(graph: Graph) -> frozenset[str]:
     return frozenset(found)
 
 
-def admitted(
-    graph: Graph, preprocessing: Preprocessing, methods: Sequence[str] | None = None
-) -> dict[str, dict[str, Any]]:
-    """The methods that can treat a network, with the parameters that they take from its preprocessing.
+def admitted(graph: Graph, methods: Sequence[str] | None = None) -> list[str]:
+    """The methods that can treat a network by itself, in the order given.
 
     Args:
         graph: the traced network.
-        preprocessing: of its input; methods that need bounds get the range of valid pixels.
         methods: ids to choose from; the whole catalogue by default.
-
-    Returns:
-        Method id -> parameters, in the order given.
 
     Raises:
         InputError: an id is unknown.
     """
     found = offers(graph)
-    bounds = dict(zip(("low", "high"), valid_range(preprocessing), strict=True))
     rows = [find(method) for method in (CATALOGUE if methods is None else methods)]
-    return {row.id: bounds if BOUNDS in row.needs else {} for row in rows if found.issuperset(row.needs)}
+    return [row.id for row in rows if found.issuperset(row.needs)]
 
 
 def surest(predictions: pd.DataFrame, count: int) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from relmap.catalogue.methods import build
-from relmap.explanation import as_maps
+from relmap.explainers.base import SharedPass, as_maps
 from relmap.propagation import Propagator
 
 Parameters = Mapping[str, Mapping[str, Any]]
@@ -147,9 +147,11 @@ def explanation(
     explainer = build(propagator, method, **(parameters or {}))
 
     def run(count: int) -> Tensor:
+        if not isinstance(explainer, SharedPass):
+            return explainer(images, torch.zeros(len(images), count, dtype=torch.long, device=images.device))
         activations = propagator.forward(images, explainer.walks, explainer.keep)
         classes = torch.arange(count, device=images.device) % activations.logits.shape[1]
-        return as_maps(explainer(activations, classes[:, None].expand(count, len(images))), images.shape)
+        return as_maps(explainer.read(activations, classes[:, None].expand(count, len(images))), images.shape)
 
     return run
 

@@ -15,10 +15,18 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from relmap.catalogue.methods import build
+from relmap.catalogue.methods import Method, build, find
+from relmap.errors import InputError
+from relmap.explainers.base import SharedPass
 from relmap.explanation import classes, explained, model_input
 from relmap.network import Operation
 from relmap.propagation import Propagator
+
+
+def conserves(model: nn.Module | Propagator, method: str | Method) -> bool:
+    """Whether a method walks through the network, so that ``conservation`` can watch it."""
+    return isinstance(build(model, method), SharedPass)
+
 
 COLUMNS = ("operation", "kind", "rule", "received", "magnitude", "passed_on", "to_constants", "leak", "leak_share")
 
@@ -42,6 +50,8 @@ def conservation(
     """
     propagator = model if isinstance(model, Propagator) else Propagator(model)
     explainer = build(propagator, method, **parameters)
+    if not isinstance(explainer, SharedPass):
+        raise InputError(f"method {find(method).id!r} propagates nothing, so nothing can leak; choose another")
     rows: list[dict[str, Any]] = []
     walk = explainer.walks[-1]
 
@@ -73,5 +83,5 @@ def conservation(
     images = model_input(propagator, images).to(propagator.device)
     activations = propagator.forward(images, explainer.walks, explainer.keep)
     chosen = explained(activations.logits, None if targets is None else classes(targets, len(images)))
-    explainer(replace(activations, observers={walk: observe}), chosen.T)
+    explainer.read(replace(activations, observers={walk: observe}), chosen.T)
     return pd.DataFrame(rows, columns=COLUMNS)

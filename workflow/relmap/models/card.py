@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ def load_model(path: str | os.PathLike, device: str | torch.device = "cpu") -> t
     """Rebuild a network from its weights file and card.
 
     Returns:
-        The network in evaluation mode on ``device``, gradients of parameters off, and its card.
+        The network in evaluation mode on ``device``, gradients of parameters off, and its card. Its attribute
+        ``input_range`` is what z-box rules need: the lowest and highest value of each channel of a valid input.
 
     Raises:
         InputError: a file is absent, altered since it was written, or does not fit the architecture it claims.
@@ -100,7 +102,15 @@ def load_model(path: str | os.PathLike, device: str | torch.device = "cpu") -> t
         )
     model = build(card.architecture, card.classes, card.width, card.input_size, device="meta")
     load_weights(model, path)
+    if card.preprocessing:
+        model.input_range = input_range(card.preprocessing["mean"], card.preprocessing["std"])
     return model.to(device).eval().requires_grad_(False), card
+
+
+def input_range(mean: Sequence[float], std: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Lowest and highest value of each channel of a picture in [0, 1], minus ``mean`` over ``std``."""
+    pairs = list(zip(mean, std, strict=True))
+    return tuple(-m / s for m, s in pairs), tuple((1 - m) / s for m, s in pairs)
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike) -> None:

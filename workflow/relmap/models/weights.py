@@ -8,12 +8,14 @@ import re
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from relmap.errors import InputError
 from relmap.job.files import sha256_file
 from relmap.models.card import assign_weights
-from relmap.models.zoo import build
+from relmap.models.zoo import architecture_of, build
 
 _COUNTER = "num_batches_tracked"
 
@@ -31,12 +33,47 @@ def load_published(path: str | os.PathLike, architecture: str, classes: int = 10
     """
     path = Path(path)
     _check_name(path)
+    return _of_state(_read(path), path, architecture, classes)
+
+
+def load_own(path: str | os.PathLike, architecture: str) -> nn.Module:
+    """A full-width network with someone's own weights, in evaluation mode on the CPU; it has as many classes as they.
+
+    Args:
+        path: safetensors, or a checkpoint as torchvision saves them: a state dict, maybe under ``state_dict`` or
+            ``model``.
+        architecture: key of ``zoo.ARCHITECTURES``.
+
+    Raises:
+        InputError: the file is absent, unreadable, or of another network.
+    """
+    path = Path(path)
+    state = _read(path)
+    last = f"{architecture_of(architecture).last}.weight"
+    if last not in state:
+        raise InputError(f"{path}: lacks {last}, the last layer of {architecture}; are these the weights of another?")
+    return _of_state(state, path, architecture, len(state[last]))
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file, by name; nothing in it is executed."""
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
-        raise InputError(f"{path}: not a file of weights that torch can read ({error}); download it again") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file of weights; correct `weights`") from error
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a file of weights that can be read ({error}); download it again") from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f"{path}: holds no state dict; take the file that torchvision distributes")
+        raise InputError(f"{path}: holds no state dict; take a file as torchvision distributes them")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def _of_state(state: dict[str, torch.Tensor], path: Path, architecture: str, classes: int) -> nn.Module:
     model = build(architecture, classes, device="meta")
     # Files older than the counter of batch norm lack it; it is of no account in evaluation.
     absent = [name for name in model.state_dict() if name.endswith(_COUNTER) and name not in state]

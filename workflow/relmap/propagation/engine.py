@@ -84,6 +84,7 @@ class Propagator:
     and serve all methods: a model that has learned or moved since needs a new propagator, and ``forward`` says so.
 
     Attributes:
+        model: what was traced; None of a graph.
         graph: the operations that relevance walks through.
 
     Raises:
@@ -98,6 +99,7 @@ class Propagator:
     """
 
     def __init__(self, model: nn.Module | Graph) -> None:
+        self.model = None if isinstance(model, Graph) else model
         self.graph = model if isinstance(model, Graph) else trace(model)
         self._tensors = () if isinstance(model, Graph) else (*model.parameters(), *model.buffers())
         self._state = _state(self._tensors)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import os
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ def read_imagenet(
     root: str | os.PathLike,
     *,
     dataset: str = DATASET,
+    classes: Mapping[str, str] | None = None,
     require_boxes: bool = True,
     require_training: bool = True,
     workers: int = 16,
@@ -73,6 +74,7 @@ def read_imagenet(
     Args:
         root: folder with one of the trees above.
         dataset: id that the manifest gets.
+        classes: wnid -> words, in the order of the labels; by default all that the tree names, sorted.
         require_boxes: every validation image must have a box of its class.
         require_training: every class must have training images; without it the training images may be absent.
         workers: threads that read XML files and headers.
@@ -88,11 +90,13 @@ def read_imagenet(
             f"{root}: no folder of {'validation' if val is None else 'training'} images; expected one of "
             f"{', '.join(pattern.format(split) for pattern in _IMAGES)} (extract ILSVRC2012_img_{split}.tar there)"
         )
-    words = _words(root)
+    words = dict(classes) if classes else _words(root)
     val_annotations = _annotation_folder(root, "val")
     tests = _validation_images(root, val, val_annotations)
     trains = [] if train is None else list(_class_folders(train))
-    if train is not None:
+    if classes:
+        wnids = list(classes)
+    elif train is not None:
         wnids = sorted({wnid for wnid, _ in trains} | {entry.name for entry in os.scandir(train) if entry.is_dir()})
     else:
         wnids = sorted(words) or sorted({wnid for wnid, _ in tests})

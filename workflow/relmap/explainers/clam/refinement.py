@@ -49,9 +49,11 @@ class Regions:
 
 @torch.no_grad()
 def find_regions(layer: TrainedLayer, features: Tensor, targets: Tensor, explainers: Sequence[str]) -> Regions:
-    """Regions that a layer's attributes choose for the targets, by each explainer's CLA-layer."""
-    patterns = layer.patterns[targets]
-    found = [best_positions(layer.explainers[name], features, patterns) for name in explainers]
+    """Regions that a layer's attributes choose, for K explainers and targets (K, M), by each explainer's CLA-layer."""
+    found = [
+        best_positions(layer.explainers[name], features, layer.patterns[of_one])
+        for name, of_one in zip(explainers, targets, strict=True)
+    ]
     positions, distances = (torch.stack(parts) for parts in zip(*found, strict=True))
     return Regions(positions, distances, tuple(features.shape[-2:]), layer.settings.patch)
 
@@ -96,7 +98,7 @@ def refinements(
 ) -> tuple[dict[str, Refine], list[Regions]]:
     """Transforms for ``Walk.propagate`` of all layers, and the regions that they come from.
 
-    ``activations`` must keep every layer's ``features_at``.
+    ``activations`` must keep every layer's ``features_at``; targets (K, M), those of each of the K explainers.
     """
     regions = [find_regions(layer, activations.outputs[layer.features_at], targets, explainers) for layer in layers]
     transforms = {

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from relmap.catalogue.methods import CATALOGUE, CLAM_ARM, build, clam_methods
 from relmap.errors import InputError
+from relmap.explainers.base import head_logits
 from relmap.explainers.clam.layer import ClaLayer
 from relmap.explainers.clam.loss import balanced_contrastive_loss, paired
 from relmap.explainers.clam.patterns import class_patterns
@@ -23,11 +25,11 @@ from relmap.explainers.clam.sub_features import gather_patches, top_positions
 from relmap.explainers.clam.trained import TrainedLayer, new_layer
 from relmap.job.seeds import derive, generator
 from relmap.network import Graph
-from relmap.propagation import Walk
+from relmap.propagation import Activations, Propagator, Walk
 from relmap.propagation.starts import STARTS
 
-EXPLAINERS: dict[str, str] = {"lrp": "one_hot", "clrp": "clrp", "sglrp": "sglrp"}
-"""Explainer that CLAM works with -> its start."""
+EXPLAINERS: dict[str, str] = {method.parameters["explainer"]: method.wraps for method in clam_methods(CLAM_ARM)}
+"""Explainer that CLAM refines -> the id of the method. They differ in the start alone, so that one pass serves all."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,16 @@ def feature_operation(graph: Graph, layer: str, features: str) -> str:
     return graph[after].inputs[0]
 
 
-def stacked_starts(explainers: Sequence[str], logits: Tensor, targets: Tensor) -> Tensor:
-    """(K, N, C): the starts of K explainers, which then share one forward pass."""
-    return torch.stack([STARTS[EXPLAINERS[name]](logits, targets) for name in explainers])
+def lrp_walk(model: nn.Module | Propagator) -> Walk:
+    """The walk that CLAM's explainers share on a network."""
+    return build(model, EXPLAINERS["lrp"]).walk
+
+
+def stacked_starts(walk: Walk, explainers: Sequence[str], activations: Activations, targets: Tensor) -> Tensor:
+    """(K, N, C): the starts of K explainers for targets (N,), which then share one pass backwards."""
+    logits = head_logits(walk, activations)
+    named = (CATALOGUE[EXPLAINERS[name]].parameters["start"] for name in explainers)
+    return torch.stack([STARTS[start](logits, targets) for start in named])
 
 
 def collect_sub_features(
@@ -76,12 +85,12 @@ def collect_sub_features(
         transforms, _ = refinements(
             above,
             activations,
-            targets,
+            targets.expand(len(explainers), -1),
             explainers,
             mask_width=options.mask_width,
             restore_total=options.restore_total,
         )
-        start = stacked_starts(explainers, activations.logits, targets)
+        start = stacked_starts(propagator, explainers, activations, targets)
         relevance = propagator.propagate(activations, start, stop=stop, transforms=transforms).relevance
         for name, of_explainer in zip(explainers, relevance, strict=True):
             positions = top_positions(of_explainer, settings.patch, settings.attributes)

@@ -1,0 +1,76 @@
+"""Pictures in a folder a class, the plainest data set there is: all are test images.
+
+Boxes are read where a picture has an XML file in PASCAL VOC's schema beside it, with the pixel convention of
+``relmap.data.formats.imagenet``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from relmap.data.formats.imagenet import SUFFIXES, read_annotation
+from relmap.data.images import read_size
+from relmap.data.manifest import Manifest, build_manifest
+from relmap.data.threads import thread_map
+from relmap.errors import InputError
+
+
+def read_folder(
+    root: str | os.PathLike,
+    *,
+    dataset: str,
+    classes: Mapping[str, str] | None = None,
+    require_training: bool = False,
+    workers: int = 16,
+) -> Manifest:
+    """Read a folder of class folders; hidden files and folders are left out.
+
+    Args:
+        root: its sub-folders are named by the classes.
+        dataset: id that the manifest gets.
+        classes: folder -> words, in the order of the labels; the sorted folders by default.
+        require_training: refuse, for there is nothing to train on.
+
+    Raises:
+        InputError: no picture, a folder that ``classes`` does not name, or training asked for.
+    """
+    root = Path(root)
+    if require_training:
+        raise InputError(
+            f"{root}: a plain folder has no training images; take networks with `weights` from a file, and leave out "
+            "`clam.arms` of this data set"
+        )
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = dict(classes) if classes else {folder.name: folder.name for folder in folders}
+    stray = next((folder for folder in folders if folder.name not in names), None)
+    if stray is not None:
+        raise InputError(f"{stray}: no class of that name in `classes`; add it there, or take the folder away")
+    label_of = {name: label for label, name in enumerate(names)}
+    pictures = [
+        path
+        for folder in folders
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
+
+    def row(path: Path) -> dict[str, Any]:
+        width, height = read_size(path)
+        name, xml = path.parent.name, path.with_suffix(".xml")
+        objects = read_annotation(xml).objects if xml.is_file() else ()
+        own = [(box, difficult) for wanted, box, difficult in objects if wanted == name]
+        return {
+            "image_id": f"{name}/{path.stem}",
+            "path": path.relative_to(root).as_posix(),
+            "split": "test",
+            "labels": [label_of[name]],
+            "boxes": [list(box) for box, _ in own],
+            "box_difficult": [difficult for _, difficult in own],
+            "width": width,
+            "height": height,
+        }
+
+    rows = thread_map(row, pictures, workers)
+    return build_manifest(dataset, root, rows, list(names.values()), require_training=False, workers=workers)
