@@ -6,7 +6,7 @@
 #   data/{dataset}.json                                   card of the data set, written last
 #   manifests/{dataset}.parquet                           one row per image
 #   models/{dataset}/{model}.safetensors .json .history.csv
-#   predictions/{dataset}/{model}.parquet                 the evaluated images, one row each
+#   targets/{dataset}/{model}.parquet                     what is explained: a row per pair of image and target
 #   clam/{dataset}/{model}/{arm}/{place}_{layer}.safetensors   one CLA-layer, place counted from the output
 #   clam/{dataset}/{model}/{arm}/related.zarr             index of training images' best regions
 #   clam/{dataset}/{model}/{arm}/examples.npz             regions and related images of some test images

@@ -59,8 +59,7 @@ def make_dataset(results: Path, dataset: str, images: int, seed: int) -> None:
             "image_id": f"{dataset}_{index:03}",
             "path": f"images/{index:03}.jpg",
             "split": "train" if index < images else "test",
-            "label": label,
-            "class_name": CLASSES[label],
+            "labels": [label],
             "boxes": [box],
             "width": SIDE,
             "height": SIDE,
@@ -78,31 +77,31 @@ def make_dataset(results: Path, dataset: str, images: int, seed: int) -> None:
 
 
 def make_scores(results: Path, dataset: str, model: str, seed: int) -> None:
-    """Write model card, predictions, pointing scores and maps of the test images."""
+    """Write model card, targets, pointing scores and maps of the test images."""
     rng = np.random.default_rng(seed)
     manifest = read_manifest(results / "manifests" / f"{dataset}.parquet")
     test = manifest.rows("test")
-    ids, labels = manifest.frame["image_id"].iloc[test].tolist(), manifest.labels(test)
+    ids, labels = manifest.frame["image_id"].iloc[test].tolist(), manifest.single_labels(test)
     images, classes = len(ids), len(manifest.info.class_names)
     card = {"architecture": model, "classes": classes, "sha256": "cd" * 32, "input_size": SIDE, "width": 0.125}
     card["preprocessing"] = {"resize": SIDE, "crop": SIDE, "mean": [0.5] * 3, "std": [0.25] * 3}
     path = results / "models" / dataset / f"{model}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(card))
-    predicted = np.where(np.arange(images) % 4 == 3, (labels + 1) % classes, labels)
-    predictions = pd.DataFrame({"image_id": ids, "label": labels, "predicted": predicted, "probability": 0.8})
-    predictions["correct"] = predictions["label"] == predictions["predicted"]
-    path = results / "predictions" / dataset / f"{model}.parquet"
+    top = np.where(np.arange(images) % 4 == 3, (labels + 1) % classes, labels)
+    targets = pd.DataFrame({"image_id": ids, "target": labels, "present": True, "predicted": top == labels})
+    targets = targets.assign(difficult=False, correct=top == labels, probability=np.where(top == labels, 0.8, 0.1))
+    targets = targets.assign(top=top, top_probability=0.8)
+    path = results / "targets" / dataset / f"{model}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    predictions.to_parquet(path)
+    targets.to_parquet(path)
     levels = np.linspace(0.05, 1, 20)
     parts = []
     for number, method in enumerate(registry.methods()):
         values = 0.8 - 0.4 * levels + 0.01 * number + 0.08 * rng.standard_normal((images, 1))
         values = np.clip(values + 0.02 * rng.standard_normal((images, 20)), 0, 1)
-        frame = pd.DataFrame(
-            {"image_id": np.repeat(ids, 20), "level": np.tile(levels, images), "value": values.ravel()}
-        )
+        frame = pd.DataFrame({"image_id": np.repeat(ids, 20), "target": np.repeat(labels, 20)})
+        frame = frame.assign(level=np.tile(levels, images), value=values.ravel())
         parts.append(frame.assign(method=method.id, metric="pointing"))
     path = results / "scores" / dataset / model / "pointing.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +151,7 @@ def make_tables(results: Path, seed: int) -> None:
         frame = pd.read_csv(PUBLISHED / f"table{number}.csv", dtype=str, keep_default_na=False)
         value = (frame["value"].astype(float) + 0.05 * rng.standard_normal(len(frame))).clip(0, 1)
         frame["reproduced"], frame["ci_low"], frame["ci_high"] = value, value - 0.01, value + 0.01
-        frame["n_images"] = 300
+        frame["n_images"], frame["n_pairs"] = 300, 300
         frame.to_csv(folder / f"clam_table{number}.csv", index=False)
     claims = [
         ("vgg_improves", "CLAM improves LRP, CLRP and SGLRP on VGG-16 <all data>", "supported", "holds"),

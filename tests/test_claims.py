@@ -47,6 +47,7 @@ def scores_like(published, gains=None, noise=0.005, only=None) -> pd.DataFrame:
             continue
         centred = np.random.default_rng(i).normal(0, noise, IMAGES)
         frame = pd.DataFrame({"image_id": [f"image_{k}" for k in range(IMAGES)]})
+        frame["target"] = 0
         frame["value"] = value + (gains or {}).get(cell, 0.0) + centred - centred.mean()
         frames.append(frame.assign(**dict(zip(("dataset", "model", "method", "metric"), cell, strict=True))))
     return pd.concat(frames, ignore_index=True)

@@ -16,7 +16,7 @@ def test_rows_follow_the_official_files(tmp_path):
     assert row["image_id"] == "Laysan_Albatross_0000_4"
     assert row["path"] == f"CUB_200_2011/images/{CUB_CLASSES[1]}/Laysan_Albatross_0000_4.jpg"
     assert row["mask_path"] == f"segmentations/{CUB_CLASSES[1]}/Laysan_Albatross_0000_4.png"
-    assert (row["label"], row["class_name"], row["width"], row["height"]) == (1, "Laysan Albatross", 40, 30)
+    assert (row["labels"], row["box_labels"], row["width"], row["height"]) == ([1], [1], 40, 30)
     assert row["boxes"] == [[10.0, 5.0, 30.0, 15.0]], "x y w h become edges"
     assert row["part_points"] == [[1.0, 12.0, 7.0]], "only visible parts"
     assert row["part_map_path"] is None

@@ -64,10 +64,10 @@ def test_bounds_are_the_models_own(propagators):
 
 def test_surest_images_are_right_and_of_different_classes():
     rows = [("a", 0, False, 1.0), ("b", 1, True, 0.6), ("c", 1, True, 0.9), ("d", 2, True, 0.7), ("e", 2, False, 0.5)]
-    predictions = pd.DataFrame(rows, columns=["image_id", "label", "correct", "probability"])
-    assert surest(predictions, 2)["image_id"].tolist() == ["c", "d"]
-    assert surest(predictions, 4)["image_id"].tolist() == ["c", "d", "b", "a"]
-    assert len(surest(predictions, 9)) == 5
+    targets = pd.DataFrame(rows, columns=["image_id", "target", "correct", "top_probability"])
+    assert surest(targets, 2)["image_id"].tolist() == ["c", "d"]
+    assert surest(targets, 4)["image_id"].tolist() == ["c", "d", "b", "a"]
+    assert len(surest(targets, 9)) == 5
 
 
 def test_summary_adds_up(propagators):
@@ -131,7 +131,7 @@ def results(tmp_path_factory):
     results = tmp_path_factory.mktemp("engine") / "synthetic"
     make_dataset(results, "cub200_2011", 3, seed=0)
     make_scores(results, "cub200_2011", "vgg16", seed=1)
-    image = pd.read_parquet(results / "predictions" / "cub200_2011" / "vgg16.parquet")["image_id"].iloc[0]
+    image = pd.read_parquet(results / "targets" / "cub200_2011" / "vgg16.parquet")["image_id"].iloc[0]
     path = results / "comparisons" / "cub200_2011" / "vgg16.npz"
     path.parent.mkdir(parents=True)
     methods = ["saliency", "lrp_epsilon", "clrp"]

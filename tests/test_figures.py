@@ -86,7 +86,7 @@ class TestPictures:
 
         noise = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3)).astype(np.uint8)
         Image.fromarray(noise).convert(mode).save(tmp_path / "a.jpg")
-        row = {"image_id": "a", "path": "a.jpg", "split": "train", "label": 0, "class_name": "c"}
+        row = {"image_id": "a", "path": "a.jpg", "split": "train", "labels": [0]}
         row |= {"boxes": [[3, 4, 20, 30]], "width": size[0], "height": size[1]}
         manifest = build_manifest("d", tmp_path, [row], ["c"], workers=1)
         preprocessing = images.Preprocessing(resize=24, crop=20)
@@ -110,7 +110,7 @@ class TestPictures:
 def _pointing(values: dict[str, dict[str, list[float]]]) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"image_id": image, "method": method, "level": level, "value": value}
+            {"image_id": image, "target": 0, "method": method, "level": level, "value": value}
             for method, images in values.items()
             for image, levels in images.items()
             for level, value in zip((0.5, 1.0), levels, strict=True)
@@ -144,11 +144,16 @@ class TestChoice:
         with pytest.raises(InputError, match="with and without CLAM"):
             gains(_pointing({"lrp": {"a": [0.2, 0.4]}}))
 
+    def test_an_image_with_several_targets_has_no_row_of_its_own(self) -> None:
+        once = _pointing({"lrp": {"a": [0.2, 0.4]}, "lrp_clam": {"a": [0.4, 0.8]}})
+        with pytest.raises(InputError, match="image a has 2 targets"):
+            gains(pd.concat([once, once.assign(target=1)]))
+
     @pytest.fixture
     def measured(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         frame = pd.DataFrame({"gain": [0.9, 0.5, 0.4, 0.3, 0.0, -0.2]}, index=list("abcdef"))
-        predictions = pd.DataFrame({"image_id": list("abcdef"), "label": [0, 1, 1, 2, 3, 4]})
-        return frame, predictions.assign(correct=[False, True, True, True, True, True])
+        targets = pd.DataFrame({"image_id": list("abcdef"), "target": [0, 1, 1, 2, 3, 4]})
+        return frame, targets.assign(correct=[False, True, True, True, True, True])
 
     def test_highest_gains_of_different_classes_rightly_classified(self, measured) -> None:
         assert choose(*measured, 3, "high") == ["b", "d", "e"]
@@ -186,6 +191,17 @@ class TestCurves:
         mean, _, _ = bootstrap_band(values)
         np.testing.assert_allclose(mean, [0.5, 0.5])
 
+    def test_pairs_of_an_image_are_drawn_together(self) -> None:
+        once = np.random.default_rng(0).random((50, 2))
+        images = np.repeat([f"image_{place:02}" for place in range(50)], 3)
+        for pairs, alone in zip(
+            bootstrap_band(np.repeat(once, 3, 0), images=images), bootstrap_band(once), strict=True
+        ):
+            np.testing.assert_allclose(pairs, alone)
+        frame = _pointing({"lrp": {"a": [0.2, 0.4], "b": [0.1, 0.3]}})
+        curves = energy_curves(pd.concat([frame, frame.assign(target=1)]), ["lrp"], draws=20)
+        assert set(curves["images"]) == {2}
+
     def test_one_row_a_method_and_energy(self, setting: Setting) -> None:
         curves = energy_curves(setting.pointing, ["lrp", "lrp_clam", "unheard_of"], draws=20)
         assert list(curves["method"].unique()) == ["lrp", "lrp_clam"]
@@ -211,7 +227,7 @@ class TestCurves:
 class TestComparison:
     def test_page_has_a_row_an_image_and_says_the_gain(self, setting: Setting) -> None:
         frame = gains(setting.pointing)
-        chosen = choose(frame, setting.predictions, 2, "high")
+        chosen = choose(frame, setting.targets, 2, "high")
         figure = comparison_figure(setting.rows(chosen, columns(), frame), columns())
         words = [text.get_text() for text in figure.axes[0].texts]
         for image in chosen:
@@ -313,7 +329,7 @@ class TestLayers:
         frame = pd.DataFrame(
             {
                 "gain": [0.5, 0.4, 0.1, 0.1, 0.0, -0.1, 0.9],
-                "label": [0, 1, 2, 3, 4, 5, 6],
+                "target": [0, 1, 2, 3, 4, 5, 6],
                 "correct": [True, True, True, True, True, True, False],
                 "size_ratio": [1, 1, 1, 1, 9, 1, 1],
                 "part_agreement": [0.9, 0.9, 0.9, 0.9, 0.9, 0.1, 0.9],
@@ -409,7 +425,7 @@ def test_settings_come_in_the_papers_order(tmp_path: Path) -> None:
 
 
 def test_setting_reads_pictures_parts_and_names(setting: Setting) -> None:
-    image = str(setting.predictions["image_id"].iloc[0])
+    image = str(setting.targets["image_id"].iloc[0])
     assert setting.picture(image).shape == (SIDE, SIDE, 3)
     assert set(np.unique(setting.part_map(image))) <= {0, 1, 2, 3}
     x0, y0, x1, y1 = setting.boxes(image)[0]

@@ -17,8 +17,8 @@ def notes(root, layout, number):
 def test_every_layout_gives_the_same_rows(tmp_path, layout):
     manifest = read_imagenet(write_imagenet(tmp_path, layout))
     frame = manifest.frame
-    assert manifest.labels(manifest.rows("test")).tolist() == [0, 1, 2], "labels rank the sorted wnids"
-    assert manifest.labels(manifest.rows("train")).tolist() == [0, 0, 1, 1, 2, 2]
+    assert manifest.single_labels(manifest.rows("test")).tolist() == [0, 1, 2], "labels rank the sorted wnids"
+    assert manifest.single_labels(manifest.rows("train")).tolist() == [0, 0, 1, 1, 2, 2]
     assert frame["image_id"].tolist()[:2] == ["n01440764_0", "n01440764_1"]
     test = frame[frame["split"] == "test"]
     assert test["boxes"].tolist() == [[[4.0, 5.0, 24.0, 15.0]]] * 3, "the last pixel of the XML is inside"
@@ -31,7 +31,7 @@ def test_every_layout_gives_the_same_rows(tmp_path, layout):
 def test_flat_images_take_their_class_from_the_boxes_where_nothing_else_tells(tmp_path):
     root = write_imagenet(tmp_path, "kaggle")
     (root / "LOC_val_solution.csv").unlink()
-    assert read_imagenet(root).frame["label"].tolist()[-3:] == [0, 1, 2]
+    assert read_imagenet(root).frame["labels"].tolist()[-3:] == [[0], [1], [2]]
 
 
 def test_flat_images_without_any_labels_are_refused(tmp_path):
@@ -125,7 +125,7 @@ def test_validation_alone_is_enough_without_training(tmp_path):
     with pytest.raises(InputError, match=r"no folder of training images; expected one of .*ILSVRC2012_img_train\.tar"):
         read_imagenet(root)
     manifest = read_imagenet(root, require_training=False)
-    assert manifest.labels().tolist() == [0, 1, 2]
+    assert manifest.single_labels().tolist() == [0, 1, 2]
 
 
 def test_no_validation_images(tmp_path):
@@ -181,8 +181,8 @@ def test_bad_xml_is_named(tmp_path, content):
         read_annotation(path)
 
 
-def test_all_difficult_objects_make_a_difficult_image(tmp_path):
+def test_difficult_objects_have_difficult_boxes(tmp_path):
     root = write_imagenet(tmp_path, "kaggle")
     path = notes(root, "kaggle", 1)
     path.write_text(path.read_text().replace("<difficult>0", "<difficult>1"))
-    assert read_imagenet(root).frame["difficult"].tolist()[-3:] == [True, False, False]
+    assert read_imagenet(root).frame["box_difficult"].tolist()[-3:] == [[True], [False], [False]]

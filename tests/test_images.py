@@ -28,9 +28,7 @@ def toy(root, paths, **columns):
     for index, path in enumerate(paths):
         with Image.open(root / path) as image:
             size = dict(zip(("width", "height"), image.size, strict=True))
-        rows.append(
-            {"image_id": str(index), "path": path, "split": "train", "label": 0, "class_name": "a"} | size | columns
-        )
+        rows.append({"image_id": str(index), "path": path, "split": "train", "labels": [0]} | size | columns)
     return build_manifest("toy", root, rows, ["a"])
 
 

@@ -22,8 +22,7 @@ def rows_in(root, count=4):
                 "image_id": f"image{index}",
                 "path": f"{index}.png",
                 "split": "train" if index < count - 1 else "test",
-                "label": index % 2,
-                "class_name": CLASSES[index % 2],
+                "labels": [index % 2],
                 "boxes": [[1.0, 2.0, 11.0, 12.0], [20.0, 20.0, 30.0, 28.0]] if index else [],
                 "width": 40,
                 "height": 30,
@@ -51,7 +50,7 @@ def test_round_trip_keeps_rows_names_and_missing_values(tmp_path):
     assert again.frame["boxes"][0] == []
     assert again.info.distinguishing == {1: ["head"]}
     assert again.rows("train").tolist() == [0, 1, 2]
-    assert again.labels(again.rows("test")).tolist() == [1]
+    assert again.single_labels(again.rows("test")).tolist() == [1]
     assert again.resolve(again.frame["path"][3]).is_file()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
@@ -120,7 +119,9 @@ def test_a_missing_mask_is_named_where_masks_are_required(tmp_path):
     [
         ({"image_id": "image0"}, r"image id 'image0' appears more than once; remove"),
         ({"split": "val"}, r"image2 has the unknown split 'val'; use train or test"),
-        ({"label": 2}, r"image2 has label 2, but there are 2 classes"),
+        ({"labels": [2]}, r"image2 has label 2, but there are 2 classes"),
+        ({"labels": []}, r"image2 has no label; add it, or remove the image"),
+        ({"labels": [0, 0]}, r"image2 has the labels \[0, 0\]; give each class in it once"),
         ({"width": 0}, r"2\.png has size 0 x 30"),
         ({"path": "gone.png"}, r"gone\.png: cannot be read .*restore it, or remove its row"),
         ({"mask_path": "gone_mask.png"}, r"gone_mask\.png: cannot be read"),
@@ -131,6 +132,15 @@ def test_bad_rows_are_named(tmp_path, change, message):
     rows[2] |= {"boxes": []} | change
     with pytest.raises(InputError, match=message):
         build(tmp_path, rows)
+
+
+def test_images_of_no_class_where_the_reader_allows_them(tmp_path):
+    rows = rows_in(tmp_path)
+    rows[3] |= {"labels": [], "boxes": []}
+    manifest = build(tmp_path, rows, require_labels=False)
+    assert manifest.frame["labels"].tolist() == [[0], [1], [0], []]
+    with pytest.raises(InputError, match="image3 has 0 labels"):
+        manifest.single_labels()
 
 
 def test_no_images(tmp_path):
@@ -169,5 +179,7 @@ def test_columns_have_the_declared_types(tmp_path):
     schema = pq.read_schema(tmp_path / "toy.parquet")
     assert str(schema.field("boxes").type) == "list<element: list<element: double>>"
     frame = read_manifest(tmp_path / "toy.parquet").frame
-    assert frame["label"].dtype == np.int64 and frame["difficult"].dtype == bool
+    assert frame["width"].dtype == np.int64 and frame["labels"].dtype == frame["box_labels"].dtype == object
+    assert str(schema.field("labels").type) == "list<element: int64>"
+    assert str(schema.field("box_difficult").type) == "list<element: bool>"
     assert frame.attrs["root"] == "elsewhere"

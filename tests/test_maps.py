@@ -36,7 +36,7 @@ def test_layout(tmp_path, maps):
     write_maps(path, maps, IDS, TARGETS, ATTRS, shard=4)
     stored = zarr.open_group(path, mode="r")["maps"]
     assert stored.metadata.zarr_format == 3
-    assert stored.metadata.dimension_names == ("image", "y", "x")
+    assert stored.metadata.dimension_names == ("pair", "y", "x")
     assert (stored.chunks, stored.shards) == ((1, 8, 6), (4, 8, 6))
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["lrp.json", "lrp.zarr"]
 
@@ -86,7 +86,7 @@ def test_a_map_that_is_not_finite_is_refused_and_nothing_is_written(tmp_path, ma
 def test_lengths_and_ids_must_fit(tmp_path, maps):
     with pytest.raises(InputError, match="do not fit"):
         write_maps(tmp_path / "x.zarr", maps, IDS[:-1], TARGETS, ATTRS)
-    with pytest.raises(InputError, match="image_0 occurs more than once"):
+    with pytest.raises(InputError, match="image_0 occurs more than once with target 0"):
         write_maps(tmp_path / "x.zarr", maps, [*IDS[:-1], "image_0"], TARGETS, ATTRS)
 
 

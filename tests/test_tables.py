@@ -41,6 +41,7 @@ def score_rows(seed: int, masks: bool = True) -> pd.DataFrame:
         for level in values
     ]
     frame = pd.DataFrame(rows, columns=["image_id", "method", "metric", "level"])
+    frame["target"] = 0
     frame["value"] = generator.random(len(frame))
     binary = frame["metric"] == "lerf_correct"
     frame.loc[binary, "value"] = (frame.loc[binary, "value"] < 0.7).astype(float)
@@ -76,7 +77,7 @@ def test_image_scores_by_hand():
 
 def test_incomplete_rows_are_refused():
     rows = score_rows(0)
-    with pytest.raises(InputError, match="image image_0 of lrp has 19 distinct levels of pointing"):
+    with pytest.raises(InputError, match="image image_0 with target 0 of lrp has 19 distinct levels of pointing"):
         image_scores(rows.drop(index=rows.index[5]), "cub200_2011", "vgg16")
     with pytest.raises(InputError, match="levels are repeated"):
         image_scores(pd.concat([rows, rows]), "cub200_2011", "vgg16")
@@ -90,8 +91,8 @@ def test_fill(scores, table):
     published = read_published(PUBLISHED / f"table{table}.csv")
     filled = fill(published, scores)
     pd.testing.assert_frame_equal(filled[published.columns], published)
-    assert list(filled.columns[len(published.columns) :]) == ["reproduced", "ci_low", "ci_high", "n_images"]
-    assert (filled["n_images"] == len(IMAGES)).all()
+    assert list(filled.columns[len(published.columns) :]) == ["reproduced", "ci_low", "ci_high", "n_images", "n_pairs"]
+    assert (filled["n_images"] == len(IMAGES)).all() and (filled["n_pairs"] == len(IMAGES)).all()
     assert ((filled["ci_low"] <= filled["reproduced"]) & (filled["reproduced"] <= filled["ci_high"])).all()
     row = filled.iloc[-1]
     mine = scores[

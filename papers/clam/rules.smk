@@ -109,7 +109,7 @@ rule index_training_images:
 rule relate_images:
     input:
         manifest="<results>/manifests/{dataset}.parquet",
-        predictions="<results>/predictions/{dataset}/{model}.parquet",
+        targets="<results>/targets/{dataset}/{model}.parquet",
         weights="<results>/models/{dataset}/{model}.safetensors",
         card="<results>/models/{dataset}/{model}.json",
         layers=whole_chain,
@@ -146,7 +146,7 @@ rule relate_images:
 rule ablate_clam:
     input:
         manifest="<results>/manifests/cub200_2011.parquet",
-        predictions="<results>/predictions/cub200_2011/vgg16.parquet",
+        targets="<results>/targets/cub200_2011/vgg16.parquet",
         weights="<results>/models/cub200_2011/vgg16.safetensors",
         card="<results>/models/cub200_2011/vgg16.json",
         library=library("papers/clam/scripts/ablate_clam.py"),
@@ -183,7 +183,7 @@ rule ablate_clam:
 rule ablate_explainers:
     input:
         manifest="<results>/manifests/cub200_2011.parquet",
-        predictions=expand("<results>/predictions/cub200_2011/{model}.parquet", model=MODELS),
+        targets=expand("<results>/targets/cub200_2011/{model}.parquet", model=MODELS),
         weights=expand("<results>/models/cub200_2011/{model}.safetensors", model=MODELS),
         cards=expand("<results>/models/cub200_2011/{model}.json", model=MODELS),
         library=library("papers/clam/scripts/ablate_explainers.py"),

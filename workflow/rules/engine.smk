@@ -1,7 +1,7 @@
 """
 The engine: every method of the catalogue on the same images; its maps, where its relevance leaks, what it costs.
 
-Inputs: manifests, predictions, classifiers.
+Inputs: manifests, targets, classifiers.
 Outputs: <results>/comparisons/{dataset}/{model}.npz, <results>/tables/{conservation,conservation_summary,cost}.csv,
 <results>/figures/gallery_{dataset}_{model}.png, .pdf.
 """
@@ -13,7 +13,7 @@ rule compare_methods:
         manifests=[f"<results>/manifests/{dataset}.parquet" for dataset, _ in PAIRS],
         weights=pairs("<results>/models/{dataset}/{model}.safetensors"),
         cards=pairs("<results>/models/{dataset}/{model}.json"),
-        predictions=pairs("<results>/predictions/{dataset}/{model}.parquet"),
+        targets=pairs("<results>/targets/{dataset}/{model}.parquet"),
         library=library("workflow/scripts/compare_methods.py"),
     output:
         maps=pairs("<results>/comparisons/{dataset}/{model}.npz"),
@@ -34,7 +34,6 @@ rule compare_methods:
         pairs=PAIRS,
         methods=lookup(dpath="engine/methods", within=config),
         images=lookup(dpath="engine/images", within=config),
-        target=lookup(dpath="evaluation/target", within=config),
         device=lookup(dpath="compute/device", within=config),
     message:
         "Every method on the same images"
@@ -82,7 +81,7 @@ rule render_gallery:
         maps=pairs("<results>/comparisons/{dataset}/{model}.npz"),
         manifests=expand("<results>/manifests/{dataset}.parquet", dataset=DATASETS),
         cards=pairs("<results>/models/{dataset}/{model}.json"),
-        predictions=pairs("<results>/predictions/{dataset}/{model}.parquet"),
+        targets=pairs("<results>/targets/{dataset}/{model}.parquet"),
     output:
         notebook="<results>/notebooks/engine/gallery.ipynb",
         png=report(

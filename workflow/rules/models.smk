@@ -2,7 +2,7 @@
 Classifiers and what they predict.
 
 Inputs: manifests; for published weights, the files that resources/downloads.csv names.
-Outputs: <results>/models/{dataset}/{model}.safetensors with its card and curves, <results>/predictions/...
+Outputs: <results>/models/{dataset}/{model}.safetensors with its card and curves, <results>/targets/...
 """
 
 
@@ -115,7 +115,7 @@ rule predict:
         card="<results>/models/{dataset}/{model}.json",
         library=library("workflow/scripts/predict.py"),
     output:
-        predictions="<results>/predictions/{dataset}/{model}.parquet",
+        targets="<results>/targets/{dataset}/{model}.parquet",
     log:
         "<logs>/predict/{dataset}/{model}.log",
     benchmark:
@@ -130,6 +130,7 @@ rule predict:
     params:
         seed=lookup(dpath="seed", within=config),
         max_images=lookup(dpath="evaluation/max_images", within=config),
+        target=lookup(dpath="evaluation/target", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:

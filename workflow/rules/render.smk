@@ -13,7 +13,7 @@ rule render_clam_comparison:
         notebook=here("notebooks/clam/comparison.ipynb"),
         library=library("notebooks/clam/comparison.ipynb"),
         manifests=expand("<results>/manifests/{dataset}.parquet", dataset=DATASETS),
-        predictions=pairs("<results>/predictions/{dataset}/{model}.parquet"),
+        targets=pairs("<results>/targets/{dataset}/{model}.parquet"),
         pointing=scores("pointing"),
     output:
         notebook="<results>/notebooks/clam/comparison.ipynb",
@@ -77,7 +77,7 @@ rule render_clam_layers:
         notebook=here("notebooks/clam/layers.ipynb"),
         library=library("notebooks/clam/layers.ipynb"),
         manifest="<results>/manifests/cub200_2011.parquet",
-        predictions="<results>/predictions/cub200_2011/vgg16.parquet",
+        targets="<results>/targets/cub200_2011/vgg16.parquet",
         pointing="<results>/scores/cub200_2011/vgg16/pointing.parquet",
         examples="<results>/clam/cub200_2011/vgg16/clam/examples.npz",
     output:

@@ -1,7 +1,7 @@
 """
-Metrics: tidy rows per image, method, metric and level; one job a metric family, over all methods.
+Metrics: tidy rows per pair of image and target, method, metric and level; one job a metric family, over all methods.
 
-Inputs: map stores with their content hashes, manifests, predictions.
+Inputs: map stores with their content hashes, manifests, targets.
 Outputs: <results>/scores/{dataset}/{model}/{pointing,lerf,segmentation,attributes}.parquet.
 """
 
@@ -37,7 +37,7 @@ rule score_pointing:
 rule score_lerf:
     input:
         manifest="<results>/manifests/{dataset}.parquet",
-        predictions="<results>/predictions/{dataset}/{model}.parquet",
+        targets="<results>/targets/{dataset}/{model}.parquet",
         weights="<results>/models/{dataset}/{model}.safetensors",
         card="<results>/models/{dataset}/{model}.json",
         stores=ancient(stores_of),
@@ -100,7 +100,7 @@ rule score_segmentation:
 rule score_attributes:
     input:
         manifest="<results>/manifests/{dataset}.parquet",
-        predictions="<results>/predictions/{dataset}/{model}.parquet",
+        targets="<results>/targets/{dataset}/{model}.parquet",
         weights="<results>/models/{dataset}/{model}.safetensors",
         card="<results>/models/{dataset}/{model}.json",
         layers=clam_chain,

@@ -1,7 +1,7 @@
 """
 Tables: published beside reproduced, claims with their tests, controls, accuracies.
 
-Inputs: scores, predictions, resources/published, resources/claims.
+Inputs: scores, targets, the published tables and claims of papers/.
 Outputs: <results>/tables/{name}.csv, .md, .tex.
 """
 
@@ -138,7 +138,7 @@ rule tabulate_attributes:
 rule tabulate_accuracies:
     input:
         cards=pairs("<results>/models/{dataset}/{model}.json"),
-        predictions=pairs("<results>/predictions/{dataset}/{model}.parquet"),
+        targets=pairs("<results>/targets/{dataset}/{model}.parquet"),
         library=library("workflow/scripts/tabulate_accuracies.py"),
     output:
         csv=report(

@@ -35,5 +35,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
             "settings": dict(params.settings) if LAYERS in method.needs else {},
             "torch": torch.__version__,
         }
-        write_maps(store, torch.cat(found[method.id]).numpy(), list(pairs["image_id"]), pairs["target"].to_numpy(), attrs)
+        write_maps(
+            store, torch.cat(found[method.id]).numpy(), list(pairs["image_id"]), pairs["target"].to_numpy(), attrs
+        )
         log.info("%s", store)

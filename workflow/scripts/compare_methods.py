@@ -15,13 +15,13 @@ from relmap.propagation import Propagator
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     steps = []
-    for (dataset, model), manifest, weights, predictions, store in zip(
-        params.pairs, files.manifests, files.weights, files.predictions, snakemake.output.maps, strict=True
+    for (dataset, model), manifest, weights, targets_file, store in zip(
+        params.pairs, files.manifests, files.weights, files.targets, snakemake.output.maps, strict=True
     ):
         subject = Subject.open(manifest, weights, params.device, params.images, snakemake.threads)
-        chosen = surest(pd.read_parquet(predictions), params.images)
+        chosen = surest(pd.read_parquet(targets_file), params.images)
         rows = rows_of(subject.manifest, chosen["image_id"].tolist())
-        images, targets = next(subject.batches(rows, chosen[params.target].to_numpy(copy=True)))
+        images, targets = next(subject.batches(rows, chosen["target"].to_numpy(copy=True)))
         propagator = Propagator(subject.model)
         methods = admitted(propagator.graph, params.methods)
         for method in methods:

@@ -1,8 +1,8 @@
-"""Choose the images to evaluate and write what the network says of them."""
+"""Choose the images to evaluate, and write their targets and what the network says of them."""
 
 from relmap.data.images import Preprocessing
 from relmap.data.manifest import read_manifest
-from relmap.evidence.evaluation import evaluation_rows, prediction_frame, write_parquet
+from relmap.evidence.evaluation import evaluation_rows, target_frame, write_parquet
 from relmap.job.device import choose_device
 from relmap.job.logs import job
 from relmap.models.card import load_model
@@ -15,6 +15,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     rows = evaluation_rows(manifest, params.max_images, params.seed)
     preprocessing = Preprocessing.from_dict(card.preprocessing)
     probabilities = class_probabilities(model, manifest, rows, preprocessing, params.batch_size, snakemake.threads)
-    frame = prediction_frame(manifest, rows, probabilities.numpy())
-    log.info("%d images, %.3f correct", len(frame), frame["correct"].mean())
-    write_parquet(frame, snakemake.output.predictions)
+    frame = target_frame(manifest, rows, probabilities.numpy(), params.target)
+    of_images = frame.drop_duplicates("image_id")["correct"]
+    log.info("%d pairs of %d images, %.3f of which are correct", len(frame), len(of_images), of_images.mean())
+    write_parquet(frame, snakemake.output.targets)

@@ -17,7 +17,7 @@ with job(snakemake.log[0], snakemake.threads):
     parts, inside = [], None
     for method, maps in method_maps(dict(zip(snakemake.params.methods, snakemake.input.stores, strict=True))):
         if inside is None:
-            inside = load_boxes(manifest, rows_of(manifest, maps.image_ids), preprocessing)
+            inside = load_boxes(manifest, rows_of(manifest, maps.image_ids), preprocessing, maps.targets)
         accuracy = extended_pointing(torch.from_numpy(maps.maps), inside, energies)
-        parts.append(tidy(maps.image_ids, method, "pointing", accuracy.numpy(), levels))
+        parts.append(tidy(maps.image_ids, maps.targets, method, "pointing", accuracy.numpy(), levels))
     write_parquet(pd.concat(parts, ignore_index=True), snakemake.output.scores)

@@ -17,5 +17,5 @@ with job(snakemake.log[0], snakemake.threads):
         if masks is None:
             masks = load_masks(manifest, rows_of(manifest, maps.image_ids), preprocessing, snakemake.threads)
         iou = iou_at_mean_plus_std(torch.from_numpy(maps.maps), masks)
-        parts.append(tidy(maps.image_ids, method, "iou", iou.numpy()))
+        parts.append(tidy(maps.image_ids, maps.targets, method, "iou", iou.numpy()))
     write_parquet(pd.concat(parts, ignore_index=True), snakemake.output.scores)

@@ -9,8 +9,8 @@ from relmap.job.logs import job
 
 with job(snakemake.log[0]):
     rows = []
-    for path, predictions in zip(snakemake.input.cards, snakemake.input.predictions, strict=True):
-        card, seen = read_json(path), pd.read_parquet(predictions)
+    for path, targets in zip(snakemake.input.cards, snakemake.input.targets, strict=True):
+        card, seen = read_json(path), pd.read_parquet(targets).drop_duplicates("image_id")
         rows.append(
             {
                 "dataset": card["dataset"],

@@ -47,7 +47,7 @@ def gains(pointing: pd.DataFrame, arm: str = registry.CLAM_ARM) -> pd.DataFrame:
     """What CLAM gains per image: mean pointing accuracy over energies with CLAM, minus that without.
 
     Args:
-        pointing: columns image_id, method, level, value.
+        pointing: columns image_id, target, method, level, value; one target an image.
         arm: which CLA-layers.
 
     Returns:
@@ -55,8 +55,14 @@ def gains(pointing: pd.DataFrame, arm: str = registry.CLAM_ARM) -> pd.DataFrame:
         and ``gain``, their mean.
 
     Raises:
-        InputError: no LRP rule is there both with and without CLAM.
+        InputError: no LRP rule is there both with and without CLAM, or an image has several targets.
     """
+    targets = pointing.groupby("image_id")["target"].nunique()
+    if (targets > 1).any():
+        raise InputError(
+            f"pointing scores: image {targets.idxmax()} has {targets.max()} targets, but gains are of images with one; "
+            "draw them on data with one label an image"
+        )
     accuracy = pointing.pivot_table(index="image_id", columns="method", values="value", aggfunc="mean").sort_index()
     both = [method for method in registry.clam_methods(arm) if method.id in accuracy and method.base in accuracy]
     if not both:
@@ -66,14 +72,14 @@ def gains(pointing: pd.DataFrame, arm: str = registry.CLAM_ARM) -> pd.DataFrame:
     return frame.dropna(subset="gain")
 
 
-def choose(frame: pd.DataFrame, predictions: pd.DataFrame, count: int, which: str) -> list[str]:
+def choose(frame: pd.DataFrame, targets: pd.DataFrame, count: int, which: str) -> list[str]:
     """Pick images by measured gain, each from another class, among those that the network classifies rightly.
 
     Wrongly classified images, and second images of a class, are taken only when there are too few others.
 
     Args:
         frame: of ``gains``.
-        predictions: columns image_id, label, correct.
+        targets: columns image_id, target, correct; a row an image.
         count: how many; fewer come back when there are fewer images.
         which: ``high`` (largest gain first), ``low`` (smallest first) or ``typical`` (nearest the median first).
 
@@ -85,14 +91,14 @@ def choose(frame: pd.DataFrame, predictions: pd.DataFrame, count: int, which: st
     """
     if which not in ("high", "low", "typical"):
         raise InputError(f"choose: '{which}' is none of high, low, typical")
-    known = predictions.set_index("image_id")
-    pool = frame[["gain"]].join(known[["label", "correct"]], how="inner")
+    known = targets.set_index("image_id")
+    pool = frame[["gain"]].join(known[["target", "correct"]], how="inner")
     # The median is of the pool that rows come from first: the rightly classified.
     median = pool.loc[pool["correct"].astype(bool), "gain"].median() if pool["correct"].any() else pool["gain"].median()
     order = {"high": -pool["gain"], "low": pool["gain"], "typical": (pool["gain"] - median).abs()}[which]
     wrong = ~pool["correct"].astype(bool)
     pool = pool.assign(order=order.round(12), image=pool.index, wrong=wrong).sort_values(["wrong", "order", "image"])
-    pool = pool.assign(repeated=pool.duplicated("label")).sort_values(["wrong", "repeated", "order", "image"])
+    pool = pool.assign(repeated=pool.duplicated("target")).sort_values(["wrong", "repeated", "order", "image"])
     chosen = pool.iloc[:count].sort_values(["order", "image"])
     return [str(image) for image in chosen.index]
 
@@ -113,7 +119,7 @@ def comparison_figure(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
         InputError: there are no rows.
     """
     if not rows:
-        raise InputError("comparison figure: no images to show; are there scores and predictions of any?")
+        raise InputError("comparison figure: no images to show; are there scores and targets of any?")
     titles = ["Input", *(method_name(method, lines=True) for method in methods)]
     label_width, footer = 0.78, 0.42
     header = 0.1 + 0.09 * max(title.count("\n") + 1 for title in titles)

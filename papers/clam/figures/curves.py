@@ -30,11 +30,11 @@ def score_matrix(pointing: pd.DataFrame, method: str) -> tuple[np.ndarray, np.nd
     """One method's pointing accuracies as a matrix.
 
     Args:
-        pointing: columns image_id, method, level (residual energy in (0, 1]) and value.
+        pointing: columns image_id, target, method, level (residual energy in (0, 1]) and value.
         method: method id.
 
     Returns:
-        values (images, levels), NaN where there is none; levels (levels,), rising; the image ids, sorted.
+        values (pairs, levels), NaN where there is none; levels (levels,), rising; the image of each pair, sorted.
 
     Raises:
         InputError: the method has no rows.
@@ -42,31 +42,40 @@ def score_matrix(pointing: pd.DataFrame, method: str) -> tuple[np.ndarray, np.nd
     rows = pointing[pointing["method"] == method]
     if rows.empty:
         raise InputError(f"pointing scores: no rows of method '{method}'; run the rule that scores it")
-    table = rows.pivot(index="image_id", columns="level", values="value").sort_index(axis=0).sort_index(axis=1)
-    return table.to_numpy(float), table.columns.to_numpy(float), [str(image) for image in table.index]
+    table = rows.pivot(index=["image_id", "target"], columns="level", values="value").sort_index(axis=0)
+    table = table.sort_index(axis=1)
+    images = table.index.get_level_values("image_id")
+    return table.to_numpy(float), table.columns.to_numpy(float), [str(image) for image in images]
 
 
 def bootstrap_band(
-    values: np.ndarray, draws: int = 1000, level: float = 0.95, seed: int = 0
+    values: np.ndarray,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    images: Sequence[str] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over images and its percentile bootstrap interval, per column.
+    """Mean over pairs of image and target and its percentile bootstrap interval over images, per column.
 
     All columns are resampled together (an image keeps its whole curve), and every call with the same number of images
     uses the same draws, so that curves of different methods are comparable.
 
     Args:
-        values: (images, columns); NaN is left out of its column's mean.
+        values: (pairs, columns); NaN is left out of its column's mean.
         draws: number of bootstrap samples.
         level: coverage of the interval.
         seed: of the resampling.
+        images: the image of each pair, which are drawn together; without it each is its own.
 
     Returns:
         mean, low, high: (columns,) each.
     """
     known = np.isfinite(values)
     filled = np.where(known, values, 0.0)
-    images = len(values)
-    weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws).astype(float)
+    own = np.arange(len(values)) if images is None else np.unique(np.asarray(images), return_inverse=True)[1]
+    count = int(own.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws).astype(float)
+    weights = drawn[:, own]
     counts = weights @ known
     with np.errstate(invalid="ignore", divide="ignore"):
         samples = np.where(counts > 0, (weights @ filled) / counts, np.nan)
@@ -93,7 +102,7 @@ def energy_curves(pointing: pd.DataFrame, methods: Sequence[str], **bootstrap) -
         if method not in present:
             continue
         values, levels, images = score_matrix(pointing, method)
-        mean, low, high = bootstrap_band(values, **bootstrap)
+        mean, low, high = bootstrap_band(values, images=images, **bootstrap)
         parts.append(
             pd.DataFrame(
                 {
@@ -102,7 +111,7 @@ def energy_curves(pointing: pd.DataFrame, methods: Sequence[str], **bootstrap) -
                     "accuracy": mean,
                     "low": low,
                     "high": high,
-                    "images": len(images),
+                    "images": len(set(images)),
                 }
             )
         )

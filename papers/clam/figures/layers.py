@@ -203,7 +203,7 @@ def assign_figures(frame: pd.DataFrame) -> dict[int, str]:
     possible; no image, and where possible no class, comes twice.
 
     Args:
-        frame: index image_id; columns gain, label, correct, size_ratio, part_agreement, distance.
+        frame: index image_id; columns gain, target, correct, size_ratio, part_agreement, distance.
 
     Returns:
         Figure number -> image id. When there are too few candidates the later figures repeat images.
@@ -222,7 +222,7 @@ def assign_figures(frame: pd.DataFrame) -> dict[int, str]:
             {
                 "used": frame.index.isin(used),
                 "wrong": ~frame["correct"].astype(bool) if right_only else False,
-                "class_used": frame["label"].isin(frame.loc[used, "label"]),
+                "class_used": frame["target"].isin(frame.loc[used, "target"]),
                 "order": known.round(12),
                 "image": frame.index,
             },

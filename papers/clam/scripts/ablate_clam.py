@@ -15,7 +15,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     propagator = lrp_walk(subject.model)
     training = list(subject.batches(training_rows(subject.manifest, params.images_per_class, params.seed)))
-    evaluated = rows_of(subject.manifest, pd.read_parquet(files.predictions)["image_id"])
+    evaluated = rows_of(subject.manifest, pd.read_parquet(files.targets)["image_id"])
     held = hold(subject, unseen_rows(subject.manifest, evaluated, params.birds, params.seed))
     explainers = list(EXPLAINERS)
     base = pointing_of(propagator, held, explainers)

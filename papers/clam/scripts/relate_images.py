@@ -19,12 +19,14 @@ with job(snakemake.log[0], snakemake.threads) as log:
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     propagator = lrp_walk(subject.model)
     layers = [load_layer(path, subject.device) for path in files.layers]
-    predictions = pd.read_parquet(files.predictions).sample(frac=1, random_state=params.seed).sort_values("label")
+    pairs = pd.read_parquet(files.targets).sample(frac=1, random_state=params.seed).sort_values("target")
     # As many images as the sheets are chosen from, spread over the classes.
-    rank = predictions.groupby("label").cumcount()
-    chosen = predictions.loc[rank.sort_values(kind="stable").index[: params.related["candidates"]]]
+    rank = pairs.groupby("target").cumcount()
+    chosen = pairs.loc[rank.sort_values(kind="stable").index[: params.related["candidates"]]]
     images, targets = zip(
-        *subject.batches(rows_of(subject.manifest, chosen["image_id"]), chosen["label"].to_numpy(), "examples"),
+        *subject.batches(
+            rows_of(subject.manifest, chosen["image_id"]), chosen["target"].to_numpy(copy=True), "examples"
+        ),
         strict=True,
     )
     arrays = layer_examples(

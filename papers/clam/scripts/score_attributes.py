@@ -18,14 +18,15 @@ with job(snakemake.log[0], snakemake.threads) as log:
     propagator = lrp_walk(subject.model)
     arms = {"clam": files.layers, "clam_untrained": sorted(Path(files.untrained).glob("*.safetensors"))}
     layers = {arm: [load_layer(path, subject.device) for path in paths] for arm, paths in arms.items()}
-    image_ids = pd.read_parquet(files.predictions)["image_id"].to_numpy()
-    rows = rows_of(subject.manifest, image_ids)
+    pairs = pd.read_parquet(files.targets)[["image_id", "target"]]
+    rows = rows_of(subject.manifest, pairs["image_id"])
     table = distinguishing_table(subject.manifest.info)
     frames, done = [], 0
-    for images, targets in subject.batches(rows, what="attributes"):
+    for images, targets in subject.batches(rows, pairs["target"].to_numpy(copy=True), "attributes"):
         part = rows[done : done + len(images)]
         part_maps = load_part_maps(subject.manifest, part, subject.preprocessing)
         of_batch = score_layers(propagator, layers, images, targets, part_maps, table, list(EXPLAINERS))
-        frames.append(of_batch.assign(image_id=image_ids[done + of_batch.pop("image")]))
+        of_pairs = pairs.iloc[done + of_batch.pop("image")].reset_index(drop=True)
+        frames.append(pd.concat([of_batch, of_pairs], axis=1))
         done += len(images)
     write_parquet(pd.concat(frames, ignore_index=True), snakemake.output.scores)

@@ -173,18 +173,30 @@ def load_images(
     return preprocessing.normalise(load_pixels(manifest, rows, preprocessing, workers))
 
 
-def load_boxes(manifest: Manifest, rows: Rows, preprocessing: Preprocessing) -> torch.Tensor:
+def load_boxes(
+    manifest: Manifest, rows: Rows, preprocessing: Preprocessing, targets: Sequence[int] | np.ndarray | None = None
+) -> torch.Tensor:
     """Union of an image's boxes on the preprocessed grid: bool (N, crop, crop), True where a pixel's centre is inside.
 
+    Args:
+        targets: (N,) classes, whose boxes alone count; all boxes without them.
+
     Raises:
-        InputError: an image has no box.
+        InputError: an image has no box, or none of its target.
     """
     frame, positions = manifest.frame, _positions(rows)
     nested = [frame["boxes"].iat[row] for row in positions]
+    if targets is not None:
+        nested = [
+            [box for box, label in zip(boxes, frame["box_labels"].iat[row], strict=True) if label == target]
+            for boxes, row, target in zip(nested, positions, targets, strict=True)
+        ]
     counts = np.array([len(boxes) for boxes in nested], dtype=np.int64)
     if not counts.all():
-        path = manifest.resolve(frame["path"].iat[positions[np.argmin(counts)]])
-        raise InputError(f"{path}: the image has no bounding box; add its annotation, or leave the image out")
+        first = int(np.argmin(counts))
+        path = manifest.resolve(frame["path"].iat[positions[first]])
+        of_class = "" if targets is None else f" of class {manifest.info.class_names[targets[first]]!r}"
+        raise InputError(f"{path}: the image has no bounding box{of_class}; add its annotation, or leave the image out")
     if not len(positions):
         return torch.zeros(0, preprocessing.crop, preprocessing.crop, dtype=torch.bool)
     owner = np.repeat(positions, counts)
@@ -251,7 +263,7 @@ class ImageDataset(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int, int]:
         row = int(self.positions[index])
         pixels = load_pixels(self.manifest, [row], self.preprocessing, workers=1)[0]
-        return pixels, int(self.manifest.frame["label"].iat[row]), row
+        return pixels, int(self.manifest.single_labels([row])[0]), row
 
 
 def _load_annotation(

@@ -25,15 +25,15 @@ SCHEMA = pa.schema(
         ("image_id", pa.string()),
         ("path", pa.string()),
         ("split", pa.string()),
-        ("label", pa.int64()),
-        ("class_name", pa.string()),
+        ("labels", pa.list_(pa.int64())),
         ("boxes", pa.list_(pa.list_(pa.float64()))),
+        ("box_labels", pa.list_(pa.int64())),
+        ("box_difficult", pa.list_(pa.bool_())),
         ("mask_path", pa.string()),
         ("part_map_path", pa.string()),
         ("part_points", pa.list_(pa.list_(pa.float64()))),
         ("width", pa.int64()),
         ("height", pa.int64()),
-        ("difficult", pa.bool_()),
     ]
 )
 COLUMNS = tuple(SCHEMA.names)
@@ -83,9 +83,10 @@ class ManifestInfo:
 class Manifest:
     """A dataset's rows and what is true of all of them.
 
-    ``frame`` has the columns of ``SCHEMA`` and a 0-based range index. ``boxes`` are lists of [x0, y0, x1, y1] in
-    continuous pixel edges of the stored image (a full image is [0, 0, width, height]); ``part_points`` are lists of
-    [part number from 1, x, y] of visible parts, in pixels.
+    ``frame`` has the columns of ``SCHEMA`` and a 0-based range index. ``labels`` are an image's classes, ascending.
+    ``boxes`` are lists of [x0, y0, x1, y1] in continuous pixel edges of the stored image (a full image is
+    [0, 0, width, height]); ``box_labels`` and ``box_difficult`` say of each box which class it holds and whether
+    annotators found it difficult. ``part_points`` are lists of [part number from 1, x, y] of visible parts, in pixels.
     """
 
     frame: pd.DataFrame
@@ -106,10 +107,39 @@ class Manifest:
         """Where a row's ``path``, ``mask_path`` or ``part_map_path`` lies."""
         return Path(self.info.root) / path
 
-    def labels(self, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """Labels of ``rows`` (of all without them), int64."""
-        labels = self.frame["label"].to_numpy(dtype=np.int64)
-        return labels if rows is None else labels[np.asarray(rows, dtype=np.int64)]
+    def label_sets(self, rows: Sequence[int] | np.ndarray | None = None) -> list[tuple[int, ...]]:
+        """Labels of ``rows`` (of all without them), ascending in each image."""
+        column = self.frame["labels"]
+        return [tuple(column.iat[row]) for row in (range(len(self)) if rows is None else rows)]
+
+    def single_labels(self, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        """The one label of each image of ``rows`` (of all without them), int64.
+
+        Raises:
+            InputError: an image has several labels, or none.
+        """
+        rows = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
+        found = self.label_sets(rows)
+        for row, labels in zip(rows, found, strict=True):
+            if len(labels) != 1:
+                raise InputError(
+                    f"{self.info.dataset}: image {self.frame['image_id'].iat[row]} has {len(labels)} labels, where one "
+                    "is needed; leave it out, or take what works with several"
+                )
+        return np.array([labels[0] for labels in found], dtype=np.int64)
+
+    def rank_in_class(self, rows: np.ndarray) -> np.ndarray:
+        """Of each of ``rows``, in their order: how many before it carry its class; of several classes the least.
+
+        Images without a class rank behind all others.
+        """
+        seen: dict[int, int] = {}
+        ranks = np.zeros(len(rows), dtype=np.int64)
+        for place, labels in enumerate(self.label_sets(rows)):
+            ranks[place] = min((seen.get(label, 0) for label in labels), default=len(rows))
+            for label in labels:
+                seen[label] = seen.get(label, 0) + 1
+        return ranks
 
 
 def build_manifest(
@@ -121,6 +151,7 @@ def build_manifest(
     part_names: Sequence[str] = (),
     distinguishing: Mapping[int, Sequence[str]] | None = None,
     point_names: Sequence[str] = (),
+    require_labels: bool = True,
     require_masks: bool = False,
     require_training: bool = True,
     workers: int = 8,
@@ -128,15 +159,17 @@ def build_manifest(
     """Check a dataset's rows, clip its boxes, and give it a fingerprint.
 
     Args:
-        rows: one mapping per image with the keys of ``SCHEMA``; ``boxes``, ``mask_path``, ``part_map_path``,
-            ``part_points`` and ``difficult`` may be left out.
+        rows: one mapping per image with the keys of ``SCHEMA``; ``boxes``, ``mask_path``, ``part_map_path`` and
+            ``part_points`` may be left out, and what is said of boxes where an image has one label.
+        require_labels: every image must have a label; without it images of no class are allowed.
         require_masks: every image must have a segmentation.
         require_training: every class must have a training image.
         workers: threads that read files for the fingerprint.
 
     Raises:
-        InputError: no images, a duplicate id, a label outside the classes, a class without training images, a missing
-            mask, a file that does not exist, or a box outside its image.
+        InputError: no images, a duplicate id, an image without label or with one twice, a label outside the classes,
+            a box whose class is not told, a class without training images, a missing mask, a file that does not exist,
+            or a box outside its image.
     """
     frame = _frame(rows)
     info = ManifestInfo(
@@ -148,28 +181,38 @@ def build_manifest(
         {int(k): list(v) for k, v in (distinguishing or {}).items()},
         tuple(point_names),
     )
-    _check_rows(frame, info, require_masks, require_training)
+    _check_rows(frame, info, require_labels, require_masks, require_training)
     frame["boxes"] = clip_boxes(frame, dataset)
     fingerprint = fingerprint_of(frame, info, workers)
     return Manifest(frame, replace(info, fingerprint=fingerprint))
 
 
 def _frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    defaults = {"boxes": [], "part_points": [], "mask_path": None, "part_map_path": None, "difficult": False}
-    rows = list(rows)
+    defaults = {"boxes": [], "part_points": [], "mask_path": None, "part_map_path": None}
+    rows = [_with_box_columns(row) for row in rows]
     columns = {name: [row.get(name, defaults.get(name)) for row in rows] for name in COLUMNS}
     return _as_frame(pa.Table.from_pydict(columns, schema=SCHEMA))
 
 
+def _with_box_columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Labels in order; a box holds the image's one class and is not difficult, unless the row says otherwise."""
+    labels, boxes = sorted(int(label) for label in row["labels"]), row.get("boxes", [])
+    own = labels if len(labels) == 1 else [-1]
+    given = {"box_labels": own * len(boxes), "box_difficult": [False] * len(boxes), **row}
+    return {**given, "labels": labels}
+
+
 def _as_frame(table: pa.Table) -> pd.DataFrame:
     """Nested and nullable columns stay Python lists and None: pandas would turn them into arrays and NaN."""
-    numeric = {"label": np.int64, "width": np.int64, "height": np.int64, "difficult": bool}
+    numeric = {"width": np.int64, "height": np.int64}
     return pd.DataFrame(
         {name: pd.Series(table[name].to_pylist(), dtype=numeric.get(name, object)) for name in table.column_names}
     )
 
 
-def _check_rows(frame: pd.DataFrame, info: ManifestInfo, require_masks: bool, require_training: bool) -> None:
+def _check_rows(
+    frame: pd.DataFrame, info: ManifestInfo, require_labels: bool, require_masks: bool, require_training: bool
+) -> None:
     where = f"{info.dataset} in {info.root}"
     if frame.empty:
         raise InputError(f"{where}: no images found; check that the folder holds the extracted dataset")
@@ -181,18 +224,34 @@ def _check_rows(frame: pd.DataFrame, info: ManifestInfo, require_masks: bool, re
         row = unknown.iloc[0]
         raise InputError(f"{where}: {row.image_id} has the unknown split {row.split!r}; use train or test")
     classes = len(info.class_names)
-    outside = frame[(frame["label"] < 0) | (frame["label"] >= classes)]
-    if len(outside):
-        row = outside.iloc[0]
-        raise InputError(
-            f"{where}: {row.image_id} has label {row.label}, but there are {classes} classes; fix the label"
-        )
+    for row in frame.itertuples():
+        wrong = [label for label in row.labels if not 0 <= label < classes]
+        if wrong:
+            raise InputError(
+                f"{where}: {row.image_id} has label {wrong[0]}, but there are {classes} classes; fix the label"
+            )
+        if require_labels and not row.labels:
+            raise InputError(f"{where}: {row.image_id} has no label; add it, or remove the image")
+        if len(set(row.labels)) < len(row.labels):
+            raise InputError(f"{where}: {row.image_id} has the labels {row.labels}; give each class in it once")
+        if not len(row.boxes) == len(row.box_labels) == len(row.box_difficult):
+            raise InputError(
+                f"{where}: {row.image_id} has {len(row.boxes)} boxes, {len(row.box_labels)} classes of boxes and "
+                f"{len(row.box_difficult)} marks of difficulty; give as many of each"
+            )
+        stray = [label for label in row.box_labels if not 0 <= label < classes]
+        if stray:
+            raise InputError(
+                f"{where}: {row.image_id} has a box of class {stray[0]}, but there are {classes} classes; name the "
+                "class of each box in box_labels"
+            )
     flat = frame[(frame["width"] <= 0) | (frame["height"] <= 0)]
     if len(flat):
         row = flat.iloc[0]
         raise InputError(f"{where}: {row.path} has size {row.width} x {row.height}; replace or remove the image")
     if require_training:
-        trained = np.bincount(frame["label"][frame["split"] == "train"], minlength=classes)
+        labels = [label for labels in frame["labels"][frame["split"] == "train"] for label in labels]
+        trained = np.bincount(np.array(labels, dtype=np.int64), minlength=classes)
         empty = np.flatnonzero(trained == 0)
         if len(empty):
             name = info.class_names[empty[0]]

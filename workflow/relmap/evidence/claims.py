@@ -2,10 +2,10 @@
 
 A claim is a list of comparisons of two methods on one data set, model and metric, and a quantifier.
 
-*Comparisons.* Let d be the per-image differences a - b. ``above`` says mean(d) > 0: one two-sided sign-flip test, whose
-sign tells whether it speaks for or against. ``within`` says low < mean(d) < high, an equivalence test: for it by the
-larger p of the two one-sided tests (mean(d) > low, mean(d) < high), against it by twice the smaller p of the opposite
-ones.
+*Comparisons.* Let d be the differences a - b, pair by pair; all pairs of an image are flipped as one. ``above`` says
+mean(d) > 0: one two-sided sign-flip test, whose sign tells whether it speaks for or against. ``within`` says
+low < mean(d) < high, an equivalence test: for it by the larger p of the two one-sided tests (mean(d) > low,
+mean(d) < high), against it by twice the smaller p of the opposite ones.
 
 *Claims* at the level alpha (0.05):
 
@@ -36,7 +36,7 @@ import yaml
 from relmap.catalogue import registry
 from relmap.errors import InputError
 from relmap.evidence.statistics import PERMUTATIONS, holm, sign_flip_test
-from relmap.evidence.tables import CELL, Values, by_cell, digits, paired_differences, values_of
+from relmap.evidence.tables import CELL, Values, by_cell, digits, images_of, paired_differences, values_of
 
 _CLAIM_KEYS = {"id", "text", "source", "table", "quantifier", "comparisons"}
 _BLOCK_KEYS = {"relation", "datasets", "models", "metrics", "pairs"}
@@ -117,11 +117,11 @@ def decide(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Decide claims by per-image values, and check them against the published numbers.
+    """Decide claims by per-pair values, and check them against the published numbers.
 
     Args:
         claims: as :func:`read_claims` gives them.
-        scores: per-image values, as :func:`relmap.evidence.tables.image_scores` gives them.
+        scores: per-pair values, as :func:`relmap.evidence.tables.image_scores` gives them.
         published: rows of the published tables together, as text.
         significance: level of the tests.
         permutations: sign patterns drawn per test.
@@ -240,8 +240,11 @@ def _compare(comparison: Comparison, values: Values, claim: str, permutations: i
     if not len(d):
         raise InputError(f"claim {claim}: {comparison} have no image in common; score the same images with all methods")
 
+    images = images_of(d)
+    d = d.to_numpy()
+
     def p(differences: np.ndarray, alternative: str = "greater") -> float:
-        return sign_flip_test(differences, alternative, permutations, seed)
+        return sign_flip_test(differences, alternative, permutations, seed, images)
 
     if comparison.relation == "above":
         two_sided = p(d, "two-sided")
@@ -249,7 +252,7 @@ def _compare(comparison: Comparison, values: Values, claim: str, permutations: i
     else:
         p_for = max(p(d - comparison.low), p(comparison.high - d))
         p_against = min(1.0, 2 * min(p(comparison.low - d), p(d - comparison.high)))
-    return _Evidence(float(d.mean()), len(d), p_for, p_against)
+    return _Evidence(float(d.mean()), len(set(images)), p_for, p_against)
 
 
 def _verdict(

@@ -1,4 +1,4 @@
-"""Which images are evaluated, what the network says of them, and the tidy rows that scores are kept in."""
+"""Which pairs of image and target are evaluated, what the network says of them, and the tidy rows of their scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relmap.errors import InputError
 from relmap.evidence.maps import Maps, read_maps
 from relmap.job.files import atomic_path
 
-SCORE_COLUMNS = ("image_id", "method", "metric", "level", "value")
+SCORE_COLUMNS = ("image_id", "target", "method", "metric", "level", "value")
 
 
 def evaluation_rows(manifest: Manifest, max_images: int | None, seed: int) -> np.ndarray:
@@ -26,29 +26,52 @@ def evaluation_rows(manifest: Manifest, max_images: int | None, seed: int) -> np
     if max_images is None or max_images >= len(rows):
         return rows
     shuffled = np.random.default_rng(seed).permutation(rows)
-    labels = manifest.labels(shuffled)
-    rank = pd.Series(labels).groupby(labels).cumcount().to_numpy()
-    return np.sort(shuffled[np.lexsort((labels, rank))[:max_images]])
+    first = np.array([labels[0] if labels else -1 for labels in manifest.label_sets(shuffled)])
+    return np.sort(shuffled[np.lexsort((first, manifest.rank_in_class(shuffled)))[:max_images]])
 
 
-def prediction_frame(manifest: Manifest, rows: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
-    """One row per image: image_id, label, predicted, probability (of the predicted class), correct.
+def target_frame(
+    manifest: Manifest, rows: np.ndarray, probabilities: np.ndarray, targets: str = "label"
+) -> pd.DataFrame:
+    """What a run explains: one row per pair of image and target, with what metrics select by.
 
     Args:
         manifest: the dataset.
-        rows: positions of the images.
+        rows: positions of the N images.
         probabilities: (N, classes).
+        targets: ``label``, all labels of an image, or ``predicted``, the class that the network is surest of.
+
+    Returns:
+        image_id, target; present: whether it is a label of the image; predicted: whether it is the top class;
+        difficult: whether all of its boxes are (False without boxes); correct: whether the top class is a label;
+        probability of the target; top, the class that the network is surest of, and top_probability.
+
+    Raises:
+        InputError: another kind of targets.
     """
-    labels, predicted = manifest.labels(rows), probabilities.argmax(axis=1)
-    return pd.DataFrame(
-        {
-            "image_id": manifest.frame["image_id"].to_numpy()[rows],
-            "label": labels,
-            "predicted": predicted,
-            "probability": probabilities.max(axis=1),
-            "correct": labels == predicted,
-        }
-    )
+    if targets not in ("label", "predicted"):
+        raise InputError(f"targets {targets!r} are unknown; choose label or predicted")
+    found = []
+    frame, tops = manifest.frame, probabilities.argmax(axis=1)
+    for place, (row, labels) in enumerate(zip(rows, manifest.label_sets(rows), strict=True)):
+        top = int(tops[place])
+        for target in labels if targets == "label" else (top,):
+            boxes = zip(frame["box_labels"].iat[row], frame["box_difficult"].iat[row], strict=True)
+            own = [difficult for label, difficult in boxes if label == target]
+            found.append(
+                {
+                    "image_id": frame["image_id"].iat[row],
+                    "target": target,
+                    "present": target in labels,
+                    "predicted": target == top,
+                    "difficult": bool(own) and all(own),
+                    "correct": top in labels,
+                    "probability": probabilities[place, target],
+                    "top": top,
+                    "top_probability": probabilities[place, top],
+                }
+            )
+    return pd.DataFrame(found)
 
 
 def rows_of(manifest: Manifest, image_ids: Sequence[str]) -> np.ndarray:
@@ -65,40 +88,65 @@ def rows_of(manifest: Manifest, image_ids: Sequence[str]) -> np.ndarray:
 
 
 def method_maps(stores: Mapping[str, str | os.PathLike]) -> Iterator[tuple[str, Maps]]:
-    """Read one store after the other; all must hold the same images in the same order.
+    """Read one store after the other; all must hold the same pairs of image and target in the same order.
 
     Args:
         stores: method id -> store.
 
     Raises:
-        InputError: a store is absent or holds other images.
+        InputError: a store is absent or holds other pairs.
     """
-    expected: Sequence[str] | None = None
+    expected: list[tuple[str, int]] | None = None
     for method, path in stores.items():
         maps = read_maps(path)
-        if expected is not None and list(maps.image_ids) != list(expected):
-            raise InputError(f"{path}: other images than in the other methods' stores; delete it and run again")
-        expected = maps.image_ids
+        pairs = list(zip(maps.image_ids, maps.targets.tolist(), strict=True))
+        if expected is not None and pairs != expected:
+            raise InputError(f"{path}: other images or targets than in the other methods' stores; delete it and rerun")
+        expected = pairs
         yield method, maps
 
 
+def places_of(maps: Maps, image_ids: Sequence[str], targets: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Where N pairs stand in a store, (N,).
+
+    Raises:
+        InputError: the store lacks one.
+    """
+    stored, wanted = (
+        pd.MultiIndex.from_arrays(pairs) for pairs in ((maps.image_ids, maps.targets), (image_ids, targets))
+    )
+    places = stored.get_indexer(wanted)
+    if (places < 0).any():
+        image, target = wanted[int(np.argmin(places))]
+        method = maps.attrs.get("method")
+        raise InputError(f"maps of {method}: none of image {image} for target {target}; delete the store and run again")
+    return places
+
+
 def tidy(
-    image_ids: Sequence[str], method: str, metric: str, values: np.ndarray, levels: Sequence[float] | None = None
+    image_ids: Sequence[str],
+    targets: Sequence[int] | np.ndarray,
+    method: str,
+    metric: str,
+    values: np.ndarray,
+    levels: Sequence[float] | None = None,
 ) -> pd.DataFrame:
     """Score rows of one method.
 
     Args:
-        image_ids: N images.
+        image_ids: images of N pairs.
+        targets: their targets.
         method: method id.
         metric: metric id.
         values: (N,) or (N, levels).
-        levels: the second axis; none for one value per image.
+        levels: the second axis; none for one value per pair.
     """
     values = np.asarray(values, dtype=np.float64).reshape(len(image_ids), -1)
     levels = [np.nan] if levels is None else list(levels)
     return pd.DataFrame(
         {
             "image_id": np.repeat(np.asarray(image_ids, dtype=object), len(levels)),
+            "target": np.repeat(np.asarray(targets, dtype=np.int64), len(levels)),
             "method": method,
             "metric": metric,
             "level": np.tile(np.asarray(levels, dtype=np.float64), len(image_ids)),

@@ -1,8 +1,9 @@
 """The store of relevance maps: one Zarr v3 group per (dataset, model, method), with its manifest beside it.
 
-A group holds ``maps`` (image, y, x), float32, one chunk an image and one shard per write batch, and ``target``
-(image,); image ids and whatever the maker says of its maps are attributes. ``<stem>.json`` beside the group repeats the
-attributes and carries the SHA-256 of the content, so that two runs can be compared without opening a store.
+A group holds ``maps`` (pair, y, x), float32, one chunk a map and one shard per write batch, and ``target`` (pair,), for
+pairs of image and target; image ids and whatever the maker says of its maps are attributes. ``<stem>.json`` beside the
+group repeats the attributes and carries the SHA-256 of the content, so that two runs can be compared without opening a
+store.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +32,7 @@ class Maps:
 
     Attributes:
         maps: (N, H, W) float32, signed, not normalised.
-        image_ids: N ids, in the order of ``maps``.
+        image_ids: the image of each map, in the order of ``maps``.
         targets: (N,) int64, the class that each map explains.
         attrs: what the maker said of them (method, parameters, weights, seed, ...).
     """
@@ -68,13 +70,13 @@ def write_maps(
     Args:
         path: the group's folder, ``<method>.zarr``.
         maps: (N, H, W), stored as float32.
-        image_ids: N unique ids.
+        image_ids: N ids; with the targets they are unique.
         targets: (N,) integer class labels.
         attrs: JSON values that say what the maps are; ``method`` is named in error messages.
-        shard: images per shard file.
+        shard: maps per shard file.
 
     Raises:
-        InputError: a map is not finite, or lengths or ids do not fit.
+        InputError: a map is not finite, lengths do not fit, or a pair comes twice.
     """
     maps = np.asarray(maps, dtype=np.float32)
     targets = np.asarray(targets, dtype=np.int64)
@@ -85,10 +87,12 @@ def write_maps(
             f"{path}: maps {maps.shape}, {len(image_ids)} image ids and targets {targets.shape} of {method} do not "
             "fit; give maps (N, H, W), N ids and N targets"
         )
-    if len(set(image_ids)) != len(image_ids):
-        repeated = next(image_id for image_id in image_ids if image_ids.count(image_id) > 1)
+    pairs = list(zip(image_ids, targets.tolist(), strict=True))
+    if len(set(pairs)) != len(pairs):
+        (image, target), _ = Counter(pairs).most_common(1)[0]
         raise InputError(
-            f"{path}: image id {repeated} occurs more than once in the maps of {method}; ids must be unique"
+            f"{path}: image id {image} occurs more than once with target {target} in the maps of {method}; a pair of "
+            "image and target has one map"
         )
     finite = np.isfinite(maps).all(axis=(1, 2))
     if not finite.all():
@@ -111,11 +115,11 @@ def write_maps(
             chunks=chunk,
             shards=(shard, *maps.shape[1:]),
             dtype="float32",
-            dimension_names=("image", "y", "x"),
+            dimension_names=("pair", "y", "x"),
         )
         stored[:] = maps
         group.create_array(
-            "target", shape=targets.shape, chunks=(max(len(targets), 1),), dtype="int64", dimension_names=("image",)
+            "target", shape=targets.shape, chunks=(max(len(targets), 1),), dtype="int64", dimension_names=("pair",)
         )[:] = targets
         group.attrs.update({_IMAGE_IDS: image_ids, "content_sha256": digest, "attrs": dict(attrs)})
     write_json(sidecar(path), manifest)
@@ -126,7 +130,7 @@ def read_maps(path: str | os.PathLike, rows: slice = slice(None)) -> Maps:
 
     Args:
         path: the group's folder.
-        rows: which images; everything by default.
+        rows: which maps; everything by default.
 
     Raises:
         InputError: the store is absent or is not one of relmap's.

@@ -16,15 +16,22 @@ _ELEMENTS = 1 << 22
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over images with its confidence interval; ``n`` values that are not NaN stand behind it."""
+    """A mean with its confidence interval; ``n`` images with ``pairs`` values that are not NaN stand behind it."""
 
     mean: float
     low: float
     high: float
     n: int
+    pairs: int
 
 
-def bootstrap_mean(values: np.ndarray, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+def bootstrap_mean(
+    values: np.ndarray,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    images: np.ndarray | None = None,
+) -> Interval:
     """Percentile bootstrap of the mean over images (Efron 1979).
 
     An accuracy is the mean of zeros and ones, and is treated alike. NaN (an image without a value) is left out.
@@ -34,29 +41,40 @@ def bootstrap_mean(values: np.ndarray, confidence: float = 0.95, resamples: int 
         confidence: coverage of the interval.
         resamples: bootstrap samples.
         seed: of the resampling; the same for all cells of a table, so that cells over the same images share resamples.
+        images: (N,) the image of each value; all values of an image are drawn together. Without it each is its own.
 
     Returns:
         The interval; all NaN where no value is left.
     """
     values = np.asarray(values, dtype=np.float64)
-    values = values[~np.isnan(values)]
+    known = ~np.isnan(values)
+    values = values[known]
     if not len(values):
-        return Interval(np.nan, np.nan, np.nan, 0)
+        return Interval(np.nan, np.nan, np.nan, 0, 0)
+    sums, counts = values, None
+    if images is not None:
+        _, own = np.unique(np.asarray(images)[known], return_inverse=True)
+        if own.max() + 1 < len(values):
+            sums, counts = np.bincount(own, values), np.bincount(own).astype(np.float64)
     generator = np.random.default_rng(seed)
-    rows = max(1, _ELEMENTS // len(values))
-    means = np.concatenate(
-        [
-            values[generator.integers(len(values), size=(min(rows, resamples - start), len(values)))].mean(axis=1)
-            for start in range(0, resamples, rows)
-        ]
-    )
+    rows = max(1, _ELEMENTS // len(sums))
+    means = []
+    for start in range(0, resamples, rows):
+        drawn = generator.integers(len(sums), size=(min(rows, resamples - start), len(sums)))
+        means.append(
+            sums[drawn].mean(axis=1) if counts is None else sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+        )
     tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Interval(float(values.mean()), float(low), float(high), len(values))
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    return Interval(float(values.mean()), float(low), float(high), len(sums), len(values))
 
 
 def sign_flip_test(
-    differences: np.ndarray, alternative: str = "two-sided", permutations: int = PERMUTATIONS, seed: int = 0
+    differences: np.ndarray,
+    alternative: str = "two-sided",
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    images: np.ndarray | None = None,
 ) -> float:
     """Paired permutation test of a mean difference (Fisher 1935): is the mean zero, if signs are exchangeable?
 
@@ -70,6 +88,7 @@ def sign_flip_test(
         alternative: ``two-sided``, or ``greater`` (the mean is above zero).
         permutations: patterns drawn.
         seed: of the drawing.
+        images: (N,) the image of each difference; those of an image are flipped as one. Without it each is its own.
 
     Returns:
         The p-value; 1.0 where all differences are zero or none is left.
@@ -80,7 +99,13 @@ def sign_flip_test(
     if alternative not in ("two-sided", "greater"):
         raise ValueError(f"unknown alternative {alternative!r}; choose two-sided or greater")
     differences = np.asarray(differences, dtype=np.float64)
-    differences = differences[~np.isnan(differences) & (differences != 0)]  # zeros change no sum
+    known = ~np.isnan(differences)
+    differences = differences[known]
+    if images is not None:
+        _, own = np.unique(np.asarray(images)[known], return_inverse=True)
+        if len(own) and own.max() + 1 < len(own):
+            differences = np.bincount(own, differences)
+    differences = differences[differences != 0]  # zeros change no sum
     count = len(differences)
     if not count:
         return 1.0

@@ -1,6 +1,6 @@
 """The papers' tables: published beside reproduced, with intervals, as CSV, Markdown and LaTeX.
 
-Score rows (one per image, method, metric and level) become per-image values of the published metrics
+Score rows (one per image, method, metric and level) become per-pair values of the published metrics
 (:func:`image_scores`); the mean of those over images fills a published cell (:func:`fill`). A cell without scores is an
 error, never a gap.
 """
@@ -16,10 +16,12 @@ import pandas as pd
 
 from relmap.catalogue import registry
 from relmap.errors import InputError
-from relmap.evidence.statistics import RESAMPLES, bootstrap_mean, sign_flip_test
+from relmap.evidence.statistics import RESAMPLES, Interval, bootstrap_mean, sign_flip_test
 from relmap.job.files import atomic_path
 
 CELL = ["dataset", "model", "method", "metric"]
+# What has a value: a pair of an image and the class that is explained.
+PAIR = ["image_id", "target"]
 # Short heads of columns, as in the paper's tables; empty where a table has one metric.
 _HEADS = {
     "pointing_energy_mean": "",
@@ -34,19 +36,19 @@ Values = Mapping[tuple[str, str, str, str], pd.Series]
 
 
 def image_scores(rows: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
-    """Turn score rows of one data set and model into per-image values of the published metrics.
+    """Turn score rows of one data set and model into per-pair values of the published metrics.
 
     ``pointing`` (level: energy E) becomes ``pointing_energy_mean`` and its halves ``pointing_lower`` (E <= 0.5) and
     ``pointing_higher``; ``lerf_correct`` (level: step) becomes ``lerf_last_accuracy`` and ``lerf_mean_accuracy``;
-    ``iou`` becomes ``mean_iou``. Means run over the levels of one image.
+    ``iou`` becomes ``mean_iou``. Means run over the levels of one pair.
 
     Args:
-        rows: columns image_id, method, metric, level, value; one or several metric families.
+        rows: columns image_id, target, method, metric, level, value; one or several metric families.
         dataset: id to add.
         model: id to add.
 
     Returns:
-        Columns dataset, model, method, metric, image_id, value.
+        Columns dataset, model, method, metric, image_id, target, value.
 
     Raises:
         InputError: an unknown metric, or an image that lacks levels that others have.
@@ -57,12 +59,12 @@ def image_scores(rows: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
         raise InputError(f"{where}: unknown metric {unknown[0]}; give rows of pointing, lerf_correct and iou")
     parts = []
     for metric, family in rows.groupby("metric", sort=True):
-        levels = family.groupby(["method", "image_id"], sort=False)["level"].nunique(dropna=False)
+        levels = family.groupby(["method", *PAIR], sort=False)["level"].nunique(dropna=False)
         if len(family) != levels.sum() or levels.nunique() != 1:
-            method, image = levels.idxmin()
+            method, image, target = levels.idxmin()
             raise InputError(
-                f"{where}: image {image} of {method} has {levels.min()} distinct levels of {metric}, another has "
-                f"{levels.max()}, or levels are repeated; delete the scores and run again"
+                f"{where}: image {image} with target {target} of {method} has {levels.min()} distinct levels of "
+                f"{metric}, another has {levels.max()}, or levels are repeated; delete the scores and run again"
             )
         level = family["level"]
         chosen = {
@@ -76,13 +78,13 @@ def image_scores(rows: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
             "iou": {"mean_iou": pd.Series(True, index=family.index)},
         }[metric]
         for name, mask in chosen.items():
-            values = family[mask].groupby(["method", "image_id"], sort=False)["value"].mean().reset_index()
+            values = family[mask].groupby(["method", *PAIR], sort=False)["value"].mean().reset_index()
             parts.append(values.assign(dataset=dataset, model=model, metric=name))
-    return pd.concat(parts, ignore_index=True)[[*CELL, "image_id", "value"]]
+    return pd.concat(parts, ignore_index=True)[[*CELL, *PAIR, "value"]]
 
 
 def load_scores(paths: Iterable[str | os.PathLike]) -> pd.DataFrame:
-    """Read ``.../<dataset>/<model>/<family>.parquet`` files into per-image values, as :func:`image_scores` gives."""
+    """Read ``.../<dataset>/<model>/<family>.parquet`` files into per-pair values, as :func:`image_scores` gives."""
     parts = [
         image_scores(pd.read_parquet(path), Path(path).parts[-3], Path(path).parts[-2]) for path in map(Path, paths)
     ]
@@ -90,16 +92,16 @@ def load_scores(paths: Iterable[str | os.PathLike]) -> pd.DataFrame:
 
 
 def by_cell(scores: pd.DataFrame) -> dict[tuple[str, str, str, str], pd.Series]:
-    """Per-image values of each (dataset, model, method, metric), indexed by image id and sorted by it.
+    """Per-pair values of each (dataset, model, method, metric), indexed by image id and target and sorted by it.
 
     Sorting makes seeded resampling independent of the order in which rows were written.
     """
-    values = scores.astype({"value": float}).set_index("image_id")["value"]
+    values = scores.astype({"value": float}).set_index(PAIR)["value"]
     return {cell: values.iloc[rows].sort_index() for cell, rows in scores.groupby(CELL).indices.items()}
 
 
 def values_of(values: Values, cell: tuple[str, str, str, str], wanted_by: str) -> pd.Series:
-    """The per-image values of one cell.
+    """The per-pair values of one cell.
 
     Raises:
         InputError: there are none; the message names the cell and who wants it.
@@ -113,9 +115,19 @@ def values_of(values: Values, cell: tuple[str, str, str, str], wanted_by: str) -
     return values[cell]
 
 
-def paired_differences(a: pd.Series, b: pd.Series) -> np.ndarray:
-    """a - b over the images that have both values."""
-    return (a - b).dropna().to_numpy()
+def paired_differences(a: pd.Series, b: pd.Series) -> pd.Series:
+    """a - b over the pairs that have both values, indexed by image id and target."""
+    return (a - b).dropna()
+
+
+def images_of(values: pd.Series) -> np.ndarray:
+    """The image of each value: what is resampled and flipped as one."""
+    return values.index.get_level_values("image_id").to_numpy()
+
+
+def interval_of(values: pd.Series, confidence: float, resamples: int, seed: int) -> Interval:
+    """Mean over pairs with its bootstrap interval over images."""
+    return bootstrap_mean(values.to_numpy(), confidence, resamples, seed, images_of(values))
 
 
 def read_published(path: str | os.PathLike) -> pd.DataFrame:
@@ -134,13 +146,14 @@ def fill(
 
     Args:
         published: a table as :func:`read_published` gives it.
-        scores: per-image values as :func:`image_scores` gives them.
+        scores: per-pair values as :func:`image_scores` gives them.
         confidence: coverage of the bootstrap intervals.
         resamples: bootstrap samples.
         seed: of the resampling.
 
     Returns:
-        The published rows and columns in their order, and ``reproduced``, ``ci_low``, ``ci_high``, ``n_images``.
+        The published rows and columns in their order, and ``reproduced``, ``ci_low``, ``ci_high``, ``n_images`` and
+        ``n_pairs``.
 
     Raises:
         InputError: a cell has no scores.
@@ -148,7 +161,7 @@ def fill(
     values = by_cell(scores)
     name = f"{published['paper'].iloc[0]}_table{published['table'].iloc[0]}"
     intervals = [
-        bootstrap_mean(values_of(values, cell, name).to_numpy(), confidence, resamples, seed)
+        interval_of(values_of(values, cell, name), confidence, resamples, seed)
         for cell in published[CELL].itertuples(index=False, name=None)
     ]
     return published.assign(
@@ -156,6 +169,7 @@ def fill(
         ci_low=[interval.low for interval in intervals],
         ci_high=[interval.high for interval in intervals],
         n_images=[interval.n for interval in intervals],
+        n_pairs=[interval.pairs for interval in intervals],
     )
 
 
@@ -169,7 +183,7 @@ def controls(
     """CLAM beside the method that it refines and beside the control with untrained CLA-layers.
 
     Args:
-        scores: per-image values as :func:`image_scores` gives them.
+        scores: per-pair values as :func:`image_scores` gives them.
         bases: methods refined.
         confidence: coverage of the intervals.
         resamples: bootstrap samples.
@@ -191,7 +205,7 @@ def controls(
             arms = (base, trained, f"{trained}_{registry.UNTRAINED_ARM}")
             found = {arm: values_of(values, (dataset, model, arm, metric), "clam_controls") for arm in arms}
             for arm in arms:
-                interval = bootstrap_mean(found[arm].to_numpy(), confidence, resamples, seed)
+                interval = interval_of(found[arm], confidence, resamples, seed)
                 row = {"dataset": dataset, "model": model, "method": arm, "metric": metric}
                 row |= {"reproduced": interval.mean, "ci_low": interval.low, "ci_high": interval.high}
                 row |= {"n_images": interval.n}
@@ -199,7 +213,11 @@ def controls(
                     differences = paired_differences(found[arm], found[other])
                     same = arm == other
                     row[f"minus_{name}"] = np.nan if same else float(differences.mean())
-                    row[f"p_{name}"] = np.nan if same else sign_flip_test(differences, seed=seed)
+                    row[f"p_{name}"] = (
+                        np.nan
+                        if same
+                        else sign_flip_test(differences.to_numpy(), seed=seed, images=images_of(differences))
+                    )
                 rows.append(row)
     return pd.DataFrame(rows)
 

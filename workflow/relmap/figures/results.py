@@ -1,4 +1,4 @@
-"""What the notebooks read from a results folder: scores, predictions, maps and pictures, without torch."""
+"""What the notebooks read from a results folder: scores, targets, maps and pictures, without torch."""
 
 from __future__ import annotations
 
@@ -50,14 +50,22 @@ class Setting:
 
     @cached_property
     def pointing(self) -> pd.DataFrame:
-        """Rows image_id, method, metric ``pointing``, level (residual energy), value."""
+        """Rows image_id, target, method, metric ``pointing``, level (residual energy), value."""
         scores = read_parquet(self.results / "scores" / self.dataset / self.model / "pointing.parquet")
         return scores[scores["metric"] == "pointing"]
 
     @cached_property
-    def predictions(self) -> pd.DataFrame:
-        """Rows image_id, label, predicted, probability, correct."""
-        return read_parquet(self.results / "predictions" / self.dataset / f"{self.model}.parquet")
+    def targets(self) -> pd.DataFrame:
+        """Rows image_id, target, predicted, correct, top and so on, one an image.
+
+        Raises:
+            InputError: an image has several targets, and what is drawn shows one map an image.
+        """
+        frame = read_parquet(self.results / "targets" / self.dataset / f"{self.model}.parquet")
+        repeated = frame["image_id"][frame["image_id"].duplicated()]
+        if len(repeated):
+            raise InputError(f"targets of {self.dataset}: image {repeated.iloc[0]} has several; draw one map a target")
+        return frame
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -101,12 +109,11 @@ class Setting:
 
     def class_name(self, image_id: str) -> str:
         """The image's class in words."""
-        return readable(self.entry(image_id)["class_name"])
+        return ", ".join(self.class_of(label) for label in self.entry(image_id)["labels"])
 
     def predicted_name(self, image_id: str) -> str:
         """The class that the network predicts, in words."""
-        row = self.predictions.set_index("image_id").loc[image_id]
-        return self.class_of(int(row["predicted"]))
+        return self.class_of(int(self.targets.set_index("image_id").loc[image_id, "top"]))
 
     def class_of(self, label: int) -> str:
         """A class in words."""
@@ -157,8 +164,8 @@ class Setting:
         maps = self.maps(methods, image_ids)
         rows = []
         for image in image_ids:
-            truth, predicted = self.class_name(image), self.predicted_name(image)
-            verdict = "predicted rightly" if truth == predicted else f"predicted: {predicted}"
+            truth, correct = self.class_name(image), self.targets.set_index("image_id").loc[image, "correct"]
+            verdict = "predicted rightly" if correct else f"predicted: {self.predicted_name(image)}"
             lines = [heading] if heading else []
             lines += [fill(truth, 17), fill(verdict, 17), f"gain {signed(gains.loc[image, 'gain'])}"]
             each = {name: float(gains.loc[image, name]) for name in gains.columns if name != "gain"}

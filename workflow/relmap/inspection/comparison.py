@@ -42,17 +42,17 @@ def admitted(graph: Graph, methods: Sequence[str] | None = None) -> list[str]:
     return [row.id for row in rows if found.issuperset(row.needs)]
 
 
-def surest(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
+def surest(targets: pd.DataFrame, count: int) -> pd.DataFrame:
     """Images that a network is surest of, the surest first: rightly classified ones, each of another class.
 
     Wrongly classified images, and second images of a class, are taken only when there are too few others.
 
     Args:
-        predictions: columns image_id, label, correct, probability.
+        targets: columns image_id, target, correct, top_probability.
         count: how many rows at most.
     """
-    order = predictions.sort_values(["correct", "probability", "image_id"], ascending=[False, False, True])
-    rank = pd.DataFrame({"wrong": ~order["correct"].astype(bool), "repeated": order.duplicated("label")})
+    order = targets.sort_values(["correct", "top_probability", "image_id"], ascending=[False, False, True])
+    rank = pd.DataFrame({"wrong": ~order["correct"].astype(bool), "repeated": order.duplicated("target")})
     return order.loc[rank.sort_values(["wrong", "repeated"], kind="stable").index[:count]]
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -47,8 +46,8 @@ class Subject:
     def batches(
         self, rows: np.ndarray, targets: np.ndarray | None = None, what: str = "images"
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """(images, targets) on the device, in the order of ``rows``; targets are labels unless given."""
-        targets = self.manifest.labels(rows) if targets is None else targets
+        """(images, targets) on the device, in the order of ``rows``; targets are the single labels unless given."""
+        targets = self.manifest.single_labels(rows) if targets is None else targets
         done = 0
         with tqdm(total=len(rows), desc=what, unit="image", mininterval=5) as bar:
             for images, chunk in batches(self.manifest, rows, self.preprocessing, self.batch_size, self.workers):
@@ -59,14 +58,12 @@ class Subject:
 
 
 def training_rows(manifest: Manifest, per_class: int | None, seed: int) -> np.ndarray:
-    """Rows of the training images, ascending: all, or ``per_class`` of each class drawn once for all."""
+    """Rows of the training images, ascending: all, or ``per_class`` that carry each class, drawn once for all."""
     rows = manifest.rows("train")
     if per_class is None:
         return rows
     shuffled = np.random.default_rng(seed).permutation(rows)
-    labels = manifest.labels(shuffled)
-    rank = pd.Series(labels).groupby(labels).cumcount().to_numpy()
-    return np.sort(shuffled[rank < per_class])
+    return np.sort(shuffled[manifest.rank_in_class(shuffled) < per_class])
 
 
 def unseen_rows(manifest: Manifest, evaluated: np.ndarray, count: int | None, seed: int) -> np.ndarray:

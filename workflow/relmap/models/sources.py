@@ -40,7 +40,7 @@ def training_source(manifest: Manifest, preprocessing: Preprocessing, workers: i
         workers: cores for decoding.
     """
     rows = manifest.rows("train")
-    labels = torch.from_numpy(manifest.labels(rows))
+    labels = torch.from_numpy(manifest.single_labels(rows))
     roomy = Preprocessing(preprocessing.resize, preprocessing.resize, preprocessing.mean, preprocessing.std)
     if len(rows) * 3 * roomy.crop**2 <= IN_MEMORY_BYTES:
         return InMemory(load_pixels(manifest, rows, roomy, workers), labels)
@@ -74,5 +74,5 @@ def accuracies(
         rows = manifest.rows(split)
         if len(rows):
             images = (batch for batch, _ in batches(manifest, rows, preprocessing, batch_size, workers))
-            found[split] = evaluate(model, images, torch.from_numpy(manifest.labels(rows)))["accuracy"]
+            found[split] = evaluate(model, images, torch.from_numpy(manifest.single_labels(rows)))["accuracy"]
     return found

@@ -123,12 +123,11 @@ def read_imagenet(
             "image_id": path.stem,
             "path": path.relative_to(root).as_posix(),
             "split": split,
-            "label": label_of[wnid],
-            "class_name": names[label_of[wnid]],
+            "labels": [label_of[wnid]],
             "boxes": boxes,
             "width": width,
             "height": height,
-            "difficult": difficult,
+            "box_difficult": difficult,
         }
 
     items = [("train", *pair) for pair in trains] + [("test", *pair) for pair in tests]
@@ -282,8 +281,8 @@ def _unique(names: list[str], wnids: list[str]) -> list[str]:
 
 def _annotated(
     path: Path, wnid: str, annotations: Path | None, opened: bool
-) -> tuple[int, int, list[list[float]], bool]:
-    """(width, height, boxes of the class in stored pixels, whether all of them are difficult)."""
+) -> tuple[int, int, list[list[float]], list[bool]]:
+    """(width, height, boxes of the class in stored pixels, whether each is difficult)."""
     xml = None
     if annotations is not None:
         candidates = (annotations / wnid / f"{path.stem}.xml", annotations / f"{path.stem}.xml")
@@ -299,12 +298,16 @@ def _annotated(
     scale_x, scale_y = (1.0, 1.0) if min(declared) <= 0 else (size[0] / declared[0], size[1] / declared[1])
     own = [(box, difficult) for name, box, difficult in annotation.objects if name == wnid]
     boxes = [[x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y] for (x0, y0, x1, y1), _ in own]
+    difficult = [difficult for _, difficult in own]
     if not opened:
-        boxes = _usable(boxes, *size)
-    return *size, boxes, bool(own) and all(difficult for _, difficult in own)
+        kept = [_usable(box, *size) for box in boxes]
+        difficult = [mark for mark, box in zip(difficult, kept, strict=True) if box]
+        boxes = [box for box in kept if box]
+    return *size, boxes, difficult
 
 
-def _usable(boxes: list[list[float]], width: int, height: int) -> list[list[float]]:
-    """Training boxes cut to the image, empty ones dropped: some are wrong, and nothing is measured on them."""
-    cut = [[max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))] for x0, y0, x1, y1 in boxes]
-    return [box for box in cut if box[0] < box[2] and box[1] < box[3]]
+def _usable(box: list[float], width: int, height: int) -> list[float] | None:
+    """A training box cut to the image; None if nothing is left: some are wrong, and nothing is measured on them."""
+    x0, y0, x1, y1 = box
+    cut = [max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))]
+    return cut if cut[0] < cut[2] and cut[1] < cut[3] else None
