@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
-from relmap.catalogue import registry
+from relmap.catalogue.methods import UNTRAINED_ARM, clam_methods
+from relmap.catalogue.papers import published, read_paper
 from relmap.data.manifest import build_manifest, read_manifest, write_manifest
 from relmap.evidence.maps import write_maps
 
@@ -19,6 +20,10 @@ CLASSES = ("001.Crested_Reed_Warbler", "002.Plain_Reed_Warbler", "003.Long_taile
 PARTS = ("body", "head", "tail")
 LAYERS = ("features.28", "features.21", "features.14", "features.7")
 PUBLISHED = Path(__file__).resolve().parents[1] / "papers" / "clam"
+METHODS = [
+    *dict.fromkeys(published(read_paper(PUBLISHED), 1)["method"]),
+    *(row.id for row in clam_methods(UNTRAINED_ARM)),
+]
 
 
 def _bird(rng: np.random.Generator, label: int) -> tuple[Image.Image, Image.Image, list[float]]:
@@ -97,12 +102,12 @@ def make_scores(results: Path, dataset: str, model: str, seed: int) -> None:
     targets.to_parquet(path)
     levels = np.linspace(0.05, 1, 20)
     parts = []
-    for number, method in enumerate(registry.methods()):
+    for number, method in enumerate(METHODS):
         values = 0.8 - 0.4 * levels + 0.01 * number + 0.08 * rng.standard_normal((images, 1))
         values = np.clip(values + 0.02 * rng.standard_normal((images, 20)), 0, 1)
         frame = pd.DataFrame({"image_id": np.repeat(ids, 20), "target": np.repeat(labels, 20)})
         frame = frame.assign(level=np.tile(levels, images), value=values.ravel())
-        parts.append(frame.assign(method=method.id, metric="pointing"))
+        parts.append(frame.assign(method=method, metric="pointing"))
     path = results / "scores" / dataset / model / "pointing.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.concat(parts, ignore_index=True).to_parquet(path)
@@ -148,7 +153,7 @@ def make_tables(results: Path, seed: int) -> None:
     folder = results / "tables"
     folder.mkdir(parents=True)
     for number in (1, 2, 3, 4):
-        frame = pd.read_csv(PUBLISHED / f"table{number}.csv", dtype=str, keep_default_na=False)
+        frame = published(read_paper(PUBLISHED), number).assign(role="published", missing="")
         value = (frame["value"].astype(float) + 0.05 * rng.standard_normal(len(frame))).clip(0, 1)
         frame["reproduced"], frame["ci_low"], frame["ci_high"] = value, value - 0.01, value + 0.01
         frame["n_images"], frame["n_pairs"] = 300, 300

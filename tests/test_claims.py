@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from relmap.catalogue import registry
+from relmap.catalogue.methods import UNTRAINED_ARM, clam_methods
+from relmap.catalogue.papers import published as published_table
+from relmap.catalogue.papers import read_paper
 from relmap.errors import InputError
 from relmap.evidence.claims import decide, read_claims
-from relmap.evidence.tables import read_published
 
 PAPER = Path(__file__).parents[1] / "papers" / "clam"
 IMAGES = 40
@@ -17,7 +18,7 @@ IMAGES = 40
 
 @pytest.fixture(scope="module")
 def published():
-    return pd.concat([read_published(PAPER / f"table{i}.csv") for i in range(1, 5)])
+    return pd.concat([published_table(read_paper(PAPER), i) for i in range(1, 5)])
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +38,10 @@ def scores_like(published, gains=None, noise=0.005, only=None) -> pd.DataFrame:
     cells = {
         (row.dataset, row.model, row.method, row.metric): float(row.value) for row in published.itertuples(index=False)
     }
-    for method in registry.LRP_METHODS:
+    for method in clam_methods(UNTRAINED_ARM):
         for (dataset, model, name, metric), value in list(cells.items()):
-            if name == method.id:
-                cells[dataset, model, f"{name}_clam_untrained", metric] = value
+            if name == method.wraps:
+                cells[dataset, model, method.id, metric] = value
     frames = []
     for i, (cell, value) in enumerate(sorted(cells.items())):
         if only is not None and cell not in only:
@@ -108,13 +109,13 @@ def test_all_needs_every_comparison(claims, published):
 def test_most_counts_halves(claims, published):
     """Of the four data sets and models, CLRP above LRP in three holds, in two is open, in two against fails."""
     claim = claims["clrp_pointing_above_lrp"]
-    gains = {(c.dataset, c.model, "clrp", c.metric): 0.1 for c in claim.comparisons}
+    gains = {(c.dataset, c.model, "clrp_norms", c.metric): 0.1 for c in claim.comparisons}
     keys = list(gains)
     assert verdict(claim, published, gains)["verdict"] == "holds"
     assert verdict(claim, published, gains | {keys[0]: -0.2})["verdict"] == "holds"
     # A gain that cancels the published difference leaves the comparison open.
     differences = published.set_index(["dataset", "model", "method", "metric"])["value"].astype(float)
-    level = {k: differences[(*k[:2], "lrp", k[3])] - differences[k] for k in keys[:2]}
+    level = {k: differences[(*k[:2], "lrp_alpha1_beta0_norms", k[3])] - differences[k] for k in keys[:2]}
     assert verdict(claim, published, gains | level)["verdict"] == "undecided"
     assert verdict(claim, published, gains | dict.fromkeys(keys[:2], -0.2))["verdict"] == "fails"
 
@@ -145,7 +146,7 @@ def test_details_and_determinism(claims, published):
 def test_missing_scores_are_named(claims, published):
     scores = scores_like(published)
     with pytest.raises(InputError, match=r"claim vgg_pointing_improves: no scores of clrp .* with vgg16"):
-        decide([claims["vgg_pointing_improves"]], scores[scores["method"] != "clrp"], published)
+        decide([claims["vgg_pointing_improves"]], scores[scores["method"] != "clrp_norms"], published)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_missing_scores_are_named(claims, published):
         ({"relation": "near"}, "claim a: a block of comparisons has"),
         ({"low": 0.0}, "claim a: a block of comparisons has"),
         ({"models": ["vgg17"]}, r"claim a: unknown models \['vgg17'\]"),
-        ({"pairs": [["lrp", "clrp"]] * 2}, "one that occurs twice"),
+        ({"pairs": [["lrp_alpha1_beta0_norms", "clrp_norms"]] * 2}, "one that occurs twice"),
     ],
 )
 def test_bad_claims(tmp_path, change, message):
@@ -166,18 +167,18 @@ def test_bad_claims(tmp_path, change, message):
         "datasets": ["imagenet"],
         "models": ["vgg16"],
         "metrics": ["mean_iou"],
-        "pairs": [["lrp", "others"]],
+        "pairs": [["lrp_alpha1_beta0_norms", "others"]],
     }
     claim = {"id": "a", "text": "t", "source": "s", "table": 1, "quantifier": "all", "comparisons": [block]}
     path = tmp_path / "claims.yaml"
     path.write_text(yaml.safe_dump([claim]))
-    (read,) = read_claims(path, ["lrp", "clrp"])
+    (read,) = read_claims(path, ["lrp_alpha1_beta0_norms", "clrp_norms"])
     assert [str(c) for c in read.comparisons] == ["imagenet/vgg16 mean_iou lrp - clrp"]
     inside = set(change) & {"relation", "low", "models", "pairs"}
     (block if inside else claim).update(change)
     path.write_text(yaml.safe_dump([claim]))
     with pytest.raises(InputError, match=message):
-        read_claims(path, ["lrp", "clrp"])
+        read_claims(path, ["lrp_alpha1_beta0_norms", "clrp_norms"])
 
 
 def test_repeated_and_absent(tmp_path):
@@ -185,6 +186,6 @@ def test_repeated_and_absent(tmp_path):
     path = tmp_path / "claims.yaml"
     path.write_text(yaml.safe_dump([entries[0], entries[0]]))
     with pytest.raises(InputError, match="claim vgg_pointing_improves occurs more than once"):
-        read_claims(path, ["lrp"])
+        read_claims(path, ["lrp_alpha1_beta0_norms"])
     with pytest.raises(InputError, match="cannot read the claims"):
-        read_claims(tmp_path / "absent.yaml", ["lrp"])
+        read_claims(tmp_path / "absent.yaml", ["lrp_alpha1_beta0_norms"])

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from relmap.catalogue import registry
+from relmap.catalogue import entries
+from relmap.catalogue.methods import UNTRAINED_ARM, clam_methods
+from relmap.catalogue.papers import published, read_paper
 from relmap.errors import InputError
 from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
 from relmap.evidence.tables import (
@@ -15,7 +17,6 @@ from relmap.evidence.tables import (
     frame_to_markdown,
     image_scores,
     load_scores,
-    read_published,
     to_latex,
     to_markdown,
     write_frame,
@@ -23,7 +24,8 @@ from relmap.evidence.tables import (
 )
 
 PUBLISHED = Path(__file__).parents[1] / "papers" / "clam"
-METHODS = [method.id for method in registry.methods()]
+CLAM = read_paper(PUBLISHED)
+METHODS = [*dict.fromkeys(published(CLAM, 1)["method"]), *(row.id for row in clam_methods(UNTRAINED_ARM))]
 IMAGES = [f"image_{i}" for i in range(9)]
 
 
@@ -50,7 +52,7 @@ def score_rows(seed: int, masks: bool = True) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def scores():
-    places = [(dataset.id, model.id) for dataset in registry.DATASETS for model in registry.MODELS]
+    places = [(dataset.id, model.id) for dataset in entries.DATASETS for model in entries.MODELS]
     return pd.concat(
         [image_scores(score_rows(i, d == "cub200_2011"), d, m) for i, (d, m) in enumerate(places)], ignore_index=True
     )
@@ -59,7 +61,7 @@ def scores():
 def test_image_scores_by_hand():
     rows = score_rows(0)
     got = image_scores(rows, "cub200_2011", "vgg16").set_index(["method", "metric", "image_id"])["value"]
-    mine = rows[(rows["method"] == "clrp") & (rows["image_id"] == "image_3")]
+    mine = rows[(rows["method"] == "clrp_norms") & (rows["image_id"] == "image_3")]
     pointing = mine[mine["metric"] == "pointing"]["value"].to_numpy()
     right = mine[mine["metric"] == "lerf_correct"]["value"].to_numpy()
     expected = {
@@ -71,13 +73,15 @@ def test_image_scores_by_hand():
         "mean_iou": mine[mine["metric"] == "iou"]["value"].item(),
     }
     for metric, value in expected.items():
-        assert got["clrp", metric, "image_3"] == pytest.approx(value), metric
+        assert got["clrp_norms", metric, "image_3"] == pytest.approx(value), metric
     assert len(got) == len(expected) * len(METHODS) * len(IMAGES)
 
 
 def test_incomplete_rows_are_refused():
     rows = score_rows(0)
-    with pytest.raises(InputError, match="image image_0 with target 0 of lrp has 19 distinct levels of pointing"):
+    with pytest.raises(
+        InputError, match="image image_0 with target 0 of lrp_alpha1.* has 19 distinct levels of pointing"
+    ):
         image_scores(rows.drop(index=rows.index[5]), "cub200_2011", "vgg16")
     with pytest.raises(InputError, match="levels are repeated"):
         image_scores(pd.concat([rows, rows]), "cub200_2011", "vgg16")
@@ -87,11 +91,19 @@ def test_incomplete_rows_are_refused():
 
 @pytest.mark.parametrize("table", [1, 2, 3, 4])
 def test_fill(scores, table):
-    """The published text stays, every cell is filled, and the value is the mean over images."""
-    published = read_published(PUBLISHED / f"table{table}.csv")
-    filled = fill(published, scores)
-    pd.testing.assert_frame_equal(filled[published.columns], published)
-    assert list(filled.columns[len(published.columns) :]) == ["reproduced", "ci_low", "ci_high", "n_images", "n_pairs"]
+    """The printed text stays, every cell is filled, and the value is the mean over images."""
+    printed = published(CLAM, table)
+    filled = fill(printed, scores)
+    pd.testing.assert_frame_equal(filled[printed.columns], printed)
+    assert list(filled.columns[len(printed.columns) :]) == [
+        "role",
+        "reproduced",
+        "ci_low",
+        "ci_high",
+        "n_images",
+        "n_pairs",
+        "missing",
+    ]
     assert (filled["n_images"] == len(IMAGES)).all() and (filled["n_pairs"] == len(IMAGES)).all()
     assert ((filled["ci_low"] <= filled["reproduced"]) & (filled["reproduced"] <= filled["ci_high"])).all()
     row = filled.iloc[-1]
@@ -103,39 +115,48 @@ def test_fill(scores, table):
 
 
 def test_the_four_tables_have_264_cells(scores):
-    sizes = [len(fill(read_published(PUBLISHED / f"table{i}.csv"), scores, resamples=10)) for i in range(1, 5)]
+    sizes = [len(fill(published(CLAM, i), scores, resamples=10)) for i in range(1, 5)]
     assert sum(sizes) == 264
 
 
 def test_fill_does_not_depend_on_row_order(scores):
-    published = read_published(PUBLISHED / "table4.csv")
+    printed = published(CLAM, 4)
     shuffled = scores.sample(frac=1, random_state=0)
-    pd.testing.assert_frame_equal(fill(published, scores), fill(published, shuffled))
+    pd.testing.assert_frame_equal(fill(printed, scores), fill(printed, shuffled))
 
 
-def test_a_missing_cell_is_named(scores):
-    published = read_published(PUBLISHED / "table2.csv")
-    gone = (
-        (scores["method"] == "grad_cam") & (scores["model"] == "resnet50") & (scores["metric"] == "lerf_last_accuracy")
-    )
-    with pytest.raises(
-        InputError, match="clam_table2: no scores of grad_cam for lerf_last_accuracy on cub200_2011 with resnet50"
-    ):
-        fill(published, scores[~gone])
+def test_a_missing_ingredient_is_named(scores):
+    printed = published(CLAM, 2)
+
+    def missing(without):
+        filled = fill(printed, scores[~without], resamples=10)
+        assert filled["reproduced"].isna().equals(filled["missing"] != "")
+        return list(dict.fromkeys(filled["missing"]))
+
+    assert missing(scores["dataset"] == "cub200_2011") == ["data set cub200_2011", ""]
+    assert missing(scores["model"] == "vgg16") == ["model vgg16", ""]
+    assert missing(scores["method"] == "lrp_clam") == ["", "method lrp_clam"]
+    gone = (scores["method"] == "grad_cam") & (scores["model"] == "resnet50")
+    words = "scores of cub200_2011/resnet50 lerf_last_accuracy grad_cam"
+    assert words in missing(gone & (scores["metric"] == "lerf_last_accuracy"))
 
 
 def test_images_without_a_value_are_not_counted(scores):
-    published = read_published(PUBLISHED / "table4.csv").iloc[:1]
-    chosen = (scores["method"] == "lrp") & (scores["image_id"].isin(IMAGES[:2]))
-    filled = fill(published, scores.assign(value=scores["value"].mask(chosen)))
+    printed = published(CLAM, 4).iloc[:1]
+    chosen = (scores["method"] == "lrp_alpha1_beta0_norms") & (scores["image_id"].isin(IMAGES[:2]))
+    filled = fill(printed, scores.assign(value=scores["value"].mask(chosen)))
     assert filled["n_images"].tolist() == [len(IMAGES) - 2]
 
 
 def small_table() -> pd.DataFrame:
-    published = read_published(PUBLISHED / "table2.csv")
-    published = published[published["method"].isin(["lrp", "lrp_clam", "grad_cam"]) & (published["model"] == "vgg16")]
-    values = {"lrp": 0.5, "lrp_clam": 0.61234, "grad_cam": 1.0}
-    return published.assign(reproduced=published["method"].map(values), ci_low=0.0, ci_high=1.0, n_images=3)
+    printed = published(CLAM, 2)
+    printed = printed[
+        printed["method"].isin(["lrp_alpha1_beta0_norms", "lrp_clam", "grad_cam"]) & (printed["model"] == "vgg16")
+    ]
+    values = {"lrp_alpha1_beta0_norms": 0.5, "lrp_clam": 0.61234, "grad_cam": 1.0}
+    return printed.assign(
+        reproduced=printed["method"].map(values), ci_low=0.0, ci_high=1.0, n_images=3, role="published"
+    )
 
 
 def test_markdown():
@@ -171,12 +192,12 @@ def test_digits():
 
 
 def test_written_files(tmp_path, scores):
-    published = read_published(PUBLISHED / "table1.csv")
-    filled = fill(published, scores, resamples=50)
+    printed = published(CLAM, 1)
+    filled = fill(printed, scores, resamples=50)
     write_table(filled, tmp_path / "clam_table1.csv", "Table 1")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clam_table1.csv", "clam_table1.md", "clam_table1.tex"]
-    read = read_published(tmp_path / "clam_table1.csv")
-    pd.testing.assert_frame_equal(read[published.columns], published)
+    read = pd.read_csv(tmp_path / "clam_table1.csv", dtype=str, keep_default_na=False)
+    pd.testing.assert_frame_equal(read[printed.columns], printed.astype(str))
     np.testing.assert_allclose(read["reproduced"].astype(float), filled["reproduced"], atol=1e-6)
     write_frame(pd.DataFrame({"claim": ["a|b"], "p": [np.nan], "n": [3]}), tmp_path / "frame.csv")
     assert (tmp_path / "frame.md").read_text().splitlines()[-1] == r"| a\|b |  | 3 |"

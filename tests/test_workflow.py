@@ -49,7 +49,7 @@ def default(tmp_path_factory):
 
 def test_default_trains_what_the_paper_trains(default):
     assert default["pretrain_classifier"] == default["finetune_classifier"] == 2
-    for family in ("lrp", "baselines", "clam", "untrained"):
+    for family in ("plain", "clam", "untrained"):
         assert default[f"attribute_{family}"] == 4
     assert default["score_pointing"] == default["score_lerf"] == 4
     assert default["score_segmentation"] == default["score_attributes"] == 2

@@ -102,7 +102,7 @@ rule render_gallery:
         mem_mb=2000,
         runtime=30,
     params:
-        results=subpath(output.notebook, ancestor=2),
+        results=subpath(output.notebook, ancestor=3),
     message:
         "One image under every method"
     shell:

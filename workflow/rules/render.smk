@@ -31,7 +31,7 @@ rule render_clam_comparison:
         mem_mb=2000,
         runtime=30,
     params:
-        results=subpath(output.notebook, ancestor=2),
+        results=subpath(output.notebook, ancestor=3),
     message:
         "Figures 3 and 7 to 13"
     shell:
@@ -62,7 +62,7 @@ rule render_clam_curves:
         mem_mb=2000,
         runtime=30,
     params:
-        results=subpath(output.notebook, ancestor=2),
+        results=subpath(output.notebook, ancestor=3),
         draws=lookup(dpath="evaluation/resamples", within=config),
         seed=lookup(dpath="seed", within=config),
     message:
@@ -96,7 +96,7 @@ rule render_clam_layers:
         mem_mb=2000,
         runtime=30,
     params:
-        results=subpath(output.notebook, ancestor=2),
+        results=subpath(output.notebook, ancestor=3),
         related=lookup(dpath="clam/related/images", within=config),
     message:
         "Figures 4 and 14 to 18"

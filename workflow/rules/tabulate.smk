@@ -11,6 +11,7 @@ rule tabulate:
         pointing=scores("pointing"),
         lerf=scores("lerf"),
         segmentation=scores("segmentation"),
+        paper=here("papers/clam/paper.yaml"),
         published=[here(f"papers/clam/table{number}.csv") for number in (1, 2, 3, 4)],
         library=library("workflow/scripts/tabulate.py"),
     output:
@@ -48,6 +49,7 @@ rule decide_claims:
         lerf=scores("lerf"),
         segmentation=scores("segmentation"),
         claims=here("papers/clam/claims.yaml"),
+        paper=here("papers/clam/paper.yaml"),
         published=[here(f"papers/clam/table{number}.csv") for number in (1, 2, 3, 4)],
         library=library("workflow/scripts/decide_claims.py"),
     output:

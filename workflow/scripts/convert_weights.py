@@ -15,7 +15,7 @@ from relmap.models.weights import load_own, load_published
 from relmap.models.zoo import architecture_of
 
 with job(snakemake.log[0], snakemake.threads) as log:
-    params, name, given = snakemake.params, snakemake.wildcards.model, Path(snakemake.input.published)
+    params, name, given = snakemake.params, snakemake.wildcards.model, Path(str(snakemake.input.published))
     size, width, published = params.model["input_size"], params.model["width"], params.model["weights"] == "torchvision"
     manifest = read_manifest(snakemake.input.manifest)
     preprocessing, classes = Preprocessing(params.model["resize"], size), manifest.info.class_names
@@ -25,8 +25,8 @@ with job(snakemake.log[0], snakemake.threads) as log:
     outputs = model.get_submodule(architecture_of(name).last).out_features
     if outputs != len(classes):
         raise InputError(
-            f"{given}: a network of {outputs} classes, but {manifest.info.dataset} has {len(classes)}; name all classes "
-            f"in the order of its outputs in a file, `datasets.{manifest.info.dataset}.classes`"
+            f"{given}: a network of {outputs} classes, but {manifest.info.dataset} has {len(classes)}; name all of "
+            f"them in the order of its outputs in a file, `datasets.{manifest.info.dataset}.classes`"
         )
     model = model.to(choose_device(params.device)).eval()
     found = accuracies(model, manifest, preprocessing, ["test"], params.batch_size, snakemake.threads)

@@ -1,13 +1,16 @@
-"""Tables 1 to 4: published beside ours, as CSV, Markdown and LaTeX."""
+"""A paper's tables: published beside ours, with the controls, as CSV, Markdown and LaTeX."""
 
 from pathlib import Path
 
-from relmap.evidence.tables import fill, load_scores, read_published, write_table
+from relmap.catalogue.papers import published, read_paper
+from relmap.evidence.tables import fill, load_scores, write_table
 from relmap.job.logs import job
 
 with job(snakemake.log[0]):
     params, given = snakemake.params, snakemake.input
+    paper = read_paper(Path(given.paper).parent)
     scores = load_scores([*given.pointing, *given.lerf, *given.segmentation])
-    for published, output in zip(given.published, snakemake.output.csv, strict=True):
-        table = fill(read_published(published), scores, params.confidence, params.resamples, params.seed)
-        write_table(table, output, f"CLAM, Table {Path(published).stem.removeprefix('table')}")
+    for (number, table), output in zip(paper.tables.items(), snakemake.output.csv, strict=True):
+        frame = published(paper, number)
+        filled = fill(frame, scores, params.confidence, params.resamples, params.seed, paper.controls)
+        write_table(filled, output, f"{paper.short}, Table {number}. {table['caption']}", table["rows"])

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from relmap.catalogue import registry
+from relmap.catalogue.methods import CLAM_ARM, clam_methods
 from relmap.errors import InputError
 from relmap.figures.overlays import CLIP_PERCENTILE, overlay
 from relmap.figures.page import Page
-from relmap.figures.style import PAGE_WIDTH, method_name, signed
+from relmap.figures.style import PAGE_WIDTH, signed
+
+from papers.clam.figures.names import method_name
 
 # Beside the LRP rules. Figures 7 and 8 show these; the other captions name no columns, so they are used throughout.
-_OTHER_COLUMNS = ("gradient", "guided_backprop", "grad_cam", "excitation_backprop")
+_OTHER_COLUMNS = ("saliency", "guided_backprop", "grad_cam", "excitation_backprop")
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,13 @@ class Row:
     gains: Mapping[str, float] = field(default_factory=dict)
 
 
-def columns(arm: str = registry.CLAM_ARM) -> tuple[str, ...]:
+def columns(arm: str = CLAM_ARM) -> tuple[str, ...]:
     """Method ids of a comparison figure: every LRP rule without and with CLAM (of an arm), then other explainers."""
-    pairs = ((refined.base, refined.id) for refined in registry.clam_methods(arm))
+    pairs = ((refined.wraps, refined.id) for refined in clam_methods(arm))
     return (*(method for pair in pairs for method in pair), *_OTHER_COLUMNS)
 
 
-def gains(pointing: pd.DataFrame, arm: str = registry.CLAM_ARM) -> pd.DataFrame:
+def gains(pointing: pd.DataFrame, arm: str = CLAM_ARM) -> pd.DataFrame:
     """What CLAM gains per image: mean pointing accuracy over energies with CLAM, minus that without.
 
     Args:
@@ -64,10 +66,10 @@ def gains(pointing: pd.DataFrame, arm: str = registry.CLAM_ARM) -> pd.DataFrame:
             "draw them on data with one label an image"
         )
     accuracy = pointing.pivot_table(index="image_id", columns="method", values="value", aggfunc="mean").sort_index()
-    both = [method for method in registry.clam_methods(arm) if method.id in accuracy and method.base in accuracy]
+    both = [method for method in clam_methods(arm) if method.id in accuracy and method.wraps in accuracy]
     if not both:
         raise InputError(f"pointing scores: no LRP rule is there both with and without CLAM (arm '{arm}')")
-    frame = pd.DataFrame({method.id: accuracy[method.id] - accuracy[method.base] for method in both})
+    frame = pd.DataFrame({method.id: accuracy[method.id] - accuracy[method.wraps] for method in both})
     frame["gain"] = frame.mean(axis=1)
     return frame.dropna(subset="gain")
 

@@ -10,17 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from relmap.errors import InputError
-from relmap.figures.style import (
+from relmap.figures.style import PAGE_HEIGHT, PAGE_WIDTH, relmap_style, setting_name
+
+from papers.clam.figures.names import (
+    COLOURS,
     LRP_METHODS,
-    METHOD_COLOURS,
-    METHOD_MARKERS,
+    MARKERS,
     OTHER_METHODS,
-    PAGE_HEIGHT,
-    PAGE_WIDTH,
     base_method,
     method_name,
-    relmap_style,
-    setting_name,
+    refined,
 )
 
 Setting = tuple[str, str]  # dataset id, model id
@@ -124,13 +123,13 @@ def _draw(axes: Axes, curves: pd.DataFrame, method: str, dotted: bool, band: boo
     if rows.empty:
         return
     base = base_method(method)
-    colour = METHOD_COLOURS.get(base, "#444444")
+    colour = COLOURS.get(base, "#444444")
     axes.plot(
         rows["energy"],
         rows["accuracy"],
         color=colour,
         ls=(0, (1.2, 1.2)) if dotted else "-",
-        marker=METHOD_MARKERS.get(base, "."),
+        marker=MARKERS.get(base, "."),
         markevery=(0, 3) if dotted else (1, 3),
         ms=3,
         mew=0.7,
@@ -167,7 +166,7 @@ def clam_figure05(curves: Mapping[Setting, pd.DataFrame]) -> Figure:
         for axes, ((dataset, model), frame) in zip(grid.flat, curves.items(), strict=False):
             for method in LRP_METHODS:
                 _draw(axes, frame, method, dotted=True)
-                _draw(axes, frame, f"{method}_clam", dotted=False)
+                _draw(axes, frame, refined(method), dotted=False)
             images = int(frame["images"].max()) if len(frame) else 0
             axes.set_title(f"{setting_name(dataset, model)} ({images} images)")
             axes.set_xlabel("Residual energy")
@@ -195,11 +194,11 @@ def clam_figure06(curves: Mapping[Setting, pd.DataFrame]) -> Figure:
                 for other in OTHER_METHODS:
                     _draw(axes, frame, other, dotted=True, band=False)
                 _draw(axes, frame, method, dotted=True)
-                _draw(axes, frame, f"{method}_clam", dotted=False)
+                _draw(axes, frame, refined(method), dotted=False)
                 _dress(axes)
             row[0].set_ylabel(f"{setting_name(dataset, model)}\nPointing accuracy")
         for axes, method in zip(grid[0], LRP_METHODS, strict=True):
-            axes.set_title(f"{method_name(method)} and {method_name(method + '_clam')}")
+            axes.set_title(f"{method_name(method)} and {method_name(refined(method))}")
         for axes in grid[-1]:
             axes.set_xlabel("Residual energy")
         found: dict[str, object] = {}

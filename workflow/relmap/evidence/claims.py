@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from relmap.catalogue import registry
+from relmap.catalogue import entries
 from relmap.errors import InputError
 from relmap.evidence.statistics import PERMUTATIONS, holm, sign_flip_test
 from relmap.evidence.tables import CELL, Values, by_cell, digits, images_of, paired_differences, values_of
@@ -214,9 +214,9 @@ def _expand(block: dict, where: str, methods: Sequence[str]) -> list[Comparison]
             f"low and high for within; not {block}"
         )
     known = {
-        "datasets": {entry.id for entry in registry.DATASETS},
-        "models": {entry.id for entry in registry.MODELS},
-        "metrics": {entry.id for entry in registry.METRICS},
+        "datasets": {entry.id for entry in entries.DATASETS},
+        "models": {entry.id for entry in entries.MODELS},
+        "metrics": {entry.id for entry in entries.METRICS},
     }
     for key, ids in known.items():
         unknown = set(block[key]) - ids

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from relmap.catalogue import registry
+from relmap.catalogue import entries
+from relmap.catalogue.methods import CATALOGUE, CLAM_ARM, UNTRAINED_ARM, clam_methods
+from relmap.catalogue.papers import PRINTED, Cell, cells
 from relmap.errors import InputError
 from relmap.evidence.statistics import RESAMPLES, Interval, bootstrap_mean, sign_flip_test
 from relmap.job.files import atomic_path
@@ -22,16 +26,8 @@ from relmap.job.files import atomic_path
 CELL = ["dataset", "model", "method", "metric"]
 # What has a value: a pair of an image and the class that is explained.
 PAIR = ["image_id", "target"]
-# Short heads of columns, as in the paper's tables; empty where a table has one metric.
-_HEADS = {
-    "pointing_energy_mean": "",
-    "pointing_lower": "lower",
-    "pointing_higher": "higher",
-    "lerf_last_accuracy": "last",
-    "lerf_mean_accuracy": "mean",
-    "mean_iou": "",
-}
 
+NOTHING = Interval(np.nan, np.nan, np.nan, 0, 0)
 Values = Mapping[tuple[str, str, str, str], pd.Series]
 
 
@@ -130,52 +126,81 @@ def interval_of(values: pd.Series, confidence: float, resamples: int, seed: int)
     return bootstrap_mean(values.to_numpy(), confidence, resamples, seed, images_of(values))
 
 
-def read_published(path: str | os.PathLike) -> pd.DataFrame:
-    """A published table, every cell as the text that stands in the file."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
-
-
 def fill(
     published: pd.DataFrame,
     scores: pd.DataFrame,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    control_methods: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Put our value beside every published one.
+    """Put our value beside every published one, and the controls below.
 
     Args:
-        published: a table as :func:`read_published` gives it.
+        published: a table as :func:`relmap.catalogue.papers.published` gives it.
         scores: per-pair values as :func:`image_scores` gives them.
         confidence: coverage of the bootstrap intervals.
         resamples: bootstrap samples.
         seed: of the resampling.
+        control_methods: methods to add a row of for each data set, model, metric and variant of the table.
 
     Returns:
-        The published rows and columns in their order, and ``reproduced``, ``ci_low``, ``ci_high``, ``n_images`` and
-        ``n_pairs``.
-
-    Raises:
-        InputError: a cell has no scores.
+        The published rows in their order, then the controls' (``role`` tells them apart), and ``reproduced``,
+        ``ci_low``, ``ci_high``, ``n_images`` and ``n_pairs``. A cell that this run has no ingredient for has no value,
+        and ``missing`` names the first ingredient that it lacks.
     """
     values = by_cell(scores)
-    name = f"{published['paper'].iloc[0]}_table{published['table'].iloc[0]}"
-    intervals = [
-        interval_of(values_of(values, cell, name), confidence, resamples, seed)
-        for cell in published[CELL].itertuples(index=False, name=None)
-    ]
-    return published.assign(
-        reproduced=[interval.mean for interval in intervals],
-        ci_low=[interval.low for interval in intervals],
-        ci_high=[interval.high for interval in intervals],
-        n_images=[interval.n for interval in intervals],
-        n_pairs=[interval.pairs for interval in intervals],
+    table = pd.concat(
+        [published.assign(role="published"), *_control_rows(published, control_methods)], ignore_index=True
     )
+    found, missing = [], []
+    for cell in cells(table):
+        lacking = _lacking(cell, values)
+        missing.append(lacking)
+        key = (cell.dataset, cell.model, cell.method, cell.metric)
+        found.append(NOTHING if lacking else interval_of(values[key], confidence, resamples, seed))
+    return table.assign(
+        reproduced=[interval.mean for interval in found],
+        ci_low=[interval.low for interval in found],
+        ci_high=[interval.high for interval in found],
+        n_images=[interval.n for interval in found],
+        n_pairs=[interval.pairs for interval in found],
+        missing=missing,
+    )
+
+
+def _control_rows(published: pd.DataFrame, methods: Sequence[str]) -> list[pd.DataFrame]:
+    """A row for each control in each column of a table, without a printed value."""
+    columns = published.drop_duplicates(["dataset", "model", "metric", "variant"])
+    blank = {"value": "", "std": "", "emphasis": "", "note": "", "role": "control"}
+    return [
+        columns.assign(method=method, printed=method, label=entries.label(method), **blank)
+        for method in methods
+        if method not in set(published["method"])
+    ]
+
+
+def _lacking(cell: Cell, values: Values) -> str:
+    """The first ingredient of a cell that no score has: data set, model, method, metric, then variant; or nothing."""
+    known = list(values)
+    for place, kind, name in ((0, "data set", cell.dataset), (1, "model", cell.model)):
+        if all(key[place] != name for key in known):
+            return f"{kind} {name}"
+    if all(key[2] != cell.method for key in known):
+        return f"method {cell.method}"
+    if all(key[3] != cell.metric for key in known):
+        return f"metric {cell.metric}"
+    if cell.variant:
+        return f"variant {cell.variant}"
+    key = (cell.dataset, cell.model, cell.method, cell.metric)
+    if key not in values or values[key].isna().all():
+        return f"scores of {cell}"
+    return ""
 
 
 def controls(
     scores: pd.DataFrame,
-    bases: Sequence[str] = tuple(method.id for method in registry.LRP_METHODS),
+    bases: Sequence[str] = tuple(method.wraps for method in clam_methods(CLAM_ARM)),
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -194,15 +219,15 @@ def controls(
         ``ci_low``, ``ci_high``, ``n_images``; paired mean differences ``minus_base`` and ``minus_untrained`` (this
         method minus that one), with the p-values of the sign-flip test, NaN for a method against itself.
 
-    Raises:
-        InputError: a cell has no scores.
     """
     values = by_cell(scores)
     rows = []
     for dataset, model, metric in sorted({(cell[0], cell[1], cell[3]) for cell in values}, key=_column_order):
         for base in bases:
-            trained = f"{base}_{registry.CLAM_ARM}"
-            arms = (base, trained, f"{trained}_{registry.UNTRAINED_ARM}")
+            refined = ({row.wraps: row.id for row in clam_methods(arm)}[base] for arm in (CLAM_ARM, UNTRAINED_ARM))
+            arms = (base, *refined)
+            if any((dataset, model, arm, metric) not in values for arm in arms):
+                continue  # no CLA-layers there
             found = {arm: values_of(values, (dataset, model, arm, metric), "clam_controls") for arm in arms}
             for arm in arms:
                 interval = interval_of(found[arm], confidence, resamples, seed)
@@ -229,49 +254,46 @@ def digits(value: float, signed: bool = False) -> str:
     return sign + (text[1:] if text.startswith("0") else text)
 
 
-def to_markdown(table: pd.DataFrame, caption: str = "") -> str:
-    """A filled table in the paper's layout: rows methods, columns dataset x model x metric, published | ours.
+def to_markdown(table: pd.DataFrame, caption: str = "", rows: Sequence[str] = ("method",)) -> str:
+    """A filled table: ``rows`` are what its rows are, all else that varies is columns, published | ours.
 
     Marks are ``**best of the column**`` and ``<u>improved by CLAM</u>``: as printed for the published values, by the
     numbers for ours.
     """
-    methods, columns, cells = _layout(table)
+    layout = lay_out(table, rows)
     head = ["Method"]
-    for dataset, model, metric in columns:
-        name = ", ".join(filter(None, (registry.label(dataset), registry.label(model), _HEADS.get(metric, metric))))
-        head += [f"{name}: published", "ours"]
-    lines = [[registry.label(method), *(_mark_markdown(*cell) for cell in cells[method])] for method in methods]
+    for column in layout.columns:
+        head += [f"{', '.join(filter(None, column))}: published", "ours"]
+    lines = [[name, *(_mark_markdown(*cell) for cell in line)] for name, line in layout.rows]
     return _pipe(head, lines, caption)
 
 
-def to_latex(table: pd.DataFrame, caption: str = "") -> str:
+def to_latex(table: pd.DataFrame, caption: str = "", rows: Sequence[str] = ("method",)) -> str:
     """The same as :func:`to_markdown`, for LaTeX with booktabs."""
-    methods, columns, cells = _layout(table)
-
-    def spans(keys: Sequence[str]) -> tuple[str, str]:
-        """Heads over runs of equal keys, and the rules under them; the first column holds the methods."""
-        heads, rules, start = [], [], 0
-        for stop in range(1, len(keys) + 1):
-            if stop == len(keys) or keys[stop] != keys[start]:
-                heads.append(rf"\multicolumn{{{2 * (stop - start)}}}{{c}}{{{_escape(keys[start].split('|')[-1])}}}")
-                rules.append(rf"\cmidrule(lr){{{2 + 2 * start}-{1 + 2 * stop}}}")
-                start = stop
-        return " & " + " & ".join(heads) + r" \\", "".join(rules)
-
-    datasets = [registry.label(dataset) for dataset, _, _ in columns]
-    models = [f"{dataset}|{registry.label(model)}" for dataset, model, _ in columns]
-    metrics = [f"{i}|{_HEADS.get(metric, metric)}" for i, (_, _, metric) in enumerate(columns)]
-    named = any(key.split("|")[1] for key in metrics)
+    layout = lay_out(table, rows)
+    count = len(layout.columns)
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escape(caption)}}}"] if caption else []
-    lines += [rf"\begin{{tabular}}{{l{'rr' * len(columns)}}}", r"\toprule"]
-    for keys in (datasets, models, *([metrics] if named else [])):
-        lines += spans(keys)
-    lines += [" & " + " & ".join(["published & ours"] * len(columns)) + r" \\", r"\midrule"]
-    for method in methods:
-        marked = (_mark_latex(*cell) for cell in cells[method])
-        lines.append(" & ".join([_escape(registry.label(method)), *marked]) + r" \\")
+    lines += [rf"\begin{{tabular}}{{l{'rr' * count}}}", r"\toprule"]
+    for level in range(len(layout.columns[0])):
+        heads = [column[: level + 1] for column in layout.columns]
+        if any(head[-1] for head in heads):
+            lines += _spans(heads)
+    lines += [" & " + " & ".join(["published & ours"] * count) + r" \\", r"\midrule"]
+    for name, line in layout.rows:
+        lines.append(" & ".join([_escape(name), *(_mark_latex(*cell) for cell in line)]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", *([r"\end{table}"] if caption else [])]
     return "\n".join(lines) + "\n"
+
+
+def _spans(keys: Sequence[tuple[str, ...]]) -> tuple[str, str]:
+    """Heads over runs of equal keys, and the rules under them; the first column holds the methods."""
+    heads, rules, start = [], [], 0
+    for stop in range(1, len(keys) + 1):
+        if stop == len(keys) or keys[stop] != keys[start]:
+            heads.append(rf"\multicolumn{{{2 * (stop - start)}}}{{c}}{{{_escape(keys[start][-1])}}}")
+            rules.append(rf"\cmidrule(lr){{{2 + 2 * start}-{1 + 2 * stop}}}")
+            start = stop
+    return " & " + " & ".join(heads) + r" \\", "".join(rules)
 
 
 def frame_to_markdown(frame: pd.DataFrame, caption: str = "") -> str:
@@ -286,10 +308,12 @@ def frame_to_markdown(frame: pd.DataFrame, caption: str = "") -> str:
     return _pipe([str(column) for column in frame.columns], lines, caption)
 
 
-def write_table(table: pd.DataFrame, path: str | os.PathLike, caption: str = "") -> None:
+def write_table(
+    table: pd.DataFrame, path: str | os.PathLike, caption: str = "", rows: Sequence[str] = ("method",)
+) -> None:
     """Write a filled table to ``path`` (.csv), and as Markdown and LaTeX beside it."""
-    _write_text(Path(path).with_suffix(".md"), to_markdown(table, caption))
-    _write_text(Path(path).with_suffix(".tex"), to_latex(table, caption))
+    _write_text(Path(path).with_suffix(".md"), to_markdown(table, caption, rows))
+    _write_text(Path(path).with_suffix(".tex"), to_latex(table, caption, rows))
     _write_text(Path(path), _csv(table))
 
 
@@ -299,42 +323,98 @@ def write_frame(frame: pd.DataFrame, path: str | os.PathLike, caption: str = "")
     _write_text(Path(path), _csv(frame))
 
 
-def _layout(
-    table: pd.DataFrame,
-) -> tuple[list[str], list[tuple[str, str, str]], dict[str, list[tuple[str, bool, bool]]]]:
-    """Methods, columns, and per method its cells (text, bold, underlined): published and ours by turns."""
-    methods = list(dict.fromkeys(table["method"]))
-    keys = list(zip(table["dataset"], table["model"], table["metric"], strict=True))
-    columns = sorted(dict.fromkeys(keys), key=_column_order)
-    rows = {(*key, row["method"]): row for key, (_, row) in zip(keys, table.iterrows(), strict=True)}
-    best = {}
-    for column in columns:
-        in_column = [rows[(*column, method)] for method in methods if (*column, method) in rows]
-        choose = min if in_column[0]["higher_is_better"] == "false" else max
-        best[column] = digits(choose(row["reproduced"] for row in in_column))
-    bases = {method.id: method.base for method in registry.methods() if method.base}
-    cells: dict[str, list[tuple[str, bool, bool]]] = {}
-    for method in methods:
-        cells[method] = []
-        for column in columns:
-            row, base = rows.get((*column, method)), rows.get((*column, bases.get(method)))
-            if row is None:
-                cells[method] += [("", False, False)] * 2
-                continue
-            printed = digits(float(row["value"])) if row["value"] else ""
-            emphasis = row["emphasis"].split("+")
-            cells[method].append((printed, "bold" in emphasis, "underline" in emphasis))
-            ours = digits(row["reproduced"])
-            gain = 0.0 if base is None else row["reproduced"] - base["reproduced"]
-            improved = gain < 0 if row["higher_is_better"] == "false" else gain > 0
-            cells[method].append((ours, ours == best[column], improved))
-    return methods, columns, cells
+@dataclass(frozen=True)
+class Layout:
+    """A table as it is shown, whatever the format.
+
+    Attributes:
+        columns: heads of each column: data set, model, metric, variant; empty where they are rows.
+        rows: label, and by turns the published and our cell of each column: (text, bold, underlined).
+        controls: how many of the last rows are controls.
+    """
+
+    columns: list[tuple[str, ...]]
+    rows: list[tuple[str, list[tuple[str, bool, bool]]]]
+    controls: int
+
+
+def lay_out(table: pd.DataFrame, rows: Sequence[str] = ("method",)) -> Layout:
+    """Lay a filled table out; cells are found by all five of their keys, so that none is lost.
+
+    Args:
+        table: as :func:`fill` gives it.
+        rows: which of dataset, model, method, metric and variant a row is; all others are columns.
+
+    Raises:
+        InputError: two cells have one place.
+    """
+    across = [key for key in PRINTED if key not in rows]
+    records = table.to_dict("records")
+    places = {(tuple(r[key] for key in rows), tuple(r[key] for key in across)): r for r in records}
+    if len(places) < len(records):
+        raise InputError(f"table {records[0]['paper']} {records[0]['table']}: two cells have one place in the layout")
+    lines = list(dict.fromkeys(row for row, _ in places))
+    columns = list(dict.fromkeys(column for _, column in places))
+    if across == ["dataset", "model", "metric", "variant"]:
+        columns.sort(key=lambda column: _column_order(column[:3]))
+    bases = {method.id: method.wraps for method in CATALOGUE.values() if method.wraps}
+    best = {column: _best([r for (_, at), r in places.items() if at == column]) for column in columns}
+
+    def cell(row: tuple[str, ...], column: tuple[str, ...]) -> list[tuple[str, bool, bool]]:
+        found = places.get((row, column))
+        if found is None:
+            return [("", False, False)] * 2
+        emphasis = found["emphasis"].split("+")
+        printed = found["value"] + (f" ± {found['std']}" if found["std"] else "")
+        printed = printed.removeprefix("0") if printed.startswith("0.") and found["digits"] == 4 else printed
+        value = found["reproduced"]
+        if np.isnan(value):
+            return [(printed, "bold" in emphasis, "underline" in emphasis), ("", False, False)]
+        ours = _ours(found)
+        before = next(
+            (r["reproduced"] for r in records if _same_but_method(r, found, bases.get(found["method"]))), np.nan
+        )
+        gain = (value - before) * (-1 if found["higher_is_better"] == "false" else 1)
+        marked = found["role"] == "published" and ours == best[column]
+        return [(printed, "bold" in emphasis, "underline" in emphasis), (ours, marked, bool(gain > 0))]
+
+    first = {row: r for (row, _), r in reversed(places.items())}
+    shown = [(_row_name(first[row], rows), [text for column in columns for text in cell(row, column)]) for row in lines]
+    heads = {column: _heads(r, across) for (_, column), r in places.items()}
+    return Layout([heads[column] for column in columns], shown, sum(first[row]["role"] == "control" for row in lines))
+
+
+def _row_name(record: Mapping[str, Any], rows: Sequence[str]) -> str:
+    names = {"method": record["label"], "variant": record["variant_label"], "metric": record["head"]}
+    return ", ".join(filter(None, (names.get(key) or entries.label(record[key]) for key in rows)))
+
+
+def _heads(record: Mapping[str, Any], across: Sequence[str]) -> tuple[str, ...]:
+    names = {"method": record["label"], "metric": record["head"], "variant": record["variant_label"]}
+    return tuple(names[key] if key in names else entries.label(record[key]) for key in across)
+
+
+def _ours(record: Mapping[str, Any]) -> str:
+    """Our value at the table's own scale and digits."""
+    value = record["reproduced"] * record["scale"]
+    return digits(value) if record["digits"] == 4 else f"{value:.{record['digits']}f}"
+
+
+def _best(column: Sequence[Mapping[str, Any]]) -> str:
+    known = [r for r in column if r["role"] == "published" and not np.isnan(r["reproduced"]) and r["higher_is_better"]]
+    if not known:
+        return ""
+    choose = min if known[0]["higher_is_better"] == "false" else max
+    return _ours(choose(known, key=lambda r: r["reproduced"]))
+
+
+def _same_but_method(record: Mapping[str, Any], other: Mapping[str, Any], method: str | None) -> bool:
+    return record["method"] == method and all(record[key] == other[key] for key in PRINTED if key != "method")
 
 
 def _column_order(column: tuple[str, str, str]) -> tuple:
-    """Data sets, models and metrics in the registry's order, unknown ones after it by name."""
-    entries = (registry.DATASETS, registry.MODELS, registry.METRICS)
-    known = [[entry.id for entry in kind] for kind in entries]
+    """Data sets, models and metrics in the catalogue's order, unknown ones after it by name."""
+    known = [[entry.id for entry in kind] for kind in (entries.DATASETS, entries.MODELS, entries.METRICS)]
     return tuple((ids.index(key) if key in ids else len(ids), key) for ids, key in zip(known, column, strict=True))
 
 

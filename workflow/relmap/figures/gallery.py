@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from relmap.catalogue import registry
+from relmap.catalogue import entries
 from relmap.catalogue.methods import find
 from relmap.errors import InputError
 from relmap.figures.overlays import CLIP_PERCENTILE, scaled
@@ -49,7 +49,7 @@ def read_comparisons(results: str | os.PathLike) -> dict[tuple[str, str], Compar
         InputError: there is nothing.
     """
     found = {}
-    for dataset, model in product(registry.DATASETS, registry.MODELS):
+    for dataset, model in product(entries.DATASETS, entries.MODELS):
         path = Path(results) / "comparisons" / dataset.id / f"{model.id}.npz"
         if path.is_file():
             with np.load(path) as stored:

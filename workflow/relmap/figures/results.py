@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from papers.clam.figures.comparison import Row
-from relmap.catalogue import registry
+from relmap.catalogue import entries
 from relmap.data.manifest import Manifest, read_manifest
 from relmap.errors import InputError
 from relmap.evidence.maps import read_maps
@@ -189,8 +189,8 @@ def settings(results: str | os.PathLike) -> list[Setting]:
     if not found:
         raise InputError(f"{results}/scores: no pointing.parquet of any data set and model; run the workflow first")
 
-    datasets = [entry.id for entry in registry.DATASETS]
-    models = [entry.id for entry in registry.MODELS]
+    datasets = [entry.id for entry in entries.DATASETS]
+    models = [entry.id for entry in entries.MODELS]
 
     def rank(pair: tuple[str, ...]) -> tuple[int, int, tuple[str, ...]]:
         dataset, model = pair

@@ -14,40 +14,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from relmap.catalogue import registry
+from relmap.catalogue import entries
 from relmap.job.files import atomic_path, write_json
 
 PAGE_WIDTH = 7.0  # inches: the text width of a page of A4 or letter paper
 PAGE_HEIGHT = 9.4  # inches: what remains of the page above a caption
 PNG_DPI = 240  # of PNG files and of pictures within PDF files, whose words and lines are vectors
-
-LRP_METHODS = tuple(method.id for method in registry.LRP_METHODS)
-OTHER_METHODS = tuple(method.id for method in registry.BASELINE_METHODS)
-
-# The paper's green, blue and red for LRP, CLRP and SGLRP, in shades from Okabe and Ito's palette, which readers
-# with a colour vision deficiency tell apart; markers repeat the distinction for print in grey.
-METHOD_COLOURS = {
-    "lrp": "#009E73",
-    "clrp": "#0072B2",
-    "sglrp": "#D55E00",
-    "linear_approximation": "#7F7F7F",
-    "deconvnet": "#CC79A7",
-    "gradient": "#A6761D",
-    "guided_backprop": "#56B4E9",
-    "grad_cam": "#111111",
-    "excitation_backprop": "#E69F00",
-}
-METHOD_MARKERS = {
-    "lrp": "o",
-    "clrp": "s",
-    "sglrp": "^",
-    "linear_approximation": "x",
-    "deconvnet": "+",
-    "gradient": "v",
-    "guided_backprop": "D",
-    "grad_cam": "P",
-    "excitation_backprop": "*",
-}
 
 # Box colours of a layer's attributes, in their order (Okabe and Ito); a number is printed in each box as well.
 ATTRIBUTE_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#F0E442", "#56B4E9", "#CC79A7", "#E69F00", "#FFFFFF")
@@ -87,25 +59,14 @@ def relmap_style() -> Iterator[None]:
         yield
 
 
-def method_name(method: str, lines: bool = False) -> str:
-    """The label of a method; with ``lines`` broken for a narrow column head."""
-    name = registry.label(method)
-    return name.replace("+CLAM", "\n+CLAM").replace("-BP", "\nBP").replace(" ", "\n") if lines else name
-
-
 def signed(value: float, digits: int = 3) -> str:
     """A number with its sign, a true minus included; what rounds to zero is +0."""
     return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def base_method(method: str) -> str:
-    """The explainer that a method with CLAM refines, e.g. ``lrp_clam`` -> ``lrp``."""
-    return method.split("_clam")[0]
-
-
 def setting_name(dataset: str, model: str) -> str:
     """A data set and a model as readers know them."""
-    return f"{registry.label(dataset)}, {registry.label(model)}"
+    return f"{entries.label(dataset)}, {entries.label(model)}"
 
 
 def save_figure(

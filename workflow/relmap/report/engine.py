@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from relmap.catalogue import registry
+from relmap.catalogue import entries
 from relmap.catalogue.methods import CATALOGUE
 from relmap.errors import InputError
 from relmap.report import reading
@@ -60,7 +60,7 @@ def costs(results: Path) -> Lines | None:
         ]
         rows.append((_label(method), line))
     return Lines(
-        [(registry.label(model), len(_COSTS)) for model in models],
+        [(entries.label(model), len(_COSTS)) for model in models],
         [head for _ in models for head, _ in _COSTS.values()],
         rows,
     )
@@ -81,13 +81,13 @@ def leaks(results: Path) -> Lines | None:
     methods = dict.fromkeys(frame["method"])
     rows = [(_label(method), [cells.get((method, *place), ("", "")) for place in places]) for method in methods]
     datasets = [dataset for dataset, _ in places]
-    groups = [(registry.label(dataset), datasets.count(dataset)) for dataset in dict.fromkeys(datasets)]
-    return Lines(groups, [registry.label(model) for _, model in places], rows)
+    groups = [(entries.label(dataset), datasets.count(dataset)) for dataset in dict.fromkeys(datasets)]
+    return Lines(groups, [entries.label(model) for _, model in places], rows)
 
 
 def galleries(folder: Path) -> list[dict[str, Any]]:
     """The figures ``gallery_<dataset>_<model>`` that are there, in the tables' order."""
-    names = [f"gallery_{dataset.id}_{model.id}" for dataset in registry.DATASETS for model in registry.MODELS]
+    names = [f"gallery_{dataset.id}_{model.id}" for dataset in entries.DATASETS for model in entries.MODELS]
     figures = [(name, reading.read_figure(folder, name)) for name in names]
     return [{"name": name, **figure} for name, figure in figures if figure is not None]
 

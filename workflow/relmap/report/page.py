@@ -11,13 +11,15 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from relmap.catalogue import registry
+from relmap.catalogue import entries
+from relmap.catalogue.papers import Paper, read_paper
 from relmap.errors import InputError
 from relmap.job.files import atomic_path
 from relmap.job.provenance import costs
 from relmap.report import engine, reading
 
 _TEMPLATES = Path(__file__).parent
+PAPERS = Path(__file__).resolve().parents[3] / "papers"
 
 
 def write_report(results_dir: str | os.PathLike, out: str | os.PathLike) -> None:
@@ -56,9 +58,11 @@ def gather(results: Path) -> dict[str, Any]:
     claims = reading.read_csv(results / "tables" / "clam_claims.csv")
     if claims is not None and "verdict" not in claims:
         raise InputError(f"{results}/tables/clam_claims.csv: lacks the column verdict; delete it and run again")
-    tables = [_table(results, number, title) for number, title in reading.CLAM_TABLES.items()]
+    paper = read_paper(PAPERS / "clam")
+    tables = [_table(results, paper, number) for number in paper.tables]
     folder = results / "figures"
-    figures = [(n, reading.read_figure(folder, f"clam_figure{n:02}")) for n in reading.CLAM_FIGURES]
+    numbers = [figure["number"] for figure in paper.figures if not figure.get("schematic")]
+    figures = [(n, reading.read_figure(folder, f"{paper.id}_figure{n:02}")) for n in numbers]
     rules = costs(results / "benchmarks")
     return {
         "run": str(config.get("run") or results.resolve().name),
@@ -105,33 +109,38 @@ def _sortable(results: Path, name: str) -> tuple[list[str], list[list[reading.Ce
     return None if frame is None else reading.sortable(frame)
 
 
-def _table(results: Path, number: int, title: str) -> dict[str, Any]:
+def _table(results: Path, paper: Paper, number: int) -> dict[str, Any]:
     """One of the paper's tables: layout, long form, and how many cells are filled."""
-    frame = reading.read_csv(results / "tables" / f"clam_table{number}.csv")
+    path = results / "tables" / f"{paper.id}_table{number}.csv"
+    title = paper.tables[number]["caption"]
+    frame = reading.read_csv(path)
     table: dict[str, Any] = {"number": number, "title": title, "grid": None, "long": None, "filled": 0, "cells": 0}
     if frame is None:
         return table
-    missing = {"value", "reproduced", "ci_low", "ci_high", "n_images"} - set(frame.columns)
+    missing = {"value", "reproduced", "ci_low", "ci_high", "n_images", "role", "missing"} - set(frame.columns)
     if missing:
-        path = results / "tables" / f"clam_table{number}.csv"
         raise InputError(f"{path}: lacks {', '.join(sorted(missing))}; delete it and run again")
-    filled = int(pd.to_numeric(frame["reproduced"], errors="coerce").notna().sum())
-    table |= {"grid": reading.grid(frame), "long": reading.sortable(reading.filled_table(frame))}
-    table["files"] = sorted(path.name for path in (results / "tables").glob(f"clam_table{number}.*"))
-    return table | {"filled": filled, "cells": len(frame)}
+    printed = frame[frame["role"] == "published"]
+    filled = int(pd.to_numeric(printed["reproduced"], errors="coerce").notna().sum())
+    table |= {
+        "grid": reading.grid(frame, paper.tables[number]["rows"]),
+        "long": reading.sortable(reading.filled_table(frame)),
+    }
+    table["files"] = sorted(path.name for path in (results / "tables").glob(f"{path.stem}.*"))
+    return table | {"filled": filled, "cells": len(printed)}
 
 
 def _rendered(config: Mapping[str, Any]) -> list[str]:
     """Labels of the data sets that the run rendered itself."""
     chosen = config.get("datasets") or {}
-    return [registry.label(name) for name, entry in chosen.items() if (entry or {}).get("source") == "render"]
+    return [entries.label(name) for name, entry in chosen.items() if (entry or {}).get("source") == "render"]
 
 
 def _narrow(config: Mapping[str, Any]) -> list[str]:
     """The networks that have fewer channels than the published ones, with their factor."""
     chosen = config.get("models") or {}
     found = {name: float((entry or {}).get("width", 1.0)) for name, entry in chosen.items()}
-    return [f"{registry.label(name)} at {width:g} of its width" for name, width in found.items() if width < 1]
+    return [f"{entries.label(name)} at {width:g} of its width" for name, width in found.items() if width < 1]
 
 
 def _datasets(results: Path) -> list[dict[str, Any]]:
@@ -141,7 +150,7 @@ def _datasets(results: Path) -> list[dict[str, Any]]:
         card = reading.read_optional_json(path)
         if isinstance(card, Mapping) and "dataset" in card:
             fingerprint = reading.read_fingerprint(results / "manifests" / f"{path.stem}.parquet")
-            found.append({"label": registry.label(str(card["dataset"])), "fingerprint": fingerprint, **card})
+            found.append({"label": entries.label(str(card["dataset"])), "fingerprint": fingerprint, **card})
     return found
 
 
@@ -149,9 +158,9 @@ def _models(results: Path) -> list[dict[str, Any]]:
     """Model cards below ``models/<dataset>/<model>.json``."""
     found = []
     keys = ("data", "label")
-    order = [entry.label for entry in (*registry.DATASETS, *registry.MODELS)]
+    order = [entry.label for entry in (*entries.DATASETS, *entries.MODELS)]
     for path in sorted((results / "models").glob("*/*.json")):
         card = reading.read_optional_json(path)
         if isinstance(card, Mapping) and "architecture" in card:
-            found.append({"data": registry.label(path.parent.name), "label": registry.label(path.stem), **card})
+            found.append({"data": entries.label(path.parent.name), "label": entries.label(path.stem), **card})
     return sorted(found, key=lambda card: [order.index(card[key]) if card[key] in order else 99 for key in keys])

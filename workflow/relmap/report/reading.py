@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,26 +14,11 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
-from relmap.catalogue import registry
+from relmap.catalogue import entries
 from relmap.errors import InputError
-from relmap.evidence.tables import digits
+from relmap.evidence.tables import digits, lay_out
 from relmap.job.files import read_json
 
-CLAM_TABLES = {
-    1: "Pointing accuracy, mean over residual energies",
-    2: "Accuracy on perturbed images (LeRF), after the last step and mean over steps",
-    3: "Pointing accuracy at lower and higher residual energies",
-    4: "Mean IoU with the segmentation mask",
-}
-CLAM_FIGURES = tuple(range(3, 19))  # 1 and 2 are schematic
-_HEADS = {
-    "pointing_energy_mean": "",
-    "pointing_lower": "lower",
-    "pointing_higher": "higher",
-    "lerf_last_accuracy": "last",
-    "lerf_mean_accuracy": "mean",
-    "mean_iou": "",
-}
 # JSON keeps no order of keys that matters; readers want to see these before the rest.
 _FIRST = ("image", "data set", "network", "class", "predicted", "gain")
 _IDENTIFIERS = ("dataset", "model", "method", "metric", "first", "second")
@@ -61,12 +47,12 @@ class Grid:
     """A published table in the paper's layout.
 
     Attributes:
-        heads: per column (data set, model, metric's short name).
+        heads: per column (data set, model, metric, variant), empty where one does not vary.
         rows: method's label and a dictionary per column: published, ours, improved (by CLAM); None without a cell.
         ranks: per column, Spearman's rank correlation of published and ours over methods; None when undefined.
     """
 
-    heads: list[tuple[str, str, str]]
+    heads: list[tuple[str, ...]]
     rows: list[tuple[str, list[dict[str, Any] | None]]]
     ranks: list[str | None]
 
@@ -105,7 +91,7 @@ def number(text: str) -> float | None:
 def cell(text: str, column: str = "") -> Cell:
     """A cell for display: identifiers by their labels, fractions with four decimals, anything else as it is."""
     if column in _IDENTIFIERS:
-        return Cell(registry.label(text), registry.label(text).lower())
+        return Cell(entries.label(text), entries.label(text).lower())
     if column == "interval":
         low = number(text.split(" ")[0])
         return Cell(text, text if low is None else low)
@@ -128,66 +114,52 @@ def sortable(frame: pd.DataFrame) -> tuple[list[str], list[list[Cell]]]:
 
 
 def filled_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Published beside ours: the columns that readers need, with the difference.
+    """Published beside ours: the columns that readers need, with the difference at the table's own scale.
 
     Args:
         frame: a filled table (``relmap.evidence.tables.fill``), as text.
     """
-    value, ours = (pd.to_numeric(frame[name], errors="coerce") for name in ("value", "reproduced"))
-    shown = frame[["dataset", "model", "method", "metric"]].copy()
-    shown["metric"] = [_HEADS.get(metric, metric) for metric in frame["metric"]]
-    shown["published"], shown["reproduced"] = frame["value"], frame["reproduced"]
-    limits = zip(frame["ci_low"], frame["ci_high"], strict=True)
-    shown["interval"] = [" to ".join(cell(limit).text for limit in pair) for pair in limits]
-    shown["difference"] = [f"{number:.6f}" for number in ours - value]
-    shown["images"] = frame["n_images"]
-    shown["note"] = frame.get("note", "")
+    value, ours, scale = (pd.to_numeric(frame[name], errors="coerce") for name in ("value", "reproduced", "scale"))
+    shown = frame[["dataset", "model"]].copy()
+    shown["as printed"], shown["metric"], shown["variant"] = frame["label"], frame["head"], frame["variant_label"]
+    shown["published"] = frame["value"]
+    for name in ("reproduced", "ci_low", "ci_high"):
+        scaled = pd.to_numeric(frame[name], errors="coerce") * scale
+        shown[name] = ["" if number != number else f"{number:.6f}" for number in scaled]
+    limits = zip(shown.pop("ci_low"), shown.pop("ci_high"), strict=True)
+    shown["interval"] = [" to ".join(cell(limit).text for limit in pair if limit) for pair in limits]
+    shown["difference"] = [f"{number:.6f}" for number in ours * scale - value]
+    shown["images"], shown["missing"], shown["note"] = frame["n_images"], frame["missing"], frame["note"]
     # A column that says nothing is left out.
     return shown.loc[:, (shown != "").any()]
 
 
-def grid(frame: pd.DataFrame) -> Grid:
-    """Lay a filled table out as the paper does: a row a method, a column a data set, model and metric."""
-    columns = list(dict.fromkeys(zip(frame["dataset"], frame["model"], frame["metric"], strict=True)))
-    orders = [[entry.id for entry in kind] for kind in (registry.DATASETS, registry.MODELS, registry.METRICS)]
+def grid(frame: pd.DataFrame, rows: Sequence[str]) -> Grid:
+    """A filled table as the paper lays it out, from the layout that Markdown and LaTeX have."""
+    numeric = ("reproduced", "ci_low", "ci_high", "scale", "digits")
+    typed = frame.assign(**{name: pd.to_numeric(frame[name], errors="coerce") for name in numeric})
+    layout = lay_out(typed.astype({"digits": int}), rows)
+    shown = []
+    for name, line in layout.rows:
+        pairs = zip(line[::2], line[1::2], strict=True)
+        cells = [
+            {"published": printed[0], "ours": ours[0], "improved": ours[2]} if printed[0] or ours[0] else None
+            for printed, ours in pairs
+        ]
+        shown.append((name, cells))
+    own = shown[: len(shown) - layout.controls]
+    ranks = [_rank([line[place] for _, line in own]) for place in range(len(layout.columns))]
+    return Grid(layout.columns, shown, ranks)
 
-    def rank(column: tuple[str, ...]) -> list[int]:
-        return [ids.index(key) if key in ids else len(ids) for ids, key in zip(orders, column, strict=True)]
 
-    columns.sort(key=rank)
-    cells = {
-        (row["method"], row["dataset"], row["model"], row["metric"]): (number(row["value"]), number(row["reproduced"]))
-        for row in frame.to_dict("records")
-    }
-    bases = {method.id: method.base for method in registry.methods() if method.base}
-    rows = []
-    for method in dict.fromkeys(frame["method"]):
-        line: list[dict[str, Any] | None] = []
-        for column in columns:
-            published, ours = cells.get((method, *column), (None, None))
-            if published is None and ours is None:
-                line.append(None)
-                continue
-            before = cells.get((bases.get(method), *column), (None, None))[1]
-            line.append(
-                {
-                    "published": "" if published is None else digits(published),
-                    "ours": "" if ours is None or ours != ours else digits(ours),
-                    "improved": None not in (ours, before) and ours > before,
-                }
-            )
-        rows.append((registry.label(method), line))
-    ranks: list[str | None] = []
-    for column in columns:
-        pairs = pd.DataFrame([value for key, value in cells.items() if key[1:] == column], dtype=float)
-        pairs = pairs.dropna()
-        if len(pairs) < 3 or (pairs.nunique() < 2).any():  # two or equal values have no order to speak of
-            ranks.append(None)
-            continue
-        agreement = pairs[0].corr(pairs[1], method="spearman")
-        ranks.append(f"{agreement:+.2f}".replace("-", "\N{MINUS SIGN}"))
-    heads = [(registry.label(d), registry.label(m), _HEADS.get(metric, metric)) for d, m, metric in columns]
-    return Grid(heads, rows, ranks)
+def _rank(column: Sequence[dict[str, Any] | None]) -> str | None:
+    """Spearman's correlation of published and ours; two or equal values have no order to speak of."""
+    pairs = [(number(c["published"].split(" ")[0]), number(c["ours"])) for c in column if c is not None]
+    known = pd.DataFrame([pair for pair in pairs if None not in pair], columns=["published", "ours"], dtype=float)
+    if len(known) < 3 or (known.nunique() < 2).any():
+        return None
+    agreement = known["published"].corr(known["ours"], method="spearman")
+    return f"{agreement:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def read_config(path: Path) -> tuple[str | None, dict[str, Any]]:
