@@ -99,10 +99,13 @@ def test_all_needs_every_comparison(claims, published):
     opened = verdict(claim, published, {CELL: -0.0018}, noise=0.005)
     assert opened["verdict"] == "undecided"
     assert "5 of 6 comparisons hold, 0 are reversed" in opened["evidence"]
-    assert "open: imagenet/vgg16 pointing_energy_mean sglrp_clam - sglrp = +.0000" in opened["evidence"]
+    assert "open: imagenet/vgg16 pointing_energy_mean sglrp_clam - sglrp_norms = +.0000" in opened["evidence"]
     turned = verdict(claim, published, {CELL: -0.05})
     assert turned["verdict"] == "fails"
-    assert "reversed: imagenet/vgg16 pointing_energy_mean sglrp_clam - sglrp = -.0482 (p = .0001)" in turned["evidence"]
+    assert (
+        "reversed: imagenet/vgg16 pointing_energy_mean sglrp_clam - sglrp_norms = -.0482 (p = .0001)"
+        in turned["evidence"]
+    )
     assert turned["n_images"] == IMAGES
 
 
@@ -145,7 +148,7 @@ def test_details_and_determinism(claims, published):
 
 def test_missing_scores_are_named(claims, published):
     scores = scores_like(published)
-    with pytest.raises(InputError, match=r"claim vgg_pointing_improves: no scores of clrp .* with vgg16"):
+    with pytest.raises(InputError, match=r"claim vgg_pointing_improves: no scores of clrp_norms .* with vgg16"):
         decide([claims["vgg_pointing_improves"]], scores[scores["method"] != "clrp_norms"], published)
 
 
@@ -173,7 +176,7 @@ def test_bad_claims(tmp_path, change, message):
     path = tmp_path / "claims.yaml"
     path.write_text(yaml.safe_dump([claim]))
     (read,) = read_claims(path, ["lrp_alpha1_beta0_norms", "clrp_norms"])
-    assert [str(c) for c in read.comparisons] == ["imagenet/vgg16 mean_iou lrp - clrp"]
+    assert [str(c) for c in read.comparisons] == ["imagenet/vgg16 mean_iou lrp_alpha1_beta0_norms - clrp_norms"]
     inside = set(change) & {"relation", "low", "models", "pairs"}
     (block if inside else claim).update(change)
     path.write_text(yaml.safe_dump([claim]))

@@ -123,9 +123,9 @@ class TestChoice:
         frame = gains(
             _pointing(
                 {
-                    "lrp": {"a": [0.2, 0.4], "b": [0.5, 0.5]},
+                    "lrp_alpha1_beta0_norms": {"a": [0.2, 0.4], "b": [0.5, 0.5]},
                     "lrp_clam": {"a": [0.4, 0.8], "b": [0.5, 0.4]},
-                    "clrp": {"a": [0.0, 0.0], "b": [0.0, 0.0]},
+                    "clrp_norms": {"a": [0.0, 0.0], "b": [0.0, 0.0]},
                     "clrp_clam": {"a": [0.1, 0.1], "b": [0.0, 0.0]},
                     "grad_cam": {"a": [1.0, 1.0], "b": [0.0, 0.0]},
                 }
@@ -136,16 +136,18 @@ class TestChoice:
         np.testing.assert_allclose(frame.loc["b"], [-0.05, 0.0, -0.025])
 
     def test_other_arm(self) -> None:
-        frame = gains(_pointing({"lrp": {"a": [0.2, 0.4]}, "lrp_clam_case1": {"a": [0.2, 0.6]}}), arm="case1")
+        frame = gains(
+            _pointing({"lrp_alpha1_beta0_norms": {"a": [0.2, 0.4]}, "lrp_clam_case1": {"a": [0.2, 0.6]}}), arm="case1"
+        )
         assert frame.loc["a", "gain"] == pytest.approx(0.1)
-        assert columns("case1")[:2] == ("lrp", "lrp_clam_case1")
+        assert columns("case1")[:2] == ("lrp_alpha1_beta0_norms", "lrp_clam_case1")
 
     def test_without_clam(self) -> None:
         with pytest.raises(InputError, match="with and without CLAM"):
-            gains(_pointing({"lrp": {"a": [0.2, 0.4]}}))
+            gains(_pointing({"lrp_alpha1_beta0_norms": {"a": [0.2, 0.4]}}))
 
     def test_an_image_with_several_targets_has_no_row_of_its_own(self) -> None:
-        once = _pointing({"lrp": {"a": [0.2, 0.4]}, "lrp_clam": {"a": [0.4, 0.8]}})
+        once = _pointing({"lrp_alpha1_beta0_norms": {"a": [0.2, 0.4]}, "lrp_clam": {"a": [0.4, 0.8]}})
         with pytest.raises(InputError, match="image a has 2 targets"):
             gains(pd.concat([once, once.assign(target=1)]))
 
@@ -198,21 +200,30 @@ class TestCurves:
             bootstrap_band(np.repeat(once, 3, 0), images=images), bootstrap_band(once), strict=True
         ):
             np.testing.assert_allclose(pairs, alone)
-        frame = _pointing({"lrp": {"a": [0.2, 0.4], "b": [0.1, 0.3]}})
-        curves = energy_curves(pd.concat([frame, frame.assign(target=1)]), ["lrp"], draws=20)
+        frame = _pointing({"lrp_alpha1_beta0_norms": {"a": [0.2, 0.4], "b": [0.1, 0.3]}})
+        curves = energy_curves(pd.concat([frame, frame.assign(target=1)]), ["lrp_alpha1_beta0_norms"], draws=20)
         assert set(curves["images"]) == {2}
 
     def test_one_row_a_method_and_energy(self, setting: Setting) -> None:
-        curves = energy_curves(setting.pointing, ["lrp", "lrp_clam", "unheard_of"], draws=20)
-        assert list(curves["method"].unique()) == ["lrp", "lrp_clam"]
+        curves = energy_curves(setting.pointing, ["lrp_alpha1_beta0_norms", "lrp_clam", "unheard_of"], draws=20)
+        assert list(curves["method"].unique()) == ["lrp_alpha1_beta0_norms", "lrp_clam"]
         assert len(curves) == 40
         at = setting.pointing
-        expected = at[(at["method"] == "lrp") & (at["level"] == at["level"].min())]["value"].mean()
+        expected = at[(at["method"] == "lrp_alpha1_beta0_norms") & (at["level"] == at["level"].min())]["value"].mean()
         assert curves["accuracy"].iloc[0] == pytest.approx(expected)
         assert set(curves["images"]) == {9}
 
     def test_figures_have_the_papers_panels(self, setting: Setting) -> None:
-        methods = ["lrp", "lrp_clam", "clrp", "clrp_clam", "sglrp", "sglrp_clam", "gradient", "grad_cam"]
+        methods = [
+            "lrp_alpha1_beta0_norms",
+            "lrp_clam",
+            "clrp_norms",
+            "clrp_clam",
+            "sglrp_norms",
+            "sglrp_clam",
+            "saliency",
+            "grad_cam",
+        ]
         curves = energy_curves(setting.pointing, methods, draws=20)
         both = {("cub200_2011", "vgg16"): curves, ("imagenet", "resnet50"): curves}
         panels = [axes for axes in clam_figure05(both).axes if axes.get_visible()]
@@ -236,8 +247,8 @@ class TestComparison:
         assert "CLRP\n+CLAM" in words
 
     def test_missing_maps_are_said_to_be_missing(self) -> None:
-        row = Row(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 4)), {"lrp": np.ones((8, 8))}, "label")
-        figure = comparison_figure([row], ["lrp", "clrp"])
+        row = Row(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 4)), {"lrp_alpha1_beta0_norms": np.ones((8, 8))}, "label")
+        figure = comparison_figure([row], ["lrp_alpha1_beta0_norms", "clrp_norms"])
         assert [text.get_text() for text in figure.axes[0].texts].count("no map") == 1
 
     def test_no_rows(self) -> None:
@@ -245,8 +256,8 @@ class TestComparison:
             comparison_figure([], columns())
 
     def test_map_store_without_an_image_is_named(self, setting: Setting) -> None:
-        with pytest.raises(InputError, match=r"lrp\.zarr.*elsewhere"):
-            setting.maps(["lrp"], ["elsewhere"])
+        with pytest.raises(InputError, match=r"lrp_alpha1_beta0_norms\.zarr.*elsewhere"):
+            setting.maps(["lrp_alpha1_beta0_norms"], ["elsewhere"])
 
 
 def test_signs() -> None:

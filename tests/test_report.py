@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
+from relmap.catalogue.entries import label
 from relmap.data.manifest import read_manifest
 from relmap.errors import InputError
 from relmap.report import reading, write_report
@@ -211,17 +212,25 @@ def test_no_such_run(tmp_path: Path) -> None:
         write_report(tmp_path / "nowhere", tmp_path / "index.html")
 
 
+def as_filled(frame: pd.DataFrame) -> pd.DataFrame:
+    """A small table with the columns of a filled one, as text."""
+    words = {"paper": "clam", "table": "4", "metric": "mean_iou", "head": "", "variant": "", "variant_label": ""}
+    words |= {"std": "", "emphasis": "", "note": "", "role": "published", "digits": "4", "scale": "1"}
+    limits = {"ci_low": "0", "ci_high": "1", "higher_is_better": "true"}
+    return frame.assign(label=[label(method) for method in frame["method"]], **words, **limits)
+
+
 def test_grid_is_in_the_papers_order_with_ranks() -> None:
     rows = [
-        ("imagenet", "vgg16", "lrp", "0.1", "0.5"),
+        ("imagenet", "vgg16", "lrp_alpha1_beta0_norms", "0.1", "0.5"),
         ("imagenet", "vgg16", "lrp_clam", "0.2", "0.6"),
         ("imagenet", "vgg16", "grad_cam", "0.3", "0.4"),
-        ("cub200_2011", "vgg16", "lrp", "0.3", "0.4"),
+        ("cub200_2011", "vgg16", "lrp_alpha1_beta0_norms", "0.3", "0.4"),
         ("cub200_2011", "vgg16", "lrp_clam", "0.2", "0.3"),
         ("cub200_2011", "vgg16", "grad_cam", "0.1", "0.2"),
     ]
     frame = pd.DataFrame(rows, columns=["dataset", "model", "method", "value", "reproduced"])
-    laid = reading.grid(frame.assign(metric="mean_iou"))
+    laid = reading.grid(as_filled(frame), ["method"])
     assert [head[:2] for head in laid.heads] == [("CUB-200-2011", "VGG-16"), ("ImageNet", "VGG-16")]
     assert laid.ranks == ["+1.00", "\N{MINUS SIGN}0.50"]
     assert laid.rows[1][0] == "LRP+CLAM"
@@ -229,8 +238,14 @@ def test_grid_is_in_the_papers_order_with_ranks() -> None:
 
 
 def test_rank_of_equal_values_is_undefined() -> None:
-    frame = pd.DataFrame({"method": ["lrp", "clrp", "sglrp"], "value": ["0.1", "0.2", "0.3"], "reproduced": "0.5"})
-    assert reading.grid(frame.assign(dataset="imagenet", model="vgg16", metric="mean_iou")).ranks == [None]
+    frame = pd.DataFrame(
+        {
+            "method": ["lrp_alpha1_beta0_norms", "clrp_norms", "sglrp_norms"],
+            "value": ["0.1", "0.2", "0.3"],
+            "reproduced": "0.5",
+        }
+    )
+    assert reading.grid(as_filled(frame.assign(dataset="imagenet", model="vgg16")), ["method"]).ranks == [None]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from relmap.models.weights import load_own, load_published
 from relmap.models.zoo import architecture_of
 
 with job(snakemake.log[0], snakemake.threads) as log:
-    params, name, given = snakemake.params, snakemake.wildcards.model, Path(str(snakemake.input.published))
+    params, name = snakemake.params, snakemake.wildcards.model
+    given = Path(str(snakemake.input.published))
     size, width, published = params.model["input_size"], params.model["width"], params.model["weights"] == "torchvision"
     manifest = read_manifest(snakemake.input.manifest)
     preprocessing, classes = Preprocessing(params.model["resize"], size), manifest.info.class_names
