@@ -4,11 +4,14 @@ import json
 
 import pytest
 import torch
+from relmap.data.images import Preprocessing
 from relmap.errors import InputError
 from relmap.models import ModelCard, build, load_model, save_model
 from relmap.models.card import card_path, read_card
 
-CARD = ModelCard("resnet50", 4, 0.125, 64, {"resize": 64}, "birds", ("a", "b", "c", "d"), {"test": 0.5}, "a test")
+CARD = ModelCard(
+    "resnet50", 4, 0.125, 64, Preprocessing(64, 64).to_dict(), "birds", ("a", "b", "c", "d"), {"test": 0.5}, "a test"
+)
 
 
 @pytest.fixture

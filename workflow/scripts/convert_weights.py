@@ -16,17 +16,17 @@ from relmap.models.zoo import architecture_of
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, name = snakemake.params, snakemake.wildcards.model
-    given = Path(str(snakemake.input.published))
+    source = Path(str(snakemake.input.published))
     size, width, published = params.model["input_size"], params.model["width"], params.model["weights"] == "torchvision"
     manifest = read_manifest(snakemake.input.manifest)
     preprocessing, classes = Preprocessing(params.model["resize"], size), manifest.info.class_names
     if width != 1:
         raise InputError(f"models.{name}: weights from a file have width 1.0, not {width}; set `width: 1.0`")
-    model = load_published(given, name) if published else load_own(given, name)
+    model = load_published(source, name) if published else load_own(source, name)
     outputs = model.get_submodule(architecture_of(name).last).out_features
     if outputs != len(classes):
         raise InputError(
-            f"{given}: a network of {outputs} classes, but {manifest.info.dataset} has {len(classes)}; name all of "
+            f"{source}: a network of {outputs} classes, but {manifest.info.dataset} has {len(classes)}; name all of "
             f"them in the order of its outputs in a file, `datasets.{manifest.info.dataset}.classes`"
         )
     model = model.to(choose_device(params.device)).eval()
@@ -41,7 +41,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
         manifest.info.dataset,
         classes,
         found,
-        f"{'torchvision' if published else 'own weights'}: {given.name}, sha256 {sha256_file(given)}",
+        f"{'torchvision' if published else 'own weights'}: {source.name}, sha256 {sha256_file(source)}",
     )
     write_history([], snakemake.output.history)
     save_model(model, snakemake.output.weights, card)
