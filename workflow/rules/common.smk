@@ -166,9 +166,7 @@ def whole_chain(wildcards):
 
 
 # Every method of this run: the catalogue's, and CLAM's with the layers of the config's own arms.
-METHODS = CATALOGUE | {
-    method.id: method for arm in ARMS for method in clam_methods(arm) if method.id not in CATALOGUE
-}
+METHODS = CATALOGUE | {method.id: method for arm in ARMS for method in clam_methods(arm) if method.id not in CATALOGUE}
 
 # What CLAM's tables show, and the controls beside them. Jobs make them in batches: what needs no artifacts shares its
 # forward passes, and each arm of CLAM is a batch of its own.
