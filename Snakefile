@@ -44,9 +44,6 @@ pathvars:
 wildcard_constraints:
     dataset=alternatives(DATASETS),
     model=alternatives(MODELS),
-    arm=alternatives([*ARMS, UNTRAINED]),
-    place=r"\d{2}",
-    layer=r"(features|layer)[\w.]+",
 
 
 onstart:
@@ -55,7 +52,23 @@ onstart:
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
-include: "papers/clam/rules.smk"
+
+
+# What no other paper does: each paper's own rules. They come first, for they say what artifacts its methods need.
+for paper in PAPERS:
+    for path in beside(paper, "rules.smk"):
+
+        include: os.path.abspath(path)
+
+
+# What the report waits for.
+TABLES = [*(path for paper in PAPERS for path in tables_of(paper)), *ENGINE_TABLES]
+FIGURES = [
+    *(path for paper in PAPERS for suffix in ("png", "pdf") for path in figures_of(paper, suffix)),
+    *ENGINE_FIGURES,
+]
+
+
 include: "workflow/rules/attribute.smk"
 include: "workflow/rules/engine.smk"
 include: "workflow/rules/score.smk"
@@ -72,12 +85,17 @@ rule all:
         "<results>/provenance.json",
 
 
-# CLAM: its tables, claims, figures, and the tables that the paper lacks.
-rule clam:
-    input:
-        CLAM_TABLES,
-        CLAM_FIGURES,
-        rules.tabulate_accuracies.output,
+# One paper: its tables, claims, figures, and the tables that it lacks.
+for paper in PAPERS:
+
+    rule:
+        name:
+            paper.id
+        input:
+            tables_of(paper),
+            figures_of(paper, "png"),
+            figures_of(paper, "pdf"),
+            rules.tabulate_accuracies.output,
 
 
 # The engine: where each method's relevance leaks, what it costs, and the gallery.
@@ -90,4 +108,4 @@ rule engine:
 # One image under every method: the picture of docs/rules.md.
 rule gallery:
     input:
-        ENGINE_FIGURES,
+        rules.render_gallery.output,

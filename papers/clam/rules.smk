@@ -1,9 +1,115 @@
 """
-CLA-layers, one job each, from the output to the input; the control without training; related training images.
+CLAM's own: CLA-layers, one job each, from the output to the input; the control without training; related training
+images; where attributes look; ablations.
 
 Inputs: manifest, classifier.
-Outputs: <results>/clam/{dataset}/{model}/{arm}/: CLA-layers, related.zarr, examples.npz.
+Outputs: <results>/clam/{dataset}/{model}/{arm}/: CLA-layers, related.zarr, examples.npz; tables clam_*.
 """
+
+from relmap.catalogue.methods import CLAM_ARM, UNTRAINED_ARM
+from relmap.explainers.clam.layers import layer_file, select_layers
+
+ARMS = list(config["clam"]["arms"])
+CLAM_PAPER = next(paper for paper in PAPERS if paper.id == "clam")
+
+
+def arm_pairs(arm):
+    """Data sets and models that an arm's methods are made for."""
+    ids = [method for method, row in ROWS.methods.items() if row.arm == arm]
+    return [pair for pair in PAIRS if set(ids) <= set(PLAN.methods.get(pair, ()))]
+
+
+def layers_of(dataset, model, arm):
+    """Layers with a CLA-layer, from the output to the input; the untrained control has those of `clam`."""
+    places = config["clam"]["arms"][CLAM_ARM if arm == UNTRAINED_ARM else arm]
+    return select_layers(model, places[dataset][model])
+
+
+def cla_layers(dataset, model, arm, stop=None):
+    """Files of the CLA-layers of one arm, from the output, up to but without place `stop`."""
+    names = [layer_file(*item) for item in enumerate(layers_of(dataset, model, arm))]
+    return [f"<results>/clam/{dataset}/{model}/{arm}/{name}.safetensors" for name in names[:stop]]
+
+
+def layers_above(wildcards):
+    """CLA-layers that refine relevance before it reaches this one."""
+    return cla_layers(wildcards.dataset, wildcards.model, wildcards.arm, int(wildcards.place))
+
+
+def whole_chain(wildcards):
+    """All CLA-layers of an arm."""
+    return cla_layers(wildcards.dataset, wildcards.model, wildcards.arm)
+
+
+def clam_chain(wildcards):
+    """CLA-layers of the paper's arm."""
+    return cla_layers(wildcards.dataset, wildcards.model, CLAM_ARM)
+
+
+def all_layers(wildcards):
+    """Names of an arm's layers, from the output to the input."""
+    return list(layers_of(wildcards.dataset, wildcards.model, wildcards.arm))
+
+
+def untrained_layers(wildcards):
+    """Names of the control's layers."""
+    return list(layers_of(wildcards.dataset, wildcards.model, UNTRAINED_ARM))
+
+
+def settings_on(layers):
+    """What training and refining depend on; settings of other models' layers are left out."""
+    settings = {
+        key: value
+        for key, value in config["clam"].items()
+        if key not in ("arms", "related") and not key.startswith("ablation")
+    }
+    return {**settings, "layers": {name: values for name, values in settings["layers"].items() if name in layers}}
+
+
+def clam_settings(wildcards):
+    """CLAM's settings on an arm's layers (without the wildcard, on those of `clam`)."""
+    return settings_on(layers_of(wildcards.dataset, wildcards.model, wildcards.get("arm", CLAM_ARM)))
+
+
+def artifacts_of_arm(arm):
+    """What the methods of an arm need: files, and settings, by data set and model."""
+
+    def files(dataset, model):
+        if arm == UNTRAINED_ARM:  # one job draws them all, into one folder
+            return [f"<results>/clam/{dataset}/{model}/{UNTRAINED_ARM}"]
+        return cla_layers(dataset, model, arm)
+
+    return files, lambda dataset, model: settings_on(layers_of(dataset, model, arm))
+
+
+ARTIFACTS.update({arm: artifacts_of_arm(arm) for arm in (*ARMS, UNTRAINED_ARM)})
+
+# Where the truth is known: data sets that are rendered with parts, by which their classes differ.
+PARTED = [name for name in sources("render") if name == "cub200_2011"]
+PARTED_PAIRS = [pair for pair in arm_pairs(CLAM_ARM) if pair[0] in PARTED]
+# The ablations look at the first of them.
+ABLATED = PARTED_PAIRS[:1]
+ABLATED_MODELS = [model for dataset, model in PARTED_PAIRS if [dataset] == [pair[0] for pair in ABLATED]]
+# The nearest to the output: where attributes matter most.
+ABLATED_LAYERS = [
+    layer for pair in ABLATED for layer in layers_of(*pair, CLAM_ARM)[: config["clam"]["ablation_layers"]]
+]
+EXTRA_TABLES["clam"] = [
+    *(formats("clam_controls", "csv", "md") if arm_pairs(CLAM_ARM) else []),
+    *(formats("clam_attributes", "csv", "md") if PARTED_PAIRS else []),
+    *(formats("clam_ablation", "csv", "md") if ABLATED and config["clam"]["ablation"] else []),
+    *(
+        formats("clam_ablation_explainers", "csv", "md")
+        if any(config["clam"]["ablation_explainers"].get(model) for model in ABLATED_MODELS)
+        else []
+    ),
+]
+
+
+wildcard_constraints:
+    arm=alternatives([*ARMS, UNTRAINED_ARM]),
+    place=r"\d{2}",
+    layer=r"(features|layer)[\w.]+",
 
 
 # All explainers of one layer in one job; relevance is refined by the layers above before it gets here.
@@ -142,13 +248,101 @@ rule relate_images:
         "scripts/relate_images.py"
 
 
+# Do the regions that a class's attributes choose fall on the parts that tell the class apart? (A.6 asks for this.)
+rule score_attributes:
+    input:
+        manifest="<results>/manifests/{dataset}.parquet",
+        targets="<results>/targets/{dataset}/{model}.parquet",
+        weights="<results>/models/{dataset}/{model}.safetensors",
+        card="<results>/models/{dataset}/{model}.json",
+        layers=clam_chain,
+        untrained="<results>/clam/{dataset}/{model}/untrained",
+        library=library("papers/clam/scripts/score_attributes.py"),
+    output:
+        scores="<results>/scores/{dataset}/{model}/attributes.parquet",
+    log:
+        "<logs>/score_attributes/{dataset}/{model}.log",
+    benchmark:
+        "<benchmarks>/score_attributes/{dataset}/{model}.tsv"
+    wildcard_constraints:
+        dataset=alternatives(PARTED),
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        device=lookup(dpath="compute/device", within=config),
+        batch_size=lookup(dpath="compute/batch_size", within=config),
+    message:
+        "Where attributes look on {wildcards.dataset} with {wildcards.model}"
+    script:
+        "scripts/score_attributes.py"
+
+
+rule tabulate_controls:
+    input:
+        scores=scores_of(CLAM_PAPER),
+        library=library("papers/clam/scripts/tabulate_controls.py"),
+    output:
+        csv="<results>/tables/clam_controls.csv",
+        md="<results>/tables/clam_controls.md",
+    log:
+        "<logs>/tabulate_controls.log",
+    benchmark:
+        "<benchmarks>/tabulate_controls.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=20,
+    params:
+        seed=lookup(dpath="seed", within=config),
+        resamples=lookup(dpath="evaluation/resamples", within=config),
+        confidence=lookup(dpath="evaluation/confidence", within=config),
+    message:
+        "CLAM against its untrained control"
+    script:
+        "scripts/tabulate_controls.py"
+
+
+rule tabulate_attributes:
+    input:
+        attributes=[f"<results>/scores/{dataset}/{model}/attributes.parquet" for dataset, model in PARTED_PAIRS],
+        library=library("papers/clam/scripts/tabulate_attributes.py"),
+    output:
+        csv="<results>/tables/clam_attributes.csv",
+        md="<results>/tables/clam_attributes.md",
+    log:
+        "<logs>/tabulate_attributes.log",
+    benchmark:
+        "<benchmarks>/tabulate_attributes.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=20,
+    params:
+        seed=lookup(dpath="seed", within=config),
+        resamples=lookup(dpath="evaluation/resamples", within=config),
+        confidence=lookup(dpath="evaluation/confidence", within=config),
+    message:
+        "Whether attributes look at the parts that tell classes apart"
+    script:
+        "scripts/tabulate_attributes.py"
+
+
 # The open choices of the paper, decided where the truth is known: on the birds.
 rule ablate_clam:
     input:
-        manifest="<results>/manifests/cub200_2011.parquet",
-        targets="<results>/targets/cub200_2011/vgg16.parquet",
-        weights="<results>/models/cub200_2011/vgg16.safetensors",
-        card="<results>/models/cub200_2011/vgg16.json",
+        manifest=[f"<results>/manifests/{dataset}.parquet" for dataset, _ in ABLATED],
+        targets=[f"<results>/targets/{dataset}/{model}.parquet" for dataset, model in ABLATED],
+        weights=[f"<results>/models/{dataset}/{model}.safetensors" for dataset, model in ABLATED],
+        card=[f"<results>/models/{dataset}/{model}.json" for dataset, model in ABLATED],
         library=library("papers/clam/scripts/ablate_clam.py"),
     output:
         csv="<results>/tables/clam_ablation.csv",
@@ -182,10 +376,18 @@ rule ablate_clam:
 # What the paper leaves open for LRP itself, on the same birds.
 rule ablate_explainers:
     input:
-        manifest="<results>/manifests/cub200_2011.parquet",
-        targets=expand("<results>/targets/cub200_2011/{model}.parquet", model=MODELS),
-        weights=expand("<results>/models/cub200_2011/{model}.safetensors", model=MODELS),
-        cards=expand("<results>/models/cub200_2011/{model}.json", model=MODELS),
+        manifest=[f"<results>/manifests/{dataset}.parquet" for dataset, _ in ABLATED],
+        targets=expand(
+            "<results>/targets/{dataset}/{model}.parquet", dataset=[pair[0] for pair in ABLATED], model=ABLATED_MODELS
+        ),
+        weights=expand(
+            "<results>/models/{dataset}/{model}.safetensors",
+            dataset=[pair[0] for pair in ABLATED],
+            model=ABLATED_MODELS,
+        ),
+        cards=expand(
+            "<results>/models/{dataset}/{model}.json", dataset=[pair[0] for pair in ABLATED], model=ABLATED_MODELS
+        ),
         library=library("papers/clam/scripts/ablate_explainers.py"),
     output:
         csv="<results>/tables/clam_ablation_explainers.csv",
@@ -203,7 +405,7 @@ rule ablate_explainers:
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
-        models=MODELS,
+        models=ABLATED_MODELS,
         variants=lookup(dpath="clam/ablation_explainers", within=config),
         birds=lookup(dpath="clam/ablation_birds", within=config),
         device=lookup(dpath="compute/device", within=config),

@@ -5,25 +5,25 @@ Inputs: manifest, targets (which pairs), classifier; for methods that need them,
 Outputs: <results>/maps/{dataset}/{model}/{method}.zarr and .json.
 """
 
-for batch, methods in METHOD_BATCHES.items():
+for name_, (dataset_, model_, arm_, methods_) in BATCHES.items():
 
     rule:
         name:
-            f"attribute_{batch}"
+            f"attribute_{name_}"
         input:
-            manifest="<results>/manifests/{dataset}.parquet",
-            targets="<results>/targets/{dataset}/{model}.parquet",
-            weights="<results>/models/{dataset}/{model}.safetensors",
-            card="<results>/models/{dataset}/{model}.json",
-            artifacts=artifacts_of(batch),
-            library=library("workflow/scripts/attribute.py", *makers(methods)),
+            manifest=f"<results>/manifests/{dataset_}.parquet",
+            targets=f"<results>/targets/{dataset_}/{model_}.parquet",
+            weights=f"<results>/models/{dataset_}/{model_}.safetensors",
+            card=f"<results>/models/{dataset_}/{model_}.json",
+            artifacts=artifacts_of(arm_, dataset_, model_),
+            library=library("workflow/scripts/attribute.py", *makers(methods_)),
         output:
-            stores=directory(expand("<results>/maps/{{dataset}}/{{model}}/{method}.zarr", method=methods)),
-            hashes=expand("<results>/maps/{{dataset}}/{{model}}/{method}.json", method=methods),
+            stores=[directory(f"<results>/maps/{dataset_}/{model_}/{method}.zarr") for method in methods_],
+            hashes=[f"<results>/maps/{dataset_}/{model_}/{method}.json" for method in methods_],
         log:
-            f"<logs>/attribute_{batch}/{{dataset}}/{{model}}.log",
+            f"<logs>/attribute/{dataset_}/{model_}/{arm_}.log",
         benchmark:
-            f"<benchmarks>/attribute_{batch}/{{dataset}}/{{model}}.tsv"
+            f"<benchmarks>/attribute/{dataset_}/{model_}/{arm_}.tsv"
         conda:
             "../../envs/relmap.yaml"
         threads: 1
@@ -32,11 +32,11 @@ for batch, methods in METHOD_BATCHES.items():
             runtime=240,
             gpu=lookup(dpath="compute/gpus", within=config),
         params:
-            methods=[METHODS[method].to_dict() for method in methods],
-            settings=settings_of(batch),
+            methods=[ROWS.methods[method].to_dict() for method in methods_],
+            settings=artifact_settings(arm_, dataset_, model_),
             device=lookup(dpath="compute/device", within=config),
             batch_size=lookup(dpath="compute/batch_size", within=config),
         message:
-            "Explaining {wildcards.dataset} with {wildcards.model}"
+            f"Explaining {dataset_} with {model_} ({arm_})"
         script:
             "../scripts/attribute.py"

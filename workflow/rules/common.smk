@@ -18,24 +18,69 @@ os.environ.update(
     PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
 )
 
-from relmap.catalogue.methods import CATALOGUE, CLAM_ARM, UNTRAINED_ARM, clam_methods
-from relmap.explainers.clam.layers import layer_file, select_layers
-from relmap.job.config import load
-from relmap.job.imports import closure
+from relmap.catalogue.datasets import FORMATS
+from relmap.catalogue.grid import make_plan
+from relmap.catalogue.metrics import MODEL, metric_settings
+from relmap.catalogue.papers import Cell, read_paper
+from relmap.catalogue.rows import load_rows, rank
 from relmap.errors import InputError
+from relmap.evidence.claims import read_claims
+from relmap.job.config import check_ids, load
+from relmap.job.imports import closure
+
+
+def here(path):
+    """A file of the repository, relative to the working directory where that lies in it."""
+    absolute = os.path.join(workflow.basedir, path)
+    inside = Path.cwd().resolve() == Path(workflow.basedir).resolve()
+    return path if inside else absolute
+
+
+def folder_of(paper):
+    """A paper's folder: of an id the one in papers/, else the path itself."""
+    return here(f"papers/{paper}") if re.fullmatch(r"\w+", paper) else paper
+
+
+def beside(paper, name):
+    """A file of a paper's folder, where it has one."""
+    path = os.path.join(paper.folder, name)
+    return [path] if os.path.isfile(path) else []
+
+
+def claimed_by(paper):
+    """The cells that a paper's claims compare."""
+    methods = [entry["id"] for entry in paper.tables[min(paper.tables)]["methods"].values()]
+    methods = [method for method in methods if isinstance(method, str)]
+    return [
+        Cell(dataset, model, method, metric)
+        for path in beside(paper, "claims.yaml")
+        for claim in read_claims(path, list(dict.fromkeys(methods)), ROWS)
+        for comparison in claim.comparisons
+        for dataset, model, method, metric in comparison.cells()
+    ]
+
 
 try:
     config.update(load(config))
+    PAPERS = [read_paper(folder_of(paper)) for paper in config["papers"]]
+    # Python files that add rows to the catalogue: the papers' and the user's own.
+    EXTENSIONS = [*(path for paper in PAPERS for path in beside(paper, "rows.py")), *config["extensions"]]
+    ROWS = load_rows(EXTENSIONS, config)
+    check_ids(config, ROWS)
+    DATASETS = [name for name, entry in config["datasets"].items() if entry]
+    MODELS = [name for name, entry in config["models"].items() if entry]
+    PLAN = make_plan(PAPERS, ROWS, DATASETS, MODELS, {paper.id: claimed_by(paper) for paper in PAPERS})
 except InputError as error:
     sys.exit(f"error: {error}")
 
-DATASETS = [name for name, entry in config["datasets"].items() if entry]
-MODELS = [name for name, entry in config["models"].items() if entry]
-ARMS = list(config["clam"]["arms"])
-CLAM, UNTRAINED = CLAM_ARM, UNTRAINED_ARM
-METRIC_FAMILIES = ["pointing", "lerf", "segmentation"]
-# Mean IoU needs segmentations, which ImageNet has not.
-SEGMENTED = ["cub200_2011"]
+# Pairs of data set and model that this run treats: those that a cell asks for; without any paper, all.
+PAIRS = PLAN.pairs if PAPERS else [(dataset, model) for dataset in DATASETS for model in MODELS]
+PAIRS = sorted(PAIRS, key=lambda pair: rank(*pair))
+# Files that the maps of a trained method need, by arm: (files, settings), functions of data set and model. The rules of
+# the paper that trains them put them here.
+ARTIFACTS = {}
+# Tables that papers' own rules make beside the printed ones, by paper.
+EXTRA_TABLES = {}
 
 
 def claim_folder():
@@ -59,18 +104,18 @@ def alternatives(names):
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
-def here(path):
-    """A file of the repository, relative to the working directory where that lies in it."""
-    absolute = os.path.join(workflow.basedir, path)
-    inside = Path.cwd().resolve() == Path(workflow.basedir).resolve()
-    return path if inside else absolute
-
-
 def library(*paths):
     """Files that scripts or notebooks import, as inputs: what a rule computes follows from them."""
     given = [ROOT / path for path in paths]
-    modules = [path for path in given if path.parent.name not in ("scripts", "notebooks") and path.suffix == ".py"]
-    return [here(str(path.relative_to(ROOT))) for path in sorted({*closure(given, ROOTS), *modules})]
+    modules = [path for path in given if "scripts" not in path.parts and path.suffix == ".py"]
+    found = sorted({*closure(given, ROOTS), *modules})
+    return [here(str(path.relative_to(ROOT))) if path.is_relative_to(ROOT) else str(path) for path in found]
+
+
+def maker_file(maker, package):
+    """The Python file that a row's `module:name` lies in."""
+    path = maker.rpartition(":")[0]
+    return os.path.abspath(path) if path.endswith(".py") else f"{package}/{path.replace('.', '/')}.py"
 
 
 def sources(*kinds):
@@ -91,8 +136,11 @@ def root_of(wildcards):
 def trains_on(wildcards):
     """Whether anything is trained on a data set: a classifier, its fully connected part, or CLA-layers."""
     dataset = wildcards.dataset
-    classifier = bool(trained()) if dataset == "imagenet" else bool(MODELS)
-    return classifier or any(arms_of(dataset, model) for model in MODELS)
+    models = [model for one, model in PAIRS if one == dataset]
+    classifier = set(models) & set(trained()) if dataset == BASE else models
+    return bool(classifier) or any(
+        ROWS.methods[method].arm for model in models for method in PLAN.methods.get((dataset, model), ())
+    )
 
 
 def downloads():
@@ -138,160 +186,125 @@ def published_weights(wildcards):
     return f"<data_root>/torchvision_models/archives/{name}"
 
 
-def arms_of(dataset, model):
-    """Trained arms of CLAM that the config places on a data set and model."""
-    return [arm for arm, places in config["clam"]["arms"].items() if model in places.get(dataset, {})]
+# The data set that classifiers are pretrained on, or that published weights are of; on the others their fully connected
+# part is trained.
+BASE = config["training"]["base"]
 
 
-def layers_of(dataset, model, arm):
-    """Layers with a CLA-layer, from the output to the input; the untrained control has those of `clam`."""
-    places = config["clam"]["arms"][CLAM if arm == UNTRAINED else arm]
-    return select_layers(model, places[dataset][model])
+def recipe(stage):
+    """Params function: how a model is trained, what holds for all models and what its own entry says otherwise."""
+
+    def merged(wildcards):
+        own = config["models"][wildcards.model].get(stage) or {}
+        common = config["training"][stage]
+        augmentation = {**common["augmentation"], **own.get("augmentation", {})}
+        return {**common, **own, "augmentation": augmentation}
+
+    return merged
 
 
-def cla_layers(dataset, model, arm, stop=None):
-    """Files of the CLA-layers of one arm, from the output, up to but without place `stop`."""
-    names = [layer_file(*item) for item in enumerate(layers_of(dataset, model, arm))]
-    return [f"<results>/clam/{dataset}/{model}/{arm}/{name}.safetensors" for name in names[:stop]]
+def model_settings(wildcards):
+    """Size and architecture of a model; that of a user's own row is named with its file."""
+    entry = config["models"][wildcards.model]
+    maker = ROWS.models[wildcards.model].maker.rpartition(":")[0]
+    architecture = f"{maker}:{wildcards.model}" if maker.endswith(".py") else wildcards.model
+    sizes = {key: entry[key] for key in ("weights", "width", "input_size", "resize")}
+    return {"architecture": architecture, **sizes}
 
 
-def layers_above(wildcards):
-    """CLA-layers that refine relevance before it reaches this one."""
-    return cla_layers(wildcards.dataset, wildcards.model, wildcards.arm, int(wildcards.place))
+def reader_of(wildcards):
+    """What reads a data set: its row's reader, or that of the format that its config names."""
+    form = config["datasets"][wildcards.dataset]["format"] or wildcards.dataset
+    return FORMATS.get(form) or ROWS.datasets[form].reader
 
 
-def whole_chain(wildcards):
-    """All CLA-layers of an arm."""
-    return cla_layers(wildcards.dataset, wildcards.model, wildcards.arm)
+def renderer_of(wildcards):
+    """What renders a data set."""
+    return ROWS.datasets[wildcards.dataset].renderer
 
 
-# Every method of this run: the catalogue's, and CLAM's with the layers of the config's own arms.
-METHODS = CATALOGUE | {method.id: method for arm in ARMS for method in clam_methods(arm) if method.id not in CATALOGUE}
-
-# What CLAM's tables show, and the controls beside them. Jobs make them in batches: what needs no artifacts shares its
-# forward passes, and each arm of CLAM is a batch of its own.
-METHOD_BATCHES = {
-    "plain": [
-        "lrp_alpha1_beta0_norms",
-        "clrp_norms",
-        "sglrp_norms",
-        "input_x_gradient",
-        "deconvnet",
-        "saliency",
-        "guided_backprop",
-        "grad_cam",
-        "excitation_backprop",
-        "constant",
-        "random",
-        "centre_gaussian",
-    ],
-    **{arm: [method.id for method in clam_methods(arm)] for arm in (*ARMS, UNTRAINED)},
-}
+def pairs(pattern, datasets=None):
+    """The pattern filled with every pair of data set and model, or those of some data sets."""
+    return [
+        pattern.format(dataset=dataset, model=model)
+        for dataset, model in PAIRS
+        if datasets is None or dataset in datasets
+    ]
 
 
 def makers(methods):
     """Files of the explainers that make some methods; their names in the catalogue are no import statements."""
     found = []
     for method in methods:
-        row = METHODS[method]
-        found += [f"workflow/relmap/explainers/{row.maker.split(':')[0].replace('.', '/')}.py"]
+        row = ROWS.methods[method]
+        found += [maker_file(row.maker, "workflow/relmap/explainers")]
         found += makers([row.wraps]) if row.wraps else []
     return list(dict.fromkeys(found))
 
 
-def methods_of(wildcards):
-    """Ids of the methods that one data set and model have, in the tables' order."""
-    batches = ["plain", *arms_of(wildcards.dataset, wildcards.model), UNTRAINED]
-    return [method for batch in batches for method in METHOD_BATCHES[batch]]
+def batches_of(dataset, model):
+    """Methods by the job that makes them: what needs no artifacts shares its forward passes, each arm is a job."""
+    found = {}
+    for method in PLAN.methods.get((dataset, model), ()):
+        found.setdefault(ROWS.methods[method].arm or "plain", []).append(method)
+    return found
+
+
+# Name of the job -> data set, model, arm, methods.
+BATCHES = {
+    "_".join(filter(None, [dataset, model, "" if arm == "plain" else arm])): (dataset, model, arm, methods)
+    for dataset, model in PAIRS
+    for arm, methods in batches_of(dataset, model).items()
+}
+
+
+def artifacts_of(arm, dataset, model):
+    """Input function: the files that an arm's methods need."""
+    return [] if arm == "plain" else ARTIFACTS[arm][0](dataset, model)
+
+
+def artifact_settings(arm, dataset, model):
+    """Their settings."""
+    return {} if arm == "plain" else ARTIFACTS[arm][1](dataset, model)
+
+
+def scored(wildcards):
+    """Methods that a metric scores on a data set and model."""
+    return list(PLAN.scores[wildcards.dataset, wildcards.model, wildcards.metric])
 
 
 def stores_of(wildcards):
-    """Map stores of all methods."""
-    return [f"<results>/maps/{wildcards.dataset}/{wildcards.model}/{method}.zarr" for method in methods_of(wildcards)]
+    """Their map stores."""
+    return [f"<results>/maps/{wildcards.dataset}/{wildcards.model}/{method}.zarr" for method in scored(wildcards)]
 
 
 def hashes_of(wildcards):
-    """Manifests of all map stores: their content hashes decide what must be scored anew."""
+    """Manifests of the map stores: their content hashes decide what must be scored anew."""
     return [path.replace(".zarr", ".json") for path in stores_of(wildcards)]
 
 
-def pairs(pattern, datasets=DATASETS):
-    """The pattern filled with every data set and model."""
-    return expand(pattern, dataset=datasets, model=MODELS)
+def needs_model(wildcards):
+    """Whether a metric asks the network."""
+    return MODEL in ROWS.metrics[wildcards.metric].needs
 
 
-PAIRS = [(dataset, model) for dataset in DATASETS for model in MODELS]
-
-# The birds' parts, and which of them tell classes apart, are known where they are rendered.
-PARTED = [name for name in sources("render") if name == "cub200_2011"]
-
-# What training and refining depend on; the arms decide only which layers there are.
-CLAM_SETTINGS = {
-    key: value
-    for key, value in config["clam"].items()
-    if key not in ("arms", "related") and not key.startswith("ablation")
-}
-
-CLAM_NOTEBOOKS = {
-    "clam_comparison": [3, 7, 8, 9, 10, 11, 12, 13],
-    "clam_curves": [5, 6],
-    "clam_layers": [4, 14, 15, 16, 17, 18],
-}
+def weights_of(wildcards):
+    """The network, for a metric that asks it."""
+    path = f"<results>/models/{wildcards.dataset}/{wildcards.model}.safetensors"
+    return [path] if needs_model(wildcards) else []
 
 
-def all_layers(wildcards):
-    """Names of an arm's layers, from the output to the input."""
-    return list(layers_of(wildcards.dataset, wildcards.model, wildcards.arm))
+def metric_library(wildcards):
+    """What a metric's score is computed by."""
+    score = ROWS.metrics[wildcards.metric].score
+    return library("workflow/scripts/score.py", maker_file(score, "workflow/relmap/metrics"))
 
 
-def untrained_layers(wildcards):
-    """Names of the control's layers."""
-    return list(layers_of(wildcards.dataset, wildcards.model, UNTRAINED))
-
-
-def artifacts_of(batch):
-    """Input function: the CLA-layers that a batch of methods needs."""
-
-    def layers(wildcards):
-        if batch == UNTRAINED:  # one job draws them all, into one folder
-            return [f"<results>/clam/{wildcards.dataset}/{wildcards.model}/{UNTRAINED}"]
-        return [] if batch == "plain" else cla_layers(wildcards.dataset, wildcards.model, batch)
-
-    return layers
-
-
-def settings_on(layers):
-    """CLAM's settings on some layers; those of other models' layers are left out."""
-    own = {name: values for name, values in CLAM_SETTINGS["layers"].items() if name in layers}
-    return {**CLAM_SETTINGS, "layers": own}
-
-
-def clam_settings(wildcards):
-    """CLAM's settings on an arm's layers (without the wildcard, on those of `clam`)."""
-    return settings_on(layers_of(wildcards.dataset, wildcards.model, wildcards.get("arm", CLAM)))
-
-
-def settings_of(batch):
-    """Params function: CLAM's settings for its arms, nothing for others."""
-
-    def settings(wildcards):
-        return {} if batch == "plain" else settings_on(layers_of(wildcards.dataset, wildcards.model, batch))
-
-    return settings
-
-
-def clam_chain(wildcards):
-    """CLA-layers of the paper's arm."""
-    return cla_layers(wildcards.dataset, wildcards.model, CLAM)
-
-
-def scores(*families):
-    """Score files of all data sets and models that have them."""
-    places = {"segmentation": SEGMENTED, "attributes": PARTED}
+def scores_of(paper):
+    """Score files that a paper's tables and claims are read from."""
     return [
-        path
-        for family in families
-        for path in pairs(f"<results>/scores/{{dataset}}/{{model}}/{family}.parquet", places.get(family, DATASETS))
+        f"<results>/scores/{dataset}/{model}/{metric}.parquet"
+        for dataset, model, metric in sorted(PLAN.by_paper[paper.id], key=lambda key: rank(*key))
     ]
 
 
@@ -304,54 +317,105 @@ def formats(name, *suffixes):
 shown = report
 
 
-def figure_files(notebook):
-    """What a notebook draws, for the report, with labels."""
+def figure_numbers(paper, notebook=None):
+    """Numbers of a paper's figures, or of one notebook's, that this run has everything for."""
     return [
-        shown(
-            f"<results>/figures/clam_figure{number:02}.png",
-            caption="../report/figure.rst",
-            category="CLAM",
-            subcategory="Figures",
-            labels={"figure": str(number)},
-        )
-        for number in CLAM_NOTEBOOKS[notebook]
+        figure["number"]
+        for figure in paper.figures
+        if figure.get("notebook") and notebook in (None, figure["notebook"]) and drawable(paper, figure)
     ]
 
 
-def beside(notebook, suffix):
-    """The other files of these figures."""
-    return [f"<results>/figures/clam_figure{number:02}.{suffix}" for number in CLAM_NOTEBOOKS[notebook]]
+def places_of(paper, notebook):
+    """Pairs of data set and model that have the methods which a notebook shows."""
+    wanted = set(paper.notebooks[notebook].get("methods", []))
+    return [pair for pair in PAIRS if wanted <= set(PLAN.methods.get(pair, ()))]
 
 
-# The nearest to the output: where attributes matter most.
-ABLATED_LAYERS = list(layers_of("cub200_2011", "vgg16", CLAM)[: config["clam"]["ablation_layers"]])
+def drawable(paper, figure):
+    """Whether this run has the pairs of data set and model that a figure shows; of one that names none, any."""
+    here_ = places_of(paper, figure["notebook"])
+    wanted = [tuple(pair) for pair in figure.get("pairs", [])]
+    return bool(here_) and all(pair in here_ for pair in wanted)
 
-CLAM_TABLES = [
-    *[path for number in (1, 2, 3, 4) for path in formats(f"clam_table{number}")],
-    *[path for name in ("claims", "comparisons", "controls") for path in formats(f"clam_{name}", "csv", "md")],
-    *(formats("clam_attributes", "csv", "md") if PARTED else []),
-    *(formats("clam_ablation", "csv", "md") if PARTED and config["clam"]["ablation"] else []),
-    *(
-        formats("clam_ablation_explainers", "csv", "md")
-        if PARTED and any(config["clam"]["ablation_explainers"].values())
-        else []
-    ),
+
+def figures_of(paper, suffix, notebook=None):
+    """Files of a paper's figures."""
+    return [f"<results>/figures/{paper.id}_figure{number:02}.{suffix}" for number in figure_numbers(paper, notebook)]
+
+
+def notebooks_of(paper):
+    """Notebooks of a paper that draw something in this run."""
+    return [notebook for notebook in paper.notebooks if figure_numbers(paper, notebook)]
+
+
+def notebook_file(paper, notebook):
+    """A paper's notebook: in notebooks/<paper>, or, of a paper from elsewhere, in its own folder."""
+    path = here(f"notebooks/{paper.id}/{notebook}.ipynb")
+    return path if os.path.isfile(path) else os.path.join(paper.folder, f"{notebook}.ipynb")
+
+
+NOTEBOOK_INPUTS = {
+    "manifests": "<results>/manifests/{dataset}.parquet",
+    "targets": "<results>/targets/{dataset}/{model}.parquet",
+    "cards": "<results>/models/{dataset}/{model}.json",
+    "histories": "<results>/models/{dataset}/{model}.history.csv",
+}
+
+
+def read_by(paper, notebook):
+    """What a notebook reads, as its paper says: names of NOTEBOOK_INPUTS, scores, or files below the run's folder."""
+    found = []
+    for need in paper.notebooks[notebook].get("reads", []):
+        if need == "scores":
+            found += scores_of(paper)
+        elif need in NOTEBOOK_INPUTS:
+            found += [NOTEBOOK_INPUTS[need].format(dataset=d, model=m) for d, m in places_of(paper, notebook)]
+        else:
+            found += [f"<results>/{need}"]
+    return list(dict.fromkeys(found))
+
+
+def notebook_parameters(paper, notebook):
+    """Arguments of papermill: parameters by the keys of the config that they are."""
+    given = []
+    for name, key in paper.notebooks[notebook].get("parameters", {}).items():
+        value = config
+        for part in key.split("/"):
+            value = value[part]
+        given += [f"-p {name} {value}"]
+    return " ".join(given)
+
+
+def tables_of(paper):
+    """All tables of a paper: its own, its claims, and what its rules add."""
+    return [
+        *(path for number in paper.tables for path in formats(f"{paper.id}_table{number}")),
+        *(
+            path
+            for name in ("claims", "comparisons")
+            for path in formats(f"{paper.id}_{name}", "csv", "md")
+            if beside(paper, "claims.yaml")
+        ),
+        *EXTRA_TABLES.get(paper.id, []),
+    ]
+
+
+COST_MODELS = [
+    model for dataset, model in PAIRS if dataset == PAIRS[0][0] and model in config["engine"]["cost"]["models"]
 ]
-CLAM_FIGURES = [
-    f"<results>/figures/clam_figure{number:02}.{suffix}"
-    for numbers in CLAM_NOTEBOOKS.values()
-    for number in numbers
-    for suffix in ("png", "pdf")
-]
-
-COST_MODELS = config["engine"]["cost"]["models"]
 ENGINE_TABLES = [
     *formats("conservation", "csv"),
     *formats("conservation_summary", "csv"),
-    *formats("cost", "csv", "md"),
+    *(formats("cost", "csv", "md") if COST_MODELS and PAIRS else []),
 ]
+# Networks whose weights come from files have no history to draw.
+TRAINED_HERE = any(dataset != BASE or model in trained() for dataset, model in PAIRS)
+TRAINING_FIGURE = {
+    suffix: [f"<results>/figures/training_curves.{suffix}"] if TRAINED_HERE else [] for suffix in ("png", "pdf", "json")
+}
 ENGINE_FIGURES = [
     path
     for suffix in ("png", "pdf", "json")
-    for path in pairs(f"<results>/figures/gallery_{{dataset}}_{{model}}.{suffix}")
+    for path in [*pairs(f"<results>/figures/gallery_{{dataset}}_{{model}}.{suffix}"), *TRAINING_FIGURE[suffix]]
 ]

@@ -5,58 +5,35 @@ Inputs: the config's sizes (rendered data), or resources/downloads.csv and the f
 Outputs: <results>/data/{dataset}.json, <results>/manifests/{dataset}.parquet.
 """
 
-if "cub200_2011" in sources("render"):
 
-    rule render_cub:
-        input:
-            library=library("workflow/scripts/render_cub.py"),
-        output:
-            root=directory("<results>/data/cub200_2011"),
-            card="<results>/data/cub200_2011.json",
-        log:
-            "<logs>/render_cub.log",
-        benchmark:
-            "<benchmarks>/render_cub.tsv"
-        conda:
-            "../../envs/relmap.yaml"
-        threads: 1
-        resources:
-            mem_mb=1500,
-            runtime=20,
-        params:
-            seed=lookup(dpath="seed", within=config),
-            sizes=lookup(dpath="datasets/cub200_2011/render", within=config),
-        message:
-            "Rendering birds in CUB-200-2011's format"
-        script:
-            "../scripts/render_cub.py"
-
-
-if "imagenet" in sources("render"):
-
-    rule render_imagenet:
-        input:
-            library=library("workflow/scripts/render_imagenet.py"),
-        output:
-            root=directory("<results>/data/imagenet"),
-            card="<results>/data/imagenet.json",
-        log:
-            "<logs>/render_imagenet.log",
-        benchmark:
-            "<benchmarks>/render_imagenet.tsv"
-        conda:
-            "../../envs/relmap.yaml"
-        threads: 1
-        resources:
-            mem_mb=1500,
-            runtime=20,
-        params:
-            seed=lookup(dpath="seed", within=config),
-            sizes=lookup(dpath="datasets/imagenet/render", within=config),
-        message:
-            "Rendering objects in ILSVRC 2012's format"
-        script:
-            "../scripts/render_imagenet.py"
+rule render_dataset:
+    input:
+        library=lambda wildcards: library(
+            "workflow/scripts/render_dataset.py", maker_file(renderer_of(wildcards), "workflow/relmap/data/render")
+        ),
+    output:
+        root=directory("<results>/data/{dataset}"),
+        card="<results>/data/{dataset}.json",
+    log:
+        "<logs>/render_dataset/{dataset}.log",
+    benchmark:
+        "<benchmarks>/render_dataset/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=alternatives(sources("render")),
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=20,
+    params:
+        renderer=renderer_of,
+        seed=lookup(dpath="seed", within=config),
+        sizes=lookup(dpath="datasets/{dataset}/render", within=config),
+    message:
+        "Rendering {wildcards.dataset} in its own format"
+    script:
+        "../scripts/render_dataset.py"
 
 
 # An interrupted transfer goes on from a hidden file beside the output. Files that need a login are named with their place.
@@ -126,7 +103,9 @@ rule register_dataset:
 rule build_manifest:
     input:
         card="<results>/data/{dataset}.json",
-        library=library("workflow/scripts/build_manifest.py"),
+        library=lambda wildcards: library(
+            "workflow/scripts/build_manifest.py", maker_file(reader_of(wildcards), "workflow/relmap/data/formats")
+        ),
     output:
         manifest="<results>/manifests/{dataset}.parquet",
     log:
@@ -140,7 +119,7 @@ rule build_manifest:
         mem_mb=1500,
         runtime=30,
     params:
-        format=lookup(dpath="datasets/{dataset}/format", within=config),
+        reader=reader_of,
         classes=lookup(dpath="datasets/{dataset}/classes", within=config),
         trains=trains_on,
     message:

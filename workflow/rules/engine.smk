@@ -44,9 +44,9 @@ rule compare_methods:
 # It takes all cores and computes on one: what runs beside it would be in its seconds.
 rule measure_cost:
     input:
-        manifest=f"<results>/manifests/{DATASETS[0]}.parquet",
-        weights=expand(f"<results>/models/{DATASETS[0]}/{{model}}.safetensors", model=COST_MODELS),
-        cards=expand(f"<results>/models/{DATASETS[0]}/{{model}}.json", model=COST_MODELS),
+        manifest=[f"<results>/manifests/{dataset}.parquet" for dataset, _ in PAIRS[:1]],
+        weights=[f"<results>/models/{PAIRS[0][0]}/{model}.safetensors" for model in COST_MODELS],
+        cards=[f"<results>/models/{PAIRS[0][0]}/{model}.json" for model in COST_MODELS],
         library=library("workflow/scripts/measure_cost.py"),
     output:
         csv=report("<results>/tables/cost.csv", caption="../report/cost.rst", category="Engine"),
@@ -79,7 +79,7 @@ rule render_gallery:
         notebook=here("notebooks/engine/gallery.ipynb"),
         library=library("notebooks/engine/gallery.ipynb"),
         maps=pairs("<results>/comparisons/{dataset}/{model}.npz"),
-        manifests=expand("<results>/manifests/{dataset}.parquet", dataset=DATASETS),
+        manifests=sorted({f"<results>/manifests/{dataset}.parquet" for dataset, _ in PAIRS}),
         cards=pairs("<results>/models/{dataset}/{model}.json"),
         targets=pairs("<results>/targets/{dataset}/{model}.parquet"),
     output:
@@ -105,6 +105,36 @@ rule render_gallery:
         results=subpath(output.notebook, ancestor=3),
     message:
         "One image under every method"
+    shell:
+        "python -m papermill {input.notebook} {output.notebook} -k python3 --no-progress-bar -p results {params.results}"
+        " > {log} 2>&1 || {{ tail -n 40 {log} >&2; exit 1; }}"
+
+
+# Beside the classifiers' accuracies: how they learned.
+rule render_training:
+    input:
+        notebook=here("notebooks/engine/training.ipynb"),
+        library=library("notebooks/engine/training.ipynb"),
+        histories=pairs("<results>/models/{dataset}/{model}.history.csv"),
+    output:
+        notebook="<results>/notebooks/engine/training.ipynb",
+        png=report("<results>/figures/training_curves.png", caption="../report/training.rst", category="Classifiers"),
+        pdf="<results>/figures/training_curves.pdf",
+        words="<results>/figures/training_curves.json",
+    log:
+        "<logs>/render_training.log",
+    benchmark:
+        "<benchmarks>/render_training.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        results=subpath(output.notebook, ancestor=3),
+    message:
+        "How the classifiers learned"
     shell:
         "python -m papermill {input.notebook} {output.notebook} -k python3 --no-progress-bar -p results {params.results}"
         " > {log} 2>&1 || {{ tail -n 40 {log} >&2; exit 1; }}"

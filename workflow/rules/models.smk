@@ -6,20 +6,21 @@ Outputs: <results>/models/{dataset}/{model}.safetensors with its card and curves
 """
 
 
-# The demo's "ImageNet weights": a short training on the rendered ImageNet role.
+# The demo's "published weights": a short training on the data set that the others start from.
 rule pretrain_classifier:
     input:
-        manifest="<results>/manifests/imagenet.parquet",
+        manifest="<results>/manifests/{dataset}.parquet",
         library=library("workflow/scripts/pretrain_classifier.py"),
     output:
-        weights="<results>/models/imagenet/{model}.safetensors",
-        card="<results>/models/imagenet/{model}.json",
-        history="<results>/models/imagenet/{model}.history.csv",
+        weights="<results>/models/{dataset}/{model}.safetensors",
+        card="<results>/models/{dataset}/{model}.json",
+        history="<results>/models/{dataset}/{model}.history.csv",
     log:
-        "<logs>/pretrain_classifier/{model}.log",
+        "<logs>/pretrain_classifier/{dataset}/{model}.log",
     benchmark:
-        "<benchmarks>/pretrain_classifier/{model}.tsv"
+        "<benchmarks>/pretrain_classifier/{dataset}/{model}.tsv"
     wildcard_constraints:
+        dataset=re.escape(BASE),
         model=alternatives(trained()),
     conda:
         "../../envs/relmap.yaml"
@@ -30,12 +31,12 @@ rule pretrain_classifier:
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
-        model=lookup(dpath="models/{model}", within=config),
-        training=lookup(dpath="training/pretrain/{model}", within=config),
+        model=model_settings,
+        training=recipe("pretrain"),
         precision=lookup(dpath="compute/precision", within=config),
         device=lookup(dpath="compute/device", within=config),
     message:
-        "Training {wildcards.model} on the ImageNet role"
+        "Training {wildcards.model} on {wildcards.dataset}"
     script:
         "../scripts/pretrain_classifier.py"
 
@@ -43,17 +44,18 @@ rule pretrain_classifier:
 rule convert_weights:
     input:
         published=published_weights,
-        manifest="<results>/manifests/imagenet.parquet",
+        manifest="<results>/manifests/{dataset}.parquet",
         library=library("workflow/scripts/convert_weights.py"),
     output:
-        weights="<results>/models/imagenet/{model}.safetensors",
-        card="<results>/models/imagenet/{model}.json",
-        history="<results>/models/imagenet/{model}.history.csv",
+        weights="<results>/models/{dataset}/{model}.safetensors",
+        card="<results>/models/{dataset}/{model}.json",
+        history="<results>/models/{dataset}/{model}.history.csv",
     log:
-        "<logs>/convert_weights/{model}.log",
+        "<logs>/convert_weights/{dataset}/{model}.log",
     benchmark:
-        "<benchmarks>/convert_weights/{model}.tsv"
+        "<benchmarks>/convert_weights/{dataset}/{model}.tsv"
     wildcard_constraints:
+        dataset=re.escape(BASE),
         model=alternatives([model for model in MODELS if model not in trained()]),
     conda:
         "../../envs/relmap.yaml"
@@ -63,7 +65,7 @@ rule convert_weights:
         runtime=60,
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
-        model=lookup(dpath="models/{model}", within=config),
+        model=model_settings,
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:
@@ -75,7 +77,7 @@ rule convert_weights:
 # As in the paper: the convolutions stay, the fully connected part is trained.
 rule finetune_classifier:
     input:
-        pretrained="<results>/models/imagenet/{model}.safetensors",
+        pretrained=f"<results>/models/{BASE}/{{model}}.safetensors",
         manifest="<results>/manifests/{dataset}.parquet",
         library=library("workflow/scripts/finetune_classifier.py"),
     output:
@@ -87,7 +89,7 @@ rule finetune_classifier:
     benchmark:
         "<benchmarks>/finetune_classifier/{dataset}/{model}.tsv"
     wildcard_constraints:
-        dataset="cub200_2011",
+        dataset=alternatives([name for name in DATASETS if name != BASE]),
     conda:
         "../../envs/relmap.yaml"
     threads: 1
@@ -97,8 +99,8 @@ rule finetune_classifier:
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
-        model=lookup(dpath="models/{model}", within=config),
-        training=lookup(dpath="training/finetune/{model}", within=config),
+        model=model_settings,
+        training=recipe("finetune"),
         precision=lookup(dpath="compute/precision", within=config),
         device=lookup(dpath="compute/device", within=config),
     message:

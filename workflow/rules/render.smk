@@ -7,102 +7,45 @@ read tables, scores and maps; none imports torch.
 Inputs: everything before. Outputs: <results>/figures, <results>/notebooks, <results>/index.html.
 """
 
+for paper_ in PAPERS:
+    for notebook_ in notebooks_of(paper_):
 
-rule render_clam_comparison:
-    input:
-        notebook=here("notebooks/clam/comparison.ipynb"),
-        library=library("notebooks/clam/comparison.ipynb"),
-        manifests=expand("<results>/manifests/{dataset}.parquet", dataset=DATASETS),
-        targets=pairs("<results>/targets/{dataset}/{model}.parquet"),
-        pointing=scores("pointing"),
-    output:
-        notebook="<results>/notebooks/clam/comparison.ipynb",
-        png=figure_files("clam_comparison"),
-        pdf=beside("clam_comparison", "pdf"),
-        words=beside("clam_comparison", "json"),
-    log:
-        "<logs>/render_clam_comparison.log",
-    benchmark:
-        "<benchmarks>/render_clam_comparison.tsv"
-    conda:
-        "../../envs/relmap.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        results=subpath(output.notebook, ancestor=3),
-    message:
-        "Figures 3 and 7 to 13"
-    shell:
-        "python -m papermill {input.notebook} {output.notebook} -k python3 --no-progress-bar -p results {params.results}"
-        " > {log} 2>&1 || {{ tail -n 40 {log} >&2; exit 1; }}"
-
-
-rule render_clam_curves:
-    input:
-        notebook=here("notebooks/clam/curves.ipynb"),
-        library=library("notebooks/clam/curves.ipynb"),
-        pointing=scores("pointing"),
-        histories=pairs("<results>/models/{dataset}/{model}.history.csv"),
-    output:
-        notebook="<results>/notebooks/clam/curves.ipynb",
-        png=figure_files("clam_curves"),
-        pdf=beside("clam_curves", "pdf"),
-        words=beside("clam_curves", "json"),
-        training=expand("<results>/figures/training_curves.{suffix}", suffix=["png", "pdf", "json"]),
-    log:
-        "<logs>/render_clam_curves.log",
-    benchmark:
-        "<benchmarks>/render_clam_curves.tsv"
-    conda:
-        "../../envs/relmap.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        results=subpath(output.notebook, ancestor=3),
-        draws=lookup(dpath="evaluation/resamples", within=config),
-        seed=lookup(dpath="seed", within=config),
-    message:
-        "Figures 5 and 6, and how the classifiers learned"
-    shell:
-        "python -m papermill {input.notebook} {output.notebook} -k python3 --no-progress-bar -p results {params.results}"
-        " -p draws {params.draws} -p seed {params.seed} > {log} 2>&1 || {{ tail -n 40 {log} >&2; exit 1; }}"
-
-
-rule render_clam_layers:
-    input:
-        notebook=here("notebooks/clam/layers.ipynb"),
-        library=library("notebooks/clam/layers.ipynb"),
-        manifest="<results>/manifests/cub200_2011.parquet",
-        targets="<results>/targets/cub200_2011/vgg16.parquet",
-        pointing="<results>/scores/cub200_2011/vgg16/pointing.parquet",
-        examples="<results>/clam/cub200_2011/vgg16/clam/examples.npz",
-    output:
-        notebook="<results>/notebooks/clam/layers.ipynb",
-        png=figure_files("clam_layers"),
-        pdf=beside("clam_layers", "pdf"),
-        words=beside("clam_layers", "json"),
-    log:
-        "<logs>/render_clam_layers.log",
-    benchmark:
-        "<benchmarks>/render_clam_layers.tsv"
-    conda:
-        "../../envs/relmap.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        results=subpath(output.notebook, ancestor=3),
-        related=lookup(dpath="clam/related/images", within=config),
-    message:
-        "Figures 4 and 14 to 18"
-    shell:
-        "python -m papermill {input.notebook} {output.notebook} -k python3 --no-progress-bar -p results {params.results}"
-        " -p related {params.related} > {log} 2>&1 || {{ tail -n 40 {log} >&2; exit 1; }}"
+        rule:
+            name:
+                f"draw_{paper_.id}_{notebook_}"
+            input:
+                notebook=notebook_file(paper_, notebook_),
+                library=library(notebook_file(paper_, notebook_)),
+                reads=read_by(paper_, notebook_),
+            output:
+                notebook=f"<results>/notebooks/{paper_.id}/{notebook_}.ipynb",
+                png=shown(
+                    figures_of(paper_, "png", notebook_),
+                    caption="../report/figure.rst",
+                    category=paper_.short,
+                    subcategory="Figures",
+                ),
+                pdf=figures_of(paper_, "pdf", notebook_),
+                words=figures_of(paper_, "json", notebook_),
+            log:
+                f"<logs>/draw/{paper_.id}/{notebook_}.log",
+            benchmark:
+                f"<benchmarks>/draw/{paper_.id}/{notebook_}.tsv"
+            conda:
+                "../../envs/relmap.yaml"
+            threads: 1
+            resources:
+                mem_mb=2000,
+                runtime=30,
+            params:
+                results=subpath(output.notebook, ancestor=3),
+                given=notebook_parameters(paper_, notebook_),
+            message:
+                f"Figures of {paper_.short}: {notebook_}"
+            shell:
+                "python -m papermill {input.notebook} {output.notebook} -k python3 --no-progress-bar"
+                " -p results {params.results} {params.given}"
+                " > {log} 2>&1 || {{ tail -n 40 {log} >&2; exit 1; }}"
 
 
 # What was asked for.
@@ -128,9 +71,9 @@ rule write_config:
 rule record_provenance:
     input:
         config="<results>/config.yaml",
-        tables=[*CLAM_TABLES, *ENGINE_TABLES],
+        tables=TABLES,
         accuracies="<results>/tables/accuracies.csv",
-        figures=[*CLAM_FIGURES, *ENGINE_FIGURES],
+        figures=FIGURES,
     output:
         provenance="<results>/provenance.json",
     log:
@@ -151,9 +94,9 @@ rule write_report:
     input:
         config="<results>/config.yaml",
         provenance="<results>/provenance.json",
-        tables=[*CLAM_TABLES, *ENGINE_TABLES],
+        tables=TABLES,
         accuracies="<results>/tables/accuracies.csv",
-        figures=[*CLAM_FIGURES, *ENGINE_FIGURES],
+        figures=FIGURES,
         library=library("workflow/scripts/write_report.py"),
     output:
         index=report("<results>/index.html", caption="../report/index.rst", category="Report"),

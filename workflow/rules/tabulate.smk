@@ -1,140 +1,90 @@
 """
-Tables: published beside reproduced, claims with their tests, controls, accuracies.
+Tables: published beside reproduced, claims with their tests, accuracies.
 
-Inputs: scores, targets, the published tables and claims of papers/.
+Inputs: scores, targets, the published tables and claims of the run's papers.
 Outputs: <results>/tables/{name}.csv, .md, .tex.
 """
 
+for paper_ in PAPERS:
 
-rule tabulate:
-    input:
-        pointing=scores("pointing"),
-        lerf=scores("lerf"),
-        segmentation=scores("segmentation"),
-        paper=here("papers/clam/paper.yaml"),
-        published=[here(f"papers/clam/table{number}.csv") for number in (1, 2, 3, 4)],
-        library=library("workflow/scripts/tabulate.py"),
-    output:
-        csv=report(
-            expand("<results>/tables/clam_table{number}.csv", number=[1, 2, 3, 4]),
-            caption="../report/table.rst",
-            category="CLAM",
-            subcategory="Tables",
-        ),
-        md=expand("<results>/tables/clam_table{number}.md", number=[1, 2, 3, 4]),
-        tex=expand("<results>/tables/clam_table{number}.tex", number=[1, 2, 3, 4]),
-    log:
-        "<logs>/tabulate.log",
-    benchmark:
-        "<benchmarks>/tabulate.tsv"
-    conda:
-        "../../envs/relmap.yaml"
-    threads: 1
-    resources:
-        mem_mb=1500,
-        runtime=20,
-    params:
-        seed=lookup(dpath="seed", within=config),
-        resamples=lookup(dpath="evaluation/resamples", within=config),
-        confidence=lookup(dpath="evaluation/confidence", within=config),
-    message:
-        "Tables 1 to 4"
-    script:
-        "../scripts/tabulate.py"
-
-
-rule decide_claims:
-    input:
-        pointing=scores("pointing"),
-        lerf=scores("lerf"),
-        segmentation=scores("segmentation"),
-        claims=here("papers/clam/claims.yaml"),
-        paper=here("papers/clam/paper.yaml"),
-        published=[here(f"papers/clam/table{number}.csv") for number in (1, 2, 3, 4)],
-        library=library("workflow/scripts/decide_claims.py"),
-    output:
-        csv=report(
-            "<results>/tables/clam_claims.csv",
-            caption="../report/claims.rst",
-            category="CLAM",
-            subcategory="Claims",
-        ),
-        md="<results>/tables/clam_claims.md",
-        comparisons="<results>/tables/clam_comparisons.csv",
-        comparisons_md="<results>/tables/clam_comparisons.md",
-    log:
-        "<logs>/decide_claims.log",
-    benchmark:
-        "<benchmarks>/decide_claims.tsv"
-    conda:
-        "../../envs/relmap.yaml"
-    threads: 1
-    resources:
-        mem_mb=1500,
-        runtime=20,
-    params:
-        seed=lookup(dpath="seed", within=config),
-        significance=lookup(dpath="evaluation/significance", within=config),
-    message:
-        "Which of the paper's claims hold"
-    script:
-        "../scripts/decide_claims.py"
+    rule:
+        name:
+            f"tabulate_{paper_.id}"
+        input:
+            scores=scores_of(paper_),
+            paper=os.path.join(paper_.folder, "paper.yaml"),
+            published=[os.path.join(paper_.folder, f"table{number}.csv") for number in paper_.tables],
+            extensions=EXTENSIONS,
+            library=library("workflow/scripts/tabulate.py"),
+        output:
+            csv=shown(
+                expand(f"<results>/tables/{paper_.id}_table{{number}}.csv", number=paper_.tables),
+                caption="../report/table.rst",
+                category=paper_.short,
+                subcategory="Tables",
+            ),
+            md=expand(f"<results>/tables/{paper_.id}_table{{number}}.md", number=paper_.tables),
+            tex=expand(f"<results>/tables/{paper_.id}_table{{number}}.tex", number=paper_.tables),
+        log:
+            f"<logs>/tabulate/{paper_.id}.log",
+        benchmark:
+            f"<benchmarks>/tabulate/{paper_.id}.tsv"
+        conda:
+            "../../envs/relmap.yaml"
+        threads: 1
+        resources:
+            mem_mb=1500,
+            runtime=20,
+        params:
+            seed=lookup(dpath="seed", within=config),
+            resamples=lookup(dpath="evaluation/resamples", within=config),
+            confidence=lookup(dpath="evaluation/confidence", within=config),
+        message:
+            f"Tables of {paper_.short}"
+        script:
+            "../scripts/tabulate.py"
 
 
-rule tabulate_controls:
-    input:
-        pointing=scores("pointing"),
-        lerf=scores("lerf"),
-        segmentation=scores("segmentation"),
-        library=library("papers/clam/scripts/tabulate_controls.py"),
-    output:
-        csv="<results>/tables/clam_controls.csv",
-        md="<results>/tables/clam_controls.md",
-    log:
-        "<logs>/tabulate_controls.log",
-    benchmark:
-        "<benchmarks>/tabulate_controls.tsv"
-    conda:
-        "../../envs/relmap.yaml"
-    threads: 1
-    resources:
-        mem_mb=1500,
-        runtime=20,
-    params:
-        seed=lookup(dpath="seed", within=config),
-        resamples=lookup(dpath="evaluation/resamples", within=config),
-        confidence=lookup(dpath="evaluation/confidence", within=config),
-    message:
-        "CLAM against its untrained control"
-    script:
-        "../../papers/clam/scripts/tabulate_controls.py"
+for paper_ in PAPERS:
+    if beside(paper_, "claims.yaml"):
 
-
-rule tabulate_attributes:
-    input:
-        attributes=scores("attributes"),
-        library=library("papers/clam/scripts/tabulate_attributes.py"),
-    output:
-        csv="<results>/tables/clam_attributes.csv",
-        md="<results>/tables/clam_attributes.md",
-    log:
-        "<logs>/tabulate_attributes.log",
-    benchmark:
-        "<benchmarks>/tabulate_attributes.tsv"
-    conda:
-        "../../envs/relmap.yaml"
-    threads: 1
-    resources:
-        mem_mb=1500,
-        runtime=20,
-    params:
-        seed=lookup(dpath="seed", within=config),
-        resamples=lookup(dpath="evaluation/resamples", within=config),
-        confidence=lookup(dpath="evaluation/confidence", within=config),
-    message:
-        "Whether attributes look at the parts that tell classes apart"
-    script:
-        "../../papers/clam/scripts/tabulate_attributes.py"
+        rule:
+            name:
+                f"decide_{paper_.id}"
+            input:
+                scores=scores_of(paper_),
+                claims=beside(paper_, "claims.yaml"),
+                paper=os.path.join(paper_.folder, "paper.yaml"),
+                published=[os.path.join(paper_.folder, f"table{number}.csv") for number in paper_.tables],
+                extensions=EXTENSIONS,
+                library=library("workflow/scripts/decide.py"),
+            output:
+                csv=shown(
+                    f"<results>/tables/{paper_.id}_claims.csv",
+                    caption="../report/claims.rst",
+                    category=paper_.short,
+                    subcategory="Claims",
+                ),
+                md=f"<results>/tables/{paper_.id}_claims.md",
+                comparisons=f"<results>/tables/{paper_.id}_comparisons.csv",
+                comparisons_md=f"<results>/tables/{paper_.id}_comparisons.md",
+            log:
+                f"<logs>/decide/{paper_.id}.log",
+            benchmark:
+                f"<benchmarks>/decide/{paper_.id}.tsv"
+            conda:
+                "../../envs/relmap.yaml"
+            threads: 1
+            resources:
+                mem_mb=1500,
+                runtime=20,
+            params:
+                seed=lookup(dpath="seed", within=config),
+                significance=lookup(dpath="evaluation/significance", within=config),
+            message:
+                f"Which claims of {paper_.short} hold"
+            script:
+                "../scripts/decide.py"
 
 
 rule tabulate_accuracies:

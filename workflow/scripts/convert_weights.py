@@ -15,13 +15,15 @@ from relmap.models.weights import load_own, load_published
 from relmap.models.zoo import architecture_of
 
 with job(snakemake.log[0], snakemake.threads) as log:
-    params, name = snakemake.params, snakemake.wildcards.model
+    params, name = snakemake.params, snakemake.params.model["architecture"]
     source = Path(str(snakemake.input.published))
     size, width, published = params.model["input_size"], params.model["width"], params.model["weights"] == "torchvision"
     manifest = read_manifest(snakemake.input.manifest)
     preprocessing, classes = Preprocessing(params.model["resize"], size), manifest.info.class_names
     if width != 1:
-        raise InputError(f"models.{name}: weights from a file have width 1.0, not {width}; set `width: 1.0`")
+        raise InputError(
+            f"models.{snakemake.wildcards.model}: weights from a file have width 1.0, not {width}; set `width: 1.0`"
+        )
     model = load_published(source, name) if published else load_own(source, name)
     outputs = model.get_submodule(architecture_of(name).last).out_features
     if outputs != len(classes):

@@ -11,7 +11,7 @@ from relmap.models.sources import accuracies, normalisation_of, training_source
 from relmap.models.training import TrainingConfig, finetune, write_history
 
 with job(snakemake.log[0], snakemake.threads) as log:
-    params, name = snakemake.params, snakemake.wildcards.model
+    params, name = snakemake.params, snakemake.params.model["architecture"]
     recipe = TrainingConfig.from_mapping({**params.training, "precision": params.precision})
     manifest = read_manifest(snakemake.input.manifest)
     model, pretrained = load_model(snakemake.input.pretrained, choose_device(params.device))

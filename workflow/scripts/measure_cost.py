@@ -15,7 +15,7 @@ with job(snakemake.log[0], THREADS) as log:
     params = snakemake.params
     tables = []
     for model, weights in zip(params.models, snakemake.input.weights, strict=True):
-        subject = Subject.open(snakemake.input.manifest, weights, params.device, params.images, THREADS)
+        subject = Subject.open(snakemake.input.manifest[0], weights, params.device, params.images, THREADS)
         images, _ = next(subject.batches(subject.manifest.rows("test")[: params.images]))
         methods = admitted(trace(subject.model), params.methods)
         table = measure(subject.model, images, methods, repetitions=params.repetitions)

@@ -1,4 +1,4 @@
-"""Train a whole network on the ImageNet role."""
+"""Train a whole network from random weights."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from relmap.models.training import TrainingConfig, train, write_history
 from relmap.models.zoo import build
 
 with job(snakemake.log[0], snakemake.threads) as log:
-    params, name = snakemake.params, snakemake.wildcards.model
+    params, name = snakemake.params, snakemake.params.model["architecture"]
     recipe = TrainingConfig.from_mapping({**params.training, "precision": params.precision})
     size, width = params.model["input_size"], params.model["width"]
     manifest = read_manifest(snakemake.input.manifest)

@@ -3,14 +3,15 @@
 from pathlib import Path
 
 from relmap.catalogue.papers import published, read_paper
+from relmap.catalogue.rows import load_rows
 from relmap.evidence.tables import fill, load_scores, write_table
 from relmap.job.logs import job
 
 with job(snakemake.log[0]):
     params, given = snakemake.params, snakemake.input
-    paper = read_paper(Path(given.paper).parent)
-    scores = load_scores([*given.pointing, *given.lerf, *given.segmentation])
+    paper, known = read_paper(Path(given.paper).parent), load_rows(given.extensions)
+    scores = load_scores(given.scores, known)
     for (number, table), output in zip(paper.tables.items(), snakemake.output.csv, strict=True):
-        frame = published(paper, number)
-        filled = fill(frame, scores, params.confidence, params.resamples, params.seed, paper.controls)
+        frame = published(paper, number, known)
+        filled = fill(frame, scores, params.confidence, params.resamples, params.seed, paper.controls, known)
         write_table(filled, output, f"{paper.short}, Table {number}. {table['caption']}", table["rows"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from relmap.catalogue.entries import label
 from relmap.catalogue.methods import CLAM_ARM, clam_methods
 from relmap.catalogue.papers import read_paper
+from relmap.catalogue.rows import label
 
 LRP_METHODS = tuple(method.wraps for method in clam_methods(CLAM_ARM))
 OTHER_METHODS = (

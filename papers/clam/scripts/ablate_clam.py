@@ -12,7 +12,7 @@ from papers.clam.ablation import Chain, hold, lift_of, pointing_of, variant_rows
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
-    subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
+    subject = Subject.open(files.manifest[0], files.weights[0], params.device, params.batch_size, snakemake.threads)
     propagator = lrp_walk(subject.model)
     training = list(subject.batches(training_rows(subject.manifest, params.images_per_class, params.seed)))
     evaluated = rows_of(subject.manifest, pd.read_parquet(files.targets)["image_id"])

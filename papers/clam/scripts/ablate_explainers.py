@@ -16,7 +16,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     rows = []
     for model, weights, targets in zip(params.models, files.weights, files.targets, strict=True):
-        subject = Subject.open(files.manifest, weights, params.device, params.batch_size, snakemake.threads)
+        subject = Subject.open(files.manifest[0], weights, params.device, params.batch_size, snakemake.threads)
         evaluated = rows_of(subject.manifest, pd.read_parquet(targets)["image_id"])
         held = hold(subject, unseen_rows(subject.manifest, evaluated, params.birds, params.seed))
         for variant in params.variants[model]:

@@ -9,12 +9,12 @@ and one row here. One of your own needs no row here, wherever an id is asked for
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from relmap.catalogue.imported import imported
 from relmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Method:
         id: its name everywhere.
         label: its name in figures.
         citation: where it comes from, with the reading where there are several.
-        maker: ``module:attribute`` below ``relmap.explainers``, or the class itself. It is called with a ``Propagator``
+        maker: ``module:attribute`` below ``relmap.explainers``, ``file.py:attribute``, or the class itself. It is called with a ``Propagator``
             of the model, or with the model where its first parameter has that name.
         parameters: of the maker, fixed by the id.
         needs: keys of ``NEEDS``.
@@ -55,6 +55,7 @@ class Method:
         variant_of: the method that it is another reading of.
         wraps: the method whose explainer its own maker takes as ``inner``.
         arm: of a method that takes trained CLA-layers, which.
+        places: the pairs of data set and model that a run can make it for; None for all.
     """
 
     id: str
@@ -68,10 +69,12 @@ class Method:
     variant_of: str | None = None
     wraps: str | None = None
     arm: str | None = None
+    places: tuple[tuple[str, str], ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a job's parameters; the inverse of ``from_dict``. A row that names a class has none."""
-        return {**asdict(self), "parameters": dict(self.parameters), "needs": list(self.needs)}
+        """Plain values but the places, for a job's parameters. A row that names a class has none."""
+        values = {**asdict(self), "parameters": dict(self.parameters), "needs": list(self.needs)}
+        return {key: value for key, value in values.items() if key != "places"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Method:
@@ -618,7 +621,7 @@ def build(model: nn.Module | Propagator, method: str | Method, **parameters: Any
     fixed = [name for name in parameters if name in row.parameters]
     if fixed:
         raise InputError(f"method {row.id!r} fixes {fixed[0]!r} to {row.parameters[fixed[0]]!r}; choose another method")
-    maker = _imported(row.maker) if isinstance(row.maker, str) else row.maker
+    maker = imported(row.maker, "relmap.explainers")
     signature = inspect.signature(maker)
     first, *names = signature.parameters
     given = {**row.parameters, **parameters}
@@ -649,8 +652,3 @@ def as_propagator(model: nn.Module | Propagator) -> Propagator:
     from relmap.propagation import Propagator
 
     return model if isinstance(model, Propagator) else Propagator(model)
-
-
-def _imported(path: str) -> Callable[..., Explainer]:
-    module, attribute = path.split(":")
-    return getattr(importlib.import_module(f"relmap.explainers.{module}"), attribute)

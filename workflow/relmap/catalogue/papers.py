@@ -16,13 +16,14 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 
 PRINTED = ("dataset", "model", "method", "metric", "variant")
 COLUMNS = ("paper", "table", *PRINTED, "value", "std", "higher_is_better", "emphasis", "note")
 _KINDS = {"datasets", "models", "methods", "metrics", "variants"}
 _TABLE_KEYS = _KINDS | {"number", "caption", "rows"}
-_KEYS = _KINDS | {"title", "short", "citation", "tables", "figures", "controls"}
+_KEYS = _KINDS | {"title", "short", "citation", "tables", "figures", "controls", "notebooks", "extra"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Paper:
         tables: number -> what paper.yaml says of that table, with what holds for all tables filled in.
         figures: what paper.yaml says of each figure.
         controls: methods that know nothing of the network, measured beside the paper's.
+        notebooks: name -> what it reads, the methods that it must have, its parameters as keys of the config.
+        extra: tables that the paper's own rules make: name and caption.
     """
 
     id: str
@@ -60,6 +63,8 @@ class Paper:
     tables: Mapping[int, Mapping[str, Any]]
     figures: tuple[Mapping[str, Any], ...]
     controls: tuple[str, ...]
+    notebooks: Mapping[str, Mapping[str, Any]]
+    extra: tuple[Mapping[str, str], ...]
 
 
 def read_papers(folder: str | os.PathLike) -> list[Paper]:
@@ -104,19 +109,28 @@ def read_paper(folder: str | os.PathLike) -> Paper:
         tables,
         tuple(content["figures"]),
         tuple(content.get("controls") or ()),
+        {name: entry or {} for name, entry in (content.get("notebooks") or {}).items()},
+        tuple(content.get("extra") or ()),
     )
 
 
-def published(paper: Paper, number: int) -> pd.DataFrame:
+def published(paper: Paper, number: int, known: Rows | None = None) -> pd.DataFrame:
     """One table's printed rows, as text, in catalogue ids.
+
+    Args:
+        paper: the paper.
+        number: of the table.
+        known: the rows that ids are looked up in; the catalogue's by default.
 
     Returns:
         The columns of the file, with ``dataset``, ``model``, ``method``, ``metric`` and ``variant`` as the catalogue
-        has them; what is printed for method and variant, ``label`` and ``variant_label``; of the metric its ``head``,
-        ``digits`` and ``scale`` (100 where the table prints percent); ``select``, the pairs that the variant wants.
+        has them; ``label`` and ``variant_label``, what is printed for method and variant; ``dataset_label`` and
+        ``model_label``; ``wraps``, the method that this one refines; of the metric ``head``, ``digits``, ``scale``
+        (printed number over ours) and ``spread``; ``select``, the pairs that the variant wants.
 
     Raises:
-        InputError: the file lacks a column, a label has no id, two rows have one printed key, or mean one cell.
+        InputError: the file lacks a column, a label has no id, two rows have one printed key, or mean one cell, or the
+            file and the metric's row differ in its direction.
     """
     path, table = paper.folder / f"table{number}.csv", paper.tables[number]
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -124,7 +138,14 @@ def published(paper: Paper, number: int) -> pd.DataFrame:
     if missing:
         raise InputError(f"{path}: lacks the column {missing[0]}")
     _refuse_repeated(frame, path, "is printed twice")
-    rows = [_resolved(row, table, f"{path}, line {line}") for line, row in enumerate(frame.to_dict("records"), start=2)]
+    known = known or Rows()
+    columns = known.columns()
+    rows = []
+    for line, row in enumerate(frame.to_dict("records"), start=2):
+        found = _resolved(row, table, columns, f"{path}, line {line}")
+        wraps = known.methods[found["method"]].wraps if found["method"] in known.methods else None
+        labels = {f"{kind}_label": known.label(found[kind]) for kind in ("dataset", "model")}
+        rows.append({**found, **labels, "wraps": wraps or ""})
     resolved = pd.DataFrame(rows, index=frame.index)
     _refuse_repeated(resolved, path, "is the cell of two rows; give their labels ids of their own in paper.yaml")
     return resolved
@@ -141,9 +162,11 @@ def _refuse_repeated(frame: pd.DataFrame, path: Path, why: str) -> None:
         raise InputError(f"{path}: {', '.join(repeated.iloc[0][list(PRINTED)])} {why}")
 
 
-def _resolved(row: Mapping[str, str], table: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _resolved(
+    row: Mapping[str, str], table: Mapping[str, Any], columns: Mapping[str, Any], where: str
+) -> dict[str, Any]:
     method = _named(table["methods"], row["method"], "methods", where)
-    metric = _named(table["metrics"], row["metric"], "metrics", where)
+    metric = _metric(_named(table["metrics"], row["metric"], "metrics", where), columns, row, where)
     parts = [part for part in row["variant"].split(";") if part]
     method_id = method["id"]
     labels = []
@@ -169,11 +192,25 @@ def _resolved(row: Mapping[str, str], table: Mapping[str, Any], where: str) -> d
         "printed": row["method"],
         "label": method["label"],
         "variant_label": ", ".join(labels),
-        "head": metric.get("head", ""),
-        "digits": metric.get("digits", 4),
-        "scale": metric.get("scale", 1),
+        **{key: metric[key] for key in ("head", "digits", "scale", "spread")},
         "select": ";".join(entry["select"] for entry in known if entry.get("select")),
     }
+
+
+def _metric(
+    entry: str | Mapping[str, Any], columns: Mapping[str, Any], row: Mapping[str, str], where: str
+) -> dict[str, Any]:
+    """How a table prints a metric: as the metric's row says, but for what paper.yaml says otherwise."""
+    entry = {"id": entry} if isinstance(entry, str) else entry
+    own = {"head": "", "digits": 4, "scale": 1, "spread": ""}
+    if entry["id"] in columns:
+        column = columns[entry["id"]][1]
+        if row["higher_is_better"] and row["higher_is_better"] != str(column.higher_is_better).lower():
+            raise InputError(
+                f"{where}: higher_is_better is {row['higher_is_better']}, unlike in the row of {column.id}"
+            )
+        own = {key: getattr(column, key) for key in own}
+    return {**own, **entry}
 
 
 def _named(entries: Mapping[str, Any], label: str, kind: str, where: str) -> Mapping[str, Any]:

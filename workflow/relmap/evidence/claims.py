@@ -33,11 +33,27 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from relmap.catalogue import entries
+from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 from relmap.evidence.statistics import PERMUTATIONS, holm, sign_flip_test
-from relmap.evidence.tables import CELL, Values, by_cell, digits, images_of, paired_differences, values_of
+from relmap.evidence.tables import CELL, Values, by_cell, digits, has_values, images_of, paired_differences, values_of
 
+DETAILS = (
+    "claim",
+    "dataset",
+    "model",
+    "metric",
+    "first",
+    "second",
+    "relation",
+    "published_difference",
+    "difference",
+    "p_for",
+    "p_against",
+    "holm_for",
+    "holm_against",
+    "n_images",
+)
 _CLAIM_KEYS = {"id", "text", "source", "table", "quantifier", "comparisons"}
 _BLOCK_KEYS = {"relation", "datasets", "models", "metrics", "pairs"}
 _QUANTIFIERS = ("all", "most")
@@ -88,21 +104,22 @@ class _Evidence:
     p_against: float
 
 
-def read_claims(path: str | os.PathLike, methods: Sequence[str]) -> list[Claim]:
+def read_claims(path: str | os.PathLike, methods: Sequence[str], known: Rows | None = None) -> list[Claim]:
     """Read a file of claims (its keys are explained at the top of ``papers/clam/claims.yaml``).
 
     Args:
         path: YAML.
         methods: what ``others`` stands for: the methods of the paper's tables.
+        known: the rows that ids are looked up in; the catalogue's by default.
 
     Raises:
         InputError: the file is absent or not YAML, or a claim lacks a key, has one too many, or a wrong value.
     """
     try:
-        entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot read the claims ({error})") from error
-    claims = [_claim(entry, path, methods) for entry in entries]
+    claims = [_claim(entry, path, methods, known or Rows()) for entry in found]
     ids = [claim.id for claim in claims]
     if len(set(ids)) != len(ids):
         raise InputError(f"{path}: claim {max(ids, key=ids.count)} occurs more than once; rename one")
@@ -132,29 +149,35 @@ def decide(
         fewest images behind a comparison), and all their comparisons (claim, dataset, model, metric, first, second,
         relation, published_difference, difference, p_for, p_against, holm_for, holm_against, n_images).
 
-    Raises:
-        InputError: a comparison has no scores.
+    A claim with a comparison that this run has no scores for has the verdict ``no data``, and its evidence names them.
     """
     values = by_cell(scores)
     printed = {tuple(row[key] for key in CELL): row for _, row in published.iterrows() if row["value"]}
-    known: dict[Comparison, _Evidence] = {}
+    known_evidence: dict[Comparison, _Evidence] = {}
     summaries, details = [], []
     for claim in claims:
-        for comparison in claim.comparisons:
-            if comparison not in known:  # claims share comparisons
-                known[comparison] = _compare(comparison, values, claim.id, permutations, seed)
-        evidence = [known[comparison] for comparison in claim.comparisons]
-        holm_for, holm_against = (holm([getattr(e, name) for e in evidence]) for name in ("p_for", "p_against"))
         differences = [_printed_difference(comparison, printed) for comparison in claim.comparisons]
+        summary = {
+            "claim": claim.id,
+            "text": claim.text,
+            "source": claim.source,
+            "table": claim.table,
+            "quantifier": claim.quantifier,
+            "ours": claim.ours,
+            "published_verdict": _published_verdict(claim, differences, printed),
+        }
+        lacking = next((cell for c in claim.comparisons for cell in c.cells() if not has_values(values, cell)), None)
+        if lacking:
+            summaries.append(summary | {"verdict": "no data", "evidence": _no_scores(lacking), "n_images": 0})
+            continue
+        for comparison in claim.comparisons:
+            if comparison not in known_evidence:  # claims share comparisons
+                known_evidence[comparison] = _compare(comparison, values, claim.id, permutations, seed)
+        evidence = [known_evidence[comparison] for comparison in claim.comparisons]
+        holm_for, holm_against = (holm([getattr(e, name) for e in evidence]) for name in ("p_for", "p_against"))
         summaries.append(
-            {
-                "claim": claim.id,
-                "text": claim.text,
-                "source": claim.source,
-                "table": claim.table,
-                "quantifier": claim.quantifier,
-                "ours": claim.ours,
-                "published_verdict": _published_verdict(claim, differences, printed),
+            summary
+            | {
                 "verdict": _verdict(claim.quantifier, evidence, holm_for, holm_against, significance),
                 "evidence": _in_words(claim, evidence, holm_against, significance),
                 "n_images": min(e.images for e in evidence),
@@ -181,17 +204,17 @@ def decide(
                 claim.comparisons, evidence, differences, holm_for, holm_against, strict=True
             )
         ]
-    return pd.DataFrame(summaries), pd.DataFrame(details)
+    return pd.DataFrame(summaries), pd.DataFrame(details, columns=DETAILS)
 
 
-def _claim(entry: dict, path: str | os.PathLike, methods: Sequence[str]) -> Claim:
+def _claim(entry: dict, path: str | os.PathLike, methods: Sequence[str], known: Rows) -> Claim:
     where = f"{path}: claim {entry.get('id', '(without id)')}" if isinstance(entry, dict) else f"{path}: {entry!r}"
     if not isinstance(entry, dict) or set(entry) - {"ours"} != _CLAIM_KEYS:
         wrong = sorted((set(entry) - {"ours"}) ^ _CLAIM_KEYS) if isinstance(entry, dict) else []
         raise InputError(f"{where}: missing or unknown keys {wrong}; a claim has {sorted(_CLAIM_KEYS)} and maybe ours")
     if entry["quantifier"] not in _QUANTIFIERS:
         raise InputError(f"{where}: unknown quantifier {entry['quantifier']!r}; choose one of {_QUANTIFIERS}")
-    comparisons = [comparison for block in entry["comparisons"] for comparison in _expand(block, where, methods)]
+    comparisons = [comparison for block in entry["comparisons"] for comparison in _expand(block, where, methods, known)]
     if not comparisons or len(set(comparisons)) != len(comparisons):
         raise InputError(f"{where}: no comparison, or one that occurs twice")
     return Claim(
@@ -205,7 +228,7 @@ def _claim(entry: dict, path: str | os.PathLike, methods: Sequence[str]) -> Clai
     )
 
 
-def _expand(block: dict, where: str, methods: Sequence[str]) -> list[Comparison]:
+def _expand(block: dict, where: str, methods: Sequence[str], rows: Rows) -> list[Comparison]:
     """The comparisons of one block."""
     margins = {"above": set(), "within": {"low", "high"}}.get(block.get("relation"))
     if margins is None or set(block) != _BLOCK_KEYS | margins:
@@ -214,9 +237,9 @@ def _expand(block: dict, where: str, methods: Sequence[str]) -> list[Comparison]
             f"low and high for within; not {block}"
         )
     known = {
-        "datasets": {entry.id for entry in entries.DATASETS},
-        "models": {entry.id for entry in entries.MODELS},
-        "metrics": {entry.id for entry in entries.METRICS},
+        "datasets": set(rows.datasets),
+        "models": set(rows.models),
+        "metrics": set(rows.columns()),
     }
     for key, ids in known.items():
         unknown = set(block[key]) - ids
@@ -232,6 +255,11 @@ def _expand(block: dict, where: str, methods: Sequence[str]) -> list[Comparison]
             block["datasets"], block["models"], block["metrics"], pairs
         )
     ]
+
+
+def _no_scores(cell: tuple[str, str, str, str]) -> str:
+    dataset, model, method, metric = cell
+    return f"no scores of {method} for {metric} on {dataset} with {model} in this run"
 
 
 def _compare(comparison: Comparison, values: Values, claim: str, permutations: int, seed: int) -> _Evidence:

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from relmap.catalogue import entries
-from relmap.catalogue.methods import CATALOGUE, CLAM_ARM, UNTRAINED_ARM, clam_methods
 from relmap.catalogue.papers import PRINTED, Cell, cells
+from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
-from relmap.evidence.statistics import RESAMPLES, Interval, bootstrap_mean, sign_flip_test
+from relmap.evidence.statistics import RESAMPLES, Interval, bootstrap_mean
 from relmap.job.files import atomic_path
 
 CELL = ["dataset", "model", "method", "metric"]
@@ -31,17 +30,16 @@ NOTHING = Interval(np.nan, np.nan, np.nan, 0, 0)
 Values = Mapping[tuple[str, str, str, str], pd.Series]
 
 
-def image_scores(rows: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
-    """Turn score rows of one data set and model into per-pair values of the published metrics.
+def image_scores(rows: pd.DataFrame, dataset: str, model: str, known: Rows | None = None) -> pd.DataFrame:
+    """Turn score rows of one data set and model into per-pair values of the published numbers.
 
-    ``pointing`` (level: energy E) becomes ``pointing_energy_mean`` and its halves ``pointing_lower`` (E <= 0.5) and
-    ``pointing_higher``; ``lerf_correct`` (level: step) becomes ``lerf_last_accuracy`` and ``lerf_mean_accuracy``;
-    ``iou`` becomes ``mean_iou``. Means run over the levels of one pair.
+    Each column of a metric's row (``relmap.catalogue.metrics``) is the mean over those levels of a pair that it chooses.
 
     Args:
         rows: columns image_id, target, method, metric, level, value; one or several metric families.
         dataset: id to add.
         model: id to add.
+        known: the rows of the run; the catalogue's by default.
 
     Returns:
         Columns dataset, model, method, metric, image_id, target, value.
@@ -50,9 +48,10 @@ def image_scores(rows: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
         InputError: an unknown metric, or an image that lacks levels that others have.
     """
     where = f"scores of {dataset} with {model}"
-    unknown = sorted(set(rows["metric"]) - {"pointing", "lerf_correct", "iou"})
+    columns = [column for _, column in (known or Rows()).columns().values()]
+    unknown = sorted(set(rows["metric"]) - {column.rows for column in columns})
     if unknown:
-        raise InputError(f"{where}: unknown metric {unknown[0]}; give rows of pointing, lerf_correct and iou")
+        raise InputError(f"{where}: no metric's row reads {unknown[0]}; delete the scores and run again")
     parts = []
     for metric, family in rows.groupby("metric", sort=True):
         levels = family.groupby(["method", *PAIR], sort=False)["level"].nunique(dropna=False)
@@ -62,29 +61,18 @@ def image_scores(rows: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
                 f"{where}: image {image} with target {target} of {method} has {levels.min()} distinct levels of "
                 f"{metric}, another has {levels.max()}, or levels are repeated; delete the scores and run again"
             )
-        level = family["level"]
-        chosen = {
-            "pointing": {
-                "pointing_energy_mean": level > 0,
-                # Halves are told apart with a margin: levels are multiples of 1/20 in floating point.
-                "pointing_lower": level <= 0.5 + 1e-6,
-                "pointing_higher": level > 0.5 + 1e-6,
-            },
-            "lerf_correct": {"lerf_last_accuracy": level == level.max(), "lerf_mean_accuracy": level > 0},
-            "iou": {"mean_iou": pd.Series(True, index=family.index)},
-        }[metric]
-        for name, mask in chosen.items():
-            values = family[mask].groupby(["method", *PAIR], sort=False)["value"].mean().reset_index()
-            parts.append(values.assign(dataset=dataset, model=model, metric=name))
+        for column in (column for column in columns if column.rows == metric):
+            chosen = family if column.levels is None else family[column.levels(family["level"])]
+            values = chosen.groupby(["method", *PAIR], sort=False)["value"].mean().reset_index()
+            parts.append(values.assign(dataset=dataset, model=model, metric=column.id))
     return pd.concat(parts, ignore_index=True)[[*CELL, *PAIR, "value"]]
 
 
-def load_scores(paths: Iterable[str | os.PathLike]) -> pd.DataFrame:
-    """Read ``.../<dataset>/<model>/<family>.parquet`` files into per-pair values, as :func:`image_scores` gives."""
-    parts = [
-        image_scores(pd.read_parquet(path), Path(path).parts[-3], Path(path).parts[-2]) for path in map(Path, paths)
-    ]
-    return pd.concat(parts, ignore_index=True)
+def load_scores(paths: Iterable[str | os.PathLike], known: Rows | None = None) -> pd.DataFrame:
+    """Read ``.../<dataset>/<model>/<metric>.parquet`` files into per-pair values, as :func:`image_scores` gives."""
+    parts = [image_scores(pd.read_parquet(path), *path.parts[-3:-1], known) for path in map(Path, paths)]
+    empty = pd.DataFrame(columns=[*CELL, *PAIR, "value"])
+    return pd.concat(parts, ignore_index=True) if parts else empty
 
 
 def by_cell(scores: pd.DataFrame) -> dict[tuple[str, str, str, str], pd.Series]:
@@ -96,13 +84,18 @@ def by_cell(scores: pd.DataFrame) -> dict[tuple[str, str, str, str], pd.Series]:
     return {cell: values.iloc[rows].sort_index() for cell, rows in scores.groupby(CELL).indices.items()}
 
 
+def has_values(values: Values, cell: tuple[str, str, str, str]) -> bool:
+    """Whether a cell has any value."""
+    return cell in values and bool(values[cell].notna().any())
+
+
 def values_of(values: Values, cell: tuple[str, str, str, str], wanted_by: str) -> pd.Series:
     """The per-pair values of one cell.
 
     Raises:
         InputError: there are none; the message names the cell and who wants it.
     """
-    if cell not in values or not len(values[cell]) or values[cell].isna().all():
+    if not has_values(values, cell):
         dataset, model, method, metric = cell
         raise InputError(
             f"{wanted_by}: no scores of {method} for {metric} on {dataset} with {model}; run the rule that scores it, "
@@ -133,6 +126,7 @@ def fill(
     resamples: int = RESAMPLES,
     seed: int = 0,
     control_methods: Sequence[str] = (),
+    known: Rows | None = None,
 ) -> pd.DataFrame:
     """Put our value beside every published one, and the controls below.
 
@@ -143,38 +137,42 @@ def fill(
         resamples: bootstrap samples.
         seed: of the resampling.
         control_methods: methods to add a row of for each data set, model, metric and variant of the table.
+        known: the rows of the run; the catalogue's by default.
 
     Returns:
         The published rows in their order, then the controls' (``role`` tells them apart), and ``reproduced``,
-        ``ci_low``, ``ci_high``, ``n_images`` and ``n_pairs``. A cell that this run has no ingredient for has no value,
+        ``ci_low``, ``ci_high``, ``std`` over pairs as ``reproduced_std``, ``n_images`` and ``n_pairs``. A cell that this run has no ingredient for has no value,
         and ``missing`` names the first ingredient that it lacks.
     """
     values = by_cell(scores)
     table = pd.concat(
-        [published.assign(role="published"), *_control_rows(published, control_methods)], ignore_index=True
+        [published.assign(role="published"), *_control_rows(published, control_methods, known or Rows())],
+        ignore_index=True,
     )
-    found, missing = [], []
+    found, spread, missing = [], [], []
     for cell in cells(table):
         lacking = _lacking(cell, values)
         missing.append(lacking)
         key = (cell.dataset, cell.model, cell.method, cell.metric)
         found.append(NOTHING if lacking else interval_of(values[key], confidence, resamples, seed))
+        spread.append(np.nan if lacking else values[key].std(ddof=0))
     return table.assign(
         reproduced=[interval.mean for interval in found],
         ci_low=[interval.low for interval in found],
         ci_high=[interval.high for interval in found],
+        reproduced_std=spread,
         n_images=[interval.n for interval in found],
         n_pairs=[interval.pairs for interval in found],
         missing=missing,
     )
 
 
-def _control_rows(published: pd.DataFrame, methods: Sequence[str]) -> list[pd.DataFrame]:
+def _control_rows(published: pd.DataFrame, methods: Sequence[str], known: Rows) -> list[pd.DataFrame]:
     """A row for each control in each column of a table, without a printed value."""
     columns = published.drop_duplicates(["dataset", "model", "metric", "variant"])
-    blank = {"value": "", "std": "", "emphasis": "", "note": "", "role": "control"}
+    blank = {"value": "", "std": "", "emphasis": "", "note": "", "wraps": "", "role": "control"}
     return [
-        columns.assign(method=method, printed=method, label=entries.label(method), **blank)
+        columns.assign(method=method, printed=method, label=known.label(method), **blank)
         for method in methods
         if method not in set(published["method"])
     ]
@@ -193,58 +191,9 @@ def _lacking(cell: Cell, values: Values) -> str:
     if cell.variant:
         return f"variant {cell.variant}"
     key = (cell.dataset, cell.model, cell.method, cell.metric)
-    if key not in values or values[key].isna().all():
+    if not has_values(values, key):
         return f"scores of {cell}"
     return ""
-
-
-def controls(
-    scores: pd.DataFrame,
-    bases: Sequence[str] = tuple(method.wraps for method in clam_methods(CLAM_ARM)),
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """CLAM beside the method that it refines and beside the control with untrained CLA-layers.
-
-    Args:
-        scores: per-pair values as :func:`image_scores` gives them.
-        bases: methods refined.
-        confidence: coverage of the intervals.
-        resamples: bootstrap samples.
-        seed: of resampling and tests.
-
-    Returns:
-        One row per dataset, model, metric and method (base, base_clam, base_clam_untrained): ``reproduced``,
-        ``ci_low``, ``ci_high``, ``n_images``; paired mean differences ``minus_base`` and ``minus_untrained`` (this
-        method minus that one), with the p-values of the sign-flip test, NaN for a method against itself.
-
-    """
-    values = by_cell(scores)
-    rows = []
-    for dataset, model, metric in sorted({(cell[0], cell[1], cell[3]) for cell in values}, key=_column_order):
-        for base in bases:
-            refined = ({row.wraps: row.id for row in clam_methods(arm)}[base] for arm in (CLAM_ARM, UNTRAINED_ARM))
-            arms = (base, *refined)
-            if any((dataset, model, arm, metric) not in values for arm in arms):
-                continue  # no CLA-layers there
-            found = {arm: values_of(values, (dataset, model, arm, metric), "clam_controls") for arm in arms}
-            for arm in arms:
-                interval = interval_of(found[arm], confidence, resamples, seed)
-                row = {"dataset": dataset, "model": model, "method": arm, "metric": metric}
-                row |= {"reproduced": interval.mean, "ci_low": interval.low, "ci_high": interval.high}
-                row |= {"n_images": interval.n}
-                for name, other in (("base", base), ("untrained", arms[2])):
-                    differences = paired_differences(found[arm], found[other])
-                    same = arm == other
-                    row[f"minus_{name}"] = np.nan if same else float(differences.mean())
-                    row[f"p_{name}"] = (
-                        np.nan
-                        if same
-                        else sign_flip_test(differences.to_numpy(), seed=seed, images=images_of(differences))
-                    )
-                rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def digits(value: float, signed: bool = False) -> str:
@@ -323,6 +272,16 @@ def write_frame(frame: pd.DataFrame, path: str | os.PathLike, caption: str = "")
     _write_text(Path(path), _csv(frame))
 
 
+# Where a table's rows and columns get their names from.
+_NAMES = {
+    "dataset": "dataset_label",
+    "model": "model_label",
+    "method": "label",
+    "metric": "head",
+    "variant": "variant_label",
+}
+
+
 @dataclass(frozen=True)
 class Layout:
     """A table as it is shown, whatever the format.
@@ -355,9 +314,6 @@ def lay_out(table: pd.DataFrame, rows: Sequence[str] = ("method",)) -> Layout:
         raise InputError(f"table {records[0]['paper']} {records[0]['table']}: two cells have one place in the layout")
     lines = list(dict.fromkeys(row for row, _ in places))
     columns = list(dict.fromkeys(column for _, column in places))
-    if across == ["dataset", "model", "metric", "variant"]:
-        columns.sort(key=lambda column: _column_order(column[:3]))
-    bases = {method.id: method.wraps for method in CATALOGUE.values() if method.wraps}
     best = {column: _best([r for (_, at), r in places.items() if at == column]) for column in columns}
 
     def cell(row: tuple[str, ...], column: tuple[str, ...]) -> list[tuple[str, bool, bool]]:
@@ -372,7 +328,7 @@ def lay_out(table: pd.DataFrame, rows: Sequence[str] = ("method",)) -> Layout:
             return [(printed, "bold" in emphasis, "underline" in emphasis), ("", False, False)]
         ours = _ours(found)
         before = next(
-            (r["reproduced"] for r in records if _same_but_method(r, found, bases.get(found["method"]))), np.nan
+            (r["reproduced"] for r in records if found["wraps"] and _same_but_method(r, found, found["wraps"])), np.nan
         )
         gain = (value - before) * (-1 if found["higher_is_better"] == "false" else 1)
         marked = found["role"] == "published" and ours == best[column]
@@ -385,19 +341,19 @@ def lay_out(table: pd.DataFrame, rows: Sequence[str] = ("method",)) -> Layout:
 
 
 def _row_name(record: Mapping[str, Any], rows: Sequence[str]) -> str:
-    names = {"method": record["label"], "variant": record["variant_label"], "metric": record["head"]}
-    return ", ".join(filter(None, (names.get(key) or entries.label(record[key]) for key in rows)))
+    return ", ".join(filter(None, (record[_NAMES[key]] for key in rows)))
 
 
 def _heads(record: Mapping[str, Any], across: Sequence[str]) -> tuple[str, ...]:
-    names = {"method": record["label"], "metric": record["head"], "variant": record["variant_label"]}
-    return tuple(names[key] if key in names else entries.label(record[key]) for key in across)
+    return tuple(record[_NAMES[key]] for key in across)
 
 
 def _ours(record: Mapping[str, Any]) -> str:
-    """Our value at the table's own scale and digits."""
-    value = record["reproduced"] * record["scale"]
-    return digits(value) if record["digits"] == 4 else f"{value:.{record['digits']}f}"
+    """Our value at the table's own scale and digits, with its spread where the table prints one."""
+    value, places = record["reproduced"] * record["scale"], record["digits"]
+    text = digits(value) if places == 4 else f"{value:.{places}f}"
+    spread = record["spread"] == "pairs" and record["std"]
+    return f"{text} ± {record['reproduced_std'] * record['scale']:.{places}f}" if spread else text
 
 
 def _best(column: Sequence[Mapping[str, Any]]) -> str:
@@ -410,12 +366,6 @@ def _best(column: Sequence[Mapping[str, Any]]) -> str:
 
 def _same_but_method(record: Mapping[str, Any], other: Mapping[str, Any], method: str | None) -> bool:
     return record["method"] == method and all(record[key] == other[key] for key in PRINTED if key != "method")
-
-
-def _column_order(column: tuple[str, str, str]) -> tuple:
-    """Data sets, models and metrics in the catalogue's order, unknown ones after it by name."""
-    known = [[entry.id for entry in kind] for kind in (entries.DATASETS, entries.MODELS, entries.METRICS)]
-    return tuple((ids.index(key) if key in ids else len(ids), key) for ids, key in zip(known, column, strict=True))
 
 
 def _mark_markdown(text: str, bold: bool, underlined: bool) -> str:

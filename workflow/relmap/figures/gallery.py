@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from textwrap import wrap
 
@@ -13,8 +12,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from relmap.catalogue import entries
 from relmap.catalogue.methods import find
+from relmap.catalogue.rows import rank
 from relmap.errors import InputError
 from relmap.figures.overlays import CLIP_PERCENTILE, scaled
 from relmap.figures.page import Page
@@ -49,12 +48,11 @@ def read_comparisons(results: str | os.PathLike) -> dict[tuple[str, str], Compar
         InputError: there is nothing.
     """
     found = {}
-    for dataset, model in product(entries.DATASETS, entries.MODELS):
-        path = Path(results) / "comparisons" / dataset.id / f"{model.id}.npz"
-        if path.is_file():
-            with np.load(path) as stored:
-                maps = dict(zip(stored["methods"].tolist(), stored["maps"], strict=True))
-                found[dataset.id, model.id] = Comparison(str(stored["image_id"]), int(stored["target"]), maps)
+    paths = Path(results).glob("comparisons/*/*.npz")
+    for path in sorted(paths, key=lambda path: rank(path.parent.name, path.stem)):
+        with np.load(path) as stored:
+            maps = dict(zip(stored["methods"].tolist(), stored["maps"], strict=True))
+            found[path.parent.name, path.stem] = Comparison(str(stored["image_id"]), int(stored["target"]), maps)
     if not found:
         raise InputError(f"{results}/comparisons: no maps to show; run the rule compare_methods first")
     return found

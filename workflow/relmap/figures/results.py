@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from papers.clam.figures.comparison import Row
-from relmap.catalogue import entries
+from relmap.catalogue.rows import rank
 from relmap.data.manifest import Manifest, read_manifest
 from relmap.errors import InputError
 from relmap.evidence.maps import read_maps
@@ -179,22 +179,22 @@ def readable(class_name: str) -> str:
     return (rest if dot and number.isdigit() else class_name).replace("_", " ")
 
 
-def settings(results: str | os.PathLike) -> list[Setting]:
-    """The data sets and models of a run that have pointing scores, in the paper's order.
+def settings(results: str | os.PathLike, having: str | None = None) -> list[Setting]:
+    """The data sets and models of a run that have pointing scores, in the catalogue's order.
+
+    Args:
+        results: the run's folder.
+        having: leave those out that lack this method.
 
     Raises:
         InputError: there are none.
     """
-    found = {path.parent.parts[-2:] for path in Path(results).glob("scores/*/*/pointing.parquet")}
+    paths = Path(results).glob("scores/*/*/pointing.parquet")
+    found = {
+        path.parent.parts[-2:]
+        for path in paths
+        if having is None or having in set(pd.read_parquet(path, columns=["method"])["method"])
+    }
     if not found:
         raise InputError(f"{results}/scores: no pointing.parquet of any data set and model; run the workflow first")
-
-    datasets = [entry.id for entry in entries.DATASETS]
-    models = [entry.id for entry in entries.MODELS]
-
-    def rank(pair: tuple[str, ...]) -> tuple[int, int, tuple[str, ...]]:
-        dataset, model = pair
-        known = datasets.index(dataset) if dataset in datasets else len(datasets)
-        return known, models.index(model) if model in models else len(models), pair
-
-    return [Setting(results, *pair) for pair in sorted(found, key=rank)]
+    return [Setting(results, *pair) for pair in sorted(found, key=lambda pair: rank(*pair))]

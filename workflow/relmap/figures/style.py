@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from relmap.catalogue import entries
+from relmap.catalogue.rows import label
 from relmap.job.files import atomic_path, write_json
 
 PAGE_WIDTH = 7.0  # inches: the text width of a page of A4 or letter paper
@@ -66,7 +66,7 @@ def signed(value: float, digits: int = 3) -> str:
 
 def setting_name(dataset: str, model: str) -> str:
     """A data set and a model as readers know them."""
-    return f"{entries.label(dataset)}, {entries.label(model)}"
+    return f"{label(dataset)}, {label(model)}"
 
 
 def save_figure(

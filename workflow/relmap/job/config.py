@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
 from relmap.catalogue.methods import CATALOGUE
+from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 from relmap.explainers.clam.layers import LAYER_SETS, candidate_layers, select_layers
 
@@ -49,36 +50,65 @@ def defaults(schema: Path = SCHEMA) -> dict[str, Any]:
     return load({}, schema)
 
 
+def check_ids(config: Mapping[str, Any], rows: Rows) -> None:
+    """Refuse data sets and models that no row describes, or that nothing reads or makes.
+
+    Raises:
+        InputError: with the nearest known id.
+    """
+    sections = {
+        "datasets": {name for name, row in rows.datasets.items() if row.reader},
+        "models": {name for name, row in rows.models.items() if row.maker},
+    }
+    chosen = {f"{section}.{name}": (name, section) for section in sections for name in config[section] or ()}
+    chosen |= {f"engine.cost.models.{name}": (name, "models") for name in config["engine"]["cost"]["models"]}
+    chosen["training.base"] = (config["training"]["base"], "datasets")
+    for where, (name, section) in chosen.items():
+        known = sorted(sections[section])
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            guess = f"did you mean `{nearest[0]}`? " if nearest else ""
+            raise InputError(
+                f"config: `{where}`: no row of `{section}` has this id; {guess}known: {', '.join(known)}; your own come "
+                "from a Python file named under `extensions`"
+            )
+
+
 def dump(config: Mapping[str, Any]) -> str:
     """The config as YAML, in its own order."""
     return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120)
 
 
+def read_schema(schema: Path = SCHEMA) -> dict[str, Any]:
+    """The schema, as it is written."""
+    return yaml.load(schema.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 @functools.cache
 def _validator(schema: Path) -> Draft202012Validator:
     """Read once: variants of the ablation are validated one by one."""
-    return Draft202012Validator(yaml.load(schema.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    return Draft202012Validator(read_schema(schema))
 
 
-def _resolve(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+def resolve(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
     """Follow a ``$ref`` into ``$defs``; keys beside the reference win."""
     reference = schema.get("$ref")
     if reference is None:
         return schema
-    target = root["$defs"][reference.removeprefix("#/$defs/")]
+    target = resolve(root["$defs"][reference.removeprefix("#/$defs/")], root)
     return {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
 
 
 def _with_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
     """Add the defaults of absent keys, in the schema's order, through all levels."""
-    schema = _resolve(schema, root)
-    if not isinstance(value, dict):
+    schema = resolve(schema, root)
+    if not isinstance(value, dict) or schema.get("partial"):
         return value
     known = schema.get("properties", {})
     other = schema.get("additionalProperties", False)
     complete = {}
     for key, inner in known.items():
-        inner = _resolve(inner, root)
+        inner = resolve(inner, root)
         if key in value:
             complete[key] = _with_defaults(value[key], inner, root)
         elif "default" in inner:
@@ -131,7 +161,7 @@ def _check(config: Mapping[str, Any]) -> None:
                 except InputError as error:
                     raise InputError(f"config: `clam.arms.{arm}.{dataset}.{model}`: {error}") from error
     for model, settings in config["models"].items():
-        if settings["resize"] < settings["input_size"]:
+        if settings and settings["resize"] < settings["input_size"]:
             raise InputError(
                 f"config: `models.{model}.resize` is {settings['resize']}, smaller than the crop of "
                 f"{settings['input_size']} pixels taken from it (`input_size`); raise one or lower the other"

@@ -12,12 +12,31 @@ maps.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from relmap.evidence.maps import Maps
+    from relmap.metrics.case import Case
+
 # Pixels ranked at once; bounds the memory of the sort.
 _PIXELS_PER_SORT = 1 << 23
+
+
+def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
+    """Rows ``lerf_correct``; their level is the step. The paper counts images that were classified rightly at first."""
+    lerf, seen = case.settings["lerf"], case.preprocessing
+    right = case.where("correct and predicted")
+    pixels = pixels_at(lerf["pixels"], lerf["reference_size"], seen.crop)
+    filler = filler_values(lerf["fill"], seen.mean, seen.std)
+    correct = lerf_correct(
+        case.model, right.images, right.of(maps), right.targets, lerf["steps"], pixels, filler, case.batch_size
+    )
+    return right.tidy(method, "lerf_correct", correct, range(1, lerf["steps"] + 1))
 
 
 def pixels_at(pixels: int, reference: int, size: int) -> int:

@@ -11,11 +11,26 @@ region over all kept pixels.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from relmap.evidence.maps import Maps
+    from relmap.metrics.case import Case
+
 # Pixels sorted at once; bounds the memory (a sort needs about 16 bytes a pixel) whatever the number of images.
 _PIXELS_PER_SORT = 1 << 24
+
+
+def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
+    """Rows ``pointing``; their level is the energy E."""
+    energies = case.settings["energies"]
+    accuracy = extended_pointing(case.of(maps), case.boxes, energies)
+    return case.tidy(method, "pointing", accuracy, [level / energies for level in range(1, energies + 1)])
 
 
 def extended_pointing(maps: Tensor, inside: Tensor, energies: int = 20) -> Tensor:

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from relmap.evidence.maps import Maps
+    from relmap.metrics.case import Case
+
+
+def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
+    """Rows ``iou``, without levels."""
+    return case.tidy(method, "iou", iou_at_mean_plus_std(case.of(maps), case.masks))
 
 
 def iou_at_mean_plus_std(maps: Tensor, masks: Tensor) -> Tensor:

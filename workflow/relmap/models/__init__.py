@@ -1,6 +1,6 @@
 """Classifiers: torchvision's topologies at any width, their files, and their training."""
 
 from relmap.models.card import ModelCard, load_model, save_model
-from relmap.models.zoo import ARCHITECTURES, build
+from relmap.models.zoo import build
 
-__all__ = ["ARCHITECTURES", "ModelCard", "build", "load_model", "save_model"]
+__all__ = ["ModelCard", "build", "load_model", "save_model"]

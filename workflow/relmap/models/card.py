@@ -23,7 +23,7 @@ class ModelCard:
     """What one must know to rebuild a network and feed it.
 
     Attributes:
-        architecture: key of ``zoo.ARCHITECTURES``.
+        architecture: id of a row of ``relmap.catalogue.models``.
         classes: number of outputs.
         width: factor on the channel counts.
         input_size: side of the square input in pixels.

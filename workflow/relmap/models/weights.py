@@ -25,7 +25,7 @@ def load_published(path: str | os.PathLike, architecture: str, classes: int = 10
 
     Args:
         path: the file as downloaded, under its own name, which ends in the first digits of its SHA-256.
-        architecture: key of ``zoo.ARCHITECTURES``.
+        architecture: id of a row of ``relmap.catalogue.models``.
         classes: number of outputs.
 
     Raises:
@@ -42,7 +42,7 @@ def load_own(path: str | os.PathLike, architecture: str) -> nn.Module:
     Args:
         path: safetensors, or a checkpoint as torchvision saves them: a state dict, maybe under ``state_dict`` or
             ``model``.
-        architecture: key of ``zoo.ARCHITECTURES``.
+        architecture: id of a row of ``relmap.catalogue.models``.
 
     Raises:
         InputError: the file is absent, unreadable, or of another network.

@@ -6,35 +6,17 @@ layers therefore reads the same for the demo and for the full run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
+from relmap.catalogue.imported import from_file
+from relmap.catalogue.models import MODELS, Model
 from relmap.errors import InputError
 from relmap.torchvision_shim import torchvision
 
 SMALLEST_INPUT = 32
 _VGG_STRIDE = 32
 _VGG_POOL = 7
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One entry of the zoo.
-
-    Attributes:
-        label: the name in tables and figures.
-        construct: ``(classes, width, input_size) -> module``, called on the meta device.
-        head: name of the fully connected part, the one that fine-tuning trains.
-        last: name of the last linear layer, whose outputs are the classes.
-    """
-
-    label: str
-    construct: Callable[[int, float, int], nn.Module]
-    head: str
-    last: str
 
 
 def _scaled(count: int, width: float) -> int:
@@ -64,7 +46,7 @@ def _narrow(model: nn.Module, width: float) -> None:
             setattr(module, name, replacement)
 
 
-def _vgg16(classes: int, width: float, input_size: int) -> nn.Module:
+def vgg16(classes: int, width: float, input_size: int) -> nn.Module:
     """VGG-16, configuration D. Below 224 px it pools to ``input_size / 32`` and the hidden layers shrink likewise."""
     model = torchvision.models.vgg16(num_classes=classes, init_weights=False)
     pool = min(_VGG_POOL, input_size // _VGG_STRIDE)
@@ -81,7 +63,7 @@ def _vgg16(classes: int, width: float, input_size: int) -> nn.Module:
     return model
 
 
-def _resnet50(classes: int, width: float, input_size: int) -> nn.Module:
+def resnet50(classes: int, width: float, input_size: int) -> nn.Module:
     """ResNet-50 (version 1.5, as torchvision has it: the stride is in the 3x3 convolution)."""
     model = torchvision.models.resnet50(num_classes=classes)
     if width != 1:
@@ -90,21 +72,18 @@ def _resnet50(classes: int, width: float, input_size: int) -> nn.Module:
     return model
 
 
-ARCHITECTURES: dict[str, Architecture] = {
-    "vgg16": Architecture("VGG-16", _vgg16, head="classifier", last="classifier.6"),
-    "resnet50": Architecture("ResNet-50", _resnet50, head="fc", last="fc"),
-}
-
-
-def architecture_of(name: str) -> Architecture:
-    """The zoo's entry of that name.
+def architecture_of(name: str) -> Model:
+    """The row of that id, or, of ``file.py:id``, the one in that file's ``MODELS``.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or nothing makes it yet.
     """
-    if name not in ARCHITECTURES:
-        raise InputError(f"unknown architecture {name!r}; choose one of {', '.join(sorted(ARCHITECTURES))}")
-    return ARCHITECTURES[name]
+    path, _, identifier = name.rpartition(":")
+    known = {row.id: row for row in from_file(path).MODELS} if path else MODELS
+    made = [key for key, row in known.items() if row.maker]
+    if identifier not in made:
+        raise InputError(f"unknown architecture {name!r}; choose one of {', '.join(sorted(made))}")
+    return known[identifier]
 
 
 def build(
@@ -119,7 +98,7 @@ def build(
     """Build an untrained network.
 
     Args:
-        architecture: a key of ``ARCHITECTURES``.
+        architecture: an id of ``relmap.catalogue.models``, or ``file.py:id``.
         classes: number of outputs.
         width: factor on the channel counts; at 1.0 and 224 px the network is torchvision's, shape by shape.
         input_size: side of the square input in pixels, at least 32.

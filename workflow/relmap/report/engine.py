@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from relmap.catalogue import entries
+from relmap.catalogue.datasets import DATASETS
 from relmap.catalogue.methods import CATALOGUE
+from relmap.catalogue.models import MODELS
+from relmap.catalogue.rows import label
 from relmap.errors import InputError
 from relmap.report import reading
 
@@ -60,7 +62,7 @@ def costs(results: Path) -> Lines | None:
         ]
         rows.append((_label(method), line))
     return Lines(
-        [(entries.label(model), len(_COSTS)) for model in models],
+        [(label(model), len(_COSTS)) for model in models],
         [head for _ in models for head, _ in _COSTS.values()],
         rows,
     )
@@ -81,15 +83,19 @@ def leaks(results: Path) -> Lines | None:
     methods = dict.fromkeys(frame["method"])
     rows = [(_label(method), [cells.get((method, *place), ("", "")) for place in places]) for method in methods]
     datasets = [dataset for dataset, _ in places]
-    groups = [(entries.label(dataset), datasets.count(dataset)) for dataset in dict.fromkeys(datasets)]
-    return Lines(groups, [entries.label(model) for _, model in places], rows)
+    groups = [(label(dataset), datasets.count(dataset)) for dataset in dict.fromkeys(datasets)]
+    return Lines(groups, [label(model) for _, model in places], rows)
 
 
 def galleries(folder: Path) -> list[dict[str, Any]]:
     """The figures ``gallery_<dataset>_<model>`` that are there, in the tables' order."""
-    names = [f"gallery_{dataset.id}_{model.id}" for dataset in entries.DATASETS for model in entries.MODELS]
-    figures = [(name, reading.read_figure(folder, name)) for name in names]
+    found = [path.stem for path in folder.glob("gallery_*.png")]
+    figures = [(name, reading.read_figure(folder, name)) for name in sorted(found, key=_gallery_rank)]
     return [{"name": name, **figure} for name, figure in figures if figure is not None]
+
+
+def _gallery_rank(name: str) -> tuple[list[int], str]:
+    return [at for at, known in enumerate((*DATASETS, *MODELS)) if f"_{known}" in name], name
 
 
 def _leak(rows: pd.DataFrame) -> tuple[str, str]:

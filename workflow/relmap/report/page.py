@@ -11,8 +11,8 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from relmap.catalogue import entries
 from relmap.catalogue.papers import Paper, read_paper
+from relmap.catalogue.rows import label, rank
 from relmap.errors import InputError
 from relmap.job.files import atomic_path
 from relmap.job.provenance import costs
@@ -133,14 +133,14 @@ def _table(results: Path, paper: Paper, number: int) -> dict[str, Any]:
 def _rendered(config: Mapping[str, Any]) -> list[str]:
     """Labels of the data sets that the run rendered itself."""
     chosen = config.get("datasets") or {}
-    return [entries.label(name) for name, entry in chosen.items() if (entry or {}).get("source") == "render"]
+    return [label(name) for name, entry in chosen.items() if (entry or {}).get("source") == "render"]
 
 
 def _narrow(config: Mapping[str, Any]) -> list[str]:
     """The networks that have fewer channels than the published ones, with their factor."""
     chosen = config.get("models") or {}
     found = {name: float((entry or {}).get("width", 1.0)) for name, entry in chosen.items()}
-    return [f"{entries.label(name)} at {width:g} of its width" for name, width in found.items() if width < 1]
+    return [f"{label(name)} at {width:g} of its width" for name, width in found.items() if width < 1]
 
 
 def _datasets(results: Path) -> list[dict[str, Any]]:
@@ -150,17 +150,16 @@ def _datasets(results: Path) -> list[dict[str, Any]]:
         card = reading.read_optional_json(path)
         if isinstance(card, Mapping) and "dataset" in card:
             fingerprint = reading.read_fingerprint(results / "manifests" / f"{path.stem}.parquet")
-            found.append({"label": entries.label(str(card["dataset"])), "fingerprint": fingerprint, **card})
+            found.append({"label": label(str(card["dataset"])), "fingerprint": fingerprint, **card})
     return found
 
 
 def _models(results: Path) -> list[dict[str, Any]]:
     """Model cards below ``models/<dataset>/<model>.json``."""
     found = []
-    keys = ("data", "label")
-    order = [entry.label for entry in (*entries.DATASETS, *entries.MODELS)]
     for path in sorted((results / "models").glob("*/*.json")):
         card = reading.read_optional_json(path)
         if isinstance(card, Mapping) and "architecture" in card:
-            found.append({"data": entries.label(path.parent.name), "label": entries.label(path.stem), **card})
-    return sorted(found, key=lambda card: [order.index(card[key]) if card[key] in order else 99 for key in keys])
+            at = rank(path.parent.name, path.stem)
+            found.append((at, {"data": label(path.parent.name), "label": label(path.stem), **card}))
+    return [card for _, card in sorted(found, key=lambda item: item[0])]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
-from relmap.catalogue import entries
+from relmap.catalogue.rows import label
 from relmap.errors import InputError
 from relmap.evidence.tables import digits, lay_out
 from relmap.job.files import read_json
@@ -91,7 +91,7 @@ def number(text: str) -> float | None:
 def cell(text: str, column: str = "") -> Cell:
     """A cell for display: identifiers by their labels, fractions with four decimals, anything else as it is."""
     if column in _IDENTIFIERS:
-        return Cell(entries.label(text), entries.label(text).lower())
+        return Cell(label(text), label(text).lower())
     if column == "interval":
         low = number(text.split(" ")[0])
         return Cell(text, text if low is None else low)

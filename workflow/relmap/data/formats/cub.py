@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -25,13 +25,21 @@ Value = TypeVar("Value")
 
 
 def read_cub(
-    root: str | os.PathLike, *, dataset: str = DATASET, require_masks: bool = True, workers: int = 8
+    root: str | os.PathLike,
+    *,
+    dataset: str = DATASET,
+    classes: Mapping[str, str] | None = None,
+    require_masks: bool = True,
+    require_training: bool = True,
+    workers: int = 8,
 ) -> Manifest:
     """Read CUB-200-2011.
 
     Args:
         root: the folder that holds ``CUB_200_2011``, or ``CUB_200_2011`` itself.
         dataset: id that the manifest gets.
+        classes: none; the data set names its classes itself.
+        require_training: of no account; its own split has training images.
         require_masks: every image must have its segmentation (mean IoU needs them).
         workers: threads that read image headers.
 
@@ -41,6 +49,8 @@ def read_cub(
     Raises:
         InputError: a file is missing or malformed, or the content fails ``build_manifest``'s checks.
     """
+    if classes:
+        raise InputError(f"{root}: CUB-200-2011 names its classes in classes.txt; remove `datasets.{dataset}.classes`")
     root, base = _locate(Path(root))
     inner = base.relative_to(root)
     images = _table(base / "images.txt", str)

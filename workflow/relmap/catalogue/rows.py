@@ -1,0 +1,110 @@
+"""Everything that a run knows by name: the catalogue's rows, and those of the Python files that its config names.
+
+Such a file, ``papers/<id>/rows.py`` or a user's own, may define ``METHODS``, ``METRICS``, ``DATASETS`` and ``MODELS``,
+each a sequence of rows; ``methods(config)``, rows that follow from the config; ``places(config)``, for ids of methods the
+pairs of data set and model that they can be made for; and ``wanted(config)``, the (data set, model, method) triples that
+its own rules need maps of beside those of the published cells.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from relmap.catalogue.datasets import DATASETS, DataSet
+from relmap.catalogue.imported import from_file
+from relmap.catalogue.methods import CATALOGUE, Method, clam_methods
+from relmap.catalogue.metrics import METRICS, Column, Metric, columns
+from relmap.catalogue.models import MODELS, Model
+from relmap.errors import InputError
+
+_KINDS = {"METHODS": Method, "METRICS": Metric, "DATASETS": DataSet, "MODELS": Model}
+# Of each kind, the field that names what makes it.
+_MAKERS = {"METHODS": "maker", "METRICS": "score", "DATASETS": "reader", "MODELS": "maker"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a run, by id; ``wanted`` are the triples that its files ask for by themselves."""
+
+    methods: Mapping[str, Method] = field(default_factory=lambda: CATALOGUE)
+    metrics: Mapping[str, Metric] = field(default_factory=lambda: METRICS)
+    datasets: Mapping[str, DataSet] = field(default_factory=lambda: DATASETS)
+    models: Mapping[str, Model] = field(default_factory=lambda: MODELS)
+    wanted: tuple[tuple[str, str, str], ...] = ()
+
+    def columns(self) -> dict[str, tuple[Metric, Column]]:
+        """Id of a published number -> its metric, and how it is read from that one's rows."""
+        return columns(self.metrics)
+
+    def label(self, identifier: str) -> str:
+        """The label of a method, data set, model or published number; of an unknown id, the id itself."""
+        for kind in (self.methods, self.datasets, self.models):
+            if identifier in kind:
+                return kind[identifier].label
+        known = self.columns()
+        return known[identifier][1].label if identifier in known else identifier
+
+
+def load_rows(files: Iterable[str | os.PathLike] = (), config: Mapping[str, Any] | None = None) -> Rows:
+    """The catalogue, and what some Python files add to it.
+
+    Args:
+        files: in their order.
+        config: the run's; without it, rows that follow from a config are left out.
+
+    Raises:
+        InputError: a file is absent or fails, holds something else than rows, or a row has the id of another.
+    """
+    found: dict[str, dict[str, Any]] = {
+        "METHODS": dict(CATALOGUE),
+        "METRICS": dict(METRICS),
+        "DATASETS": dict(DATASETS),
+        "MODELS": dict(MODELS),
+    }
+    wanted: list[tuple[str, str, str]] = []
+    for path in files:
+        module = from_file(path)
+        for kind in _KINDS:
+            _add(found[kind], getattr(module, kind, ()), kind, path)
+        if config is not None:
+            _add(found["METHODS"], getattr(module, "methods", lambda config: ())(config), "METHODS", path)
+            for method, places in getattr(module, "places", lambda config: {})(config).items():
+                found["METHODS"][method] = replace(found["METHODS"][method], places=tuple(places))
+            wanted += getattr(module, "wanted", lambda config: ())(config)
+    return Rows(*found.values(), tuple(dict.fromkeys(wanted)))
+
+
+def _add(known: dict[str, Any], rows: Sequence[Any], kind: str, path: str | os.PathLike) -> None:
+    for row in rows:
+        if not isinstance(row, _KINDS[kind]):
+            raise InputError(
+                f"{path}: {kind} holds {row!r}; give rows of relmap.catalogue, {_KINDS[kind].__name__}(...)"
+            )
+        if row.id in known:
+            raise InputError(f"{path}: {kind} has {row.id!r}, which is another's id already; choose another id")
+        known[row.id] = _as_text(row, kind, path)
+
+
+def _as_text(row: Any, kind: str, path: str | os.PathLike) -> Any:
+    """The row with what makes it by name, for the jobs of a run to import."""
+    names = [_MAKERS[kind], *(["renderer"] if kind == "DATASETS" else [])]
+    things = {name: getattr(row, name) for name in names}
+    texts = {name: f"{Path(path)}:{thing.__qualname__}" for name, thing in things.items() if callable(thing)}
+    return replace(row, **texts)
+
+
+def label(identifier: str) -> str:
+    """The label of an id of the catalogue or of an arm of CLAM; of an unknown one, the id itself."""
+    arm = identifier.partition("_clam_")[2]
+    arms = {method.id: method for method in clam_methods(arm)} if arm else {}
+    return arms[identifier].label if identifier in arms else Rows().label(identifier)
+
+
+def rank(*identifiers: str) -> tuple[tuple[int, str], ...]:
+    """To sort data sets, models and published numbers as tables have them; unknown ones come last, by name."""
+    order = [*DATASETS, *MODELS, *columns()]
+    return tuple((order.index(one) if one in order else len(order), one) for one in identifiers)
