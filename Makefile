@@ -1,13 +1,14 @@
 # make results    the default run: rendered data, narrow networks, two cores, minutes
 # make test       lint, a real smoke run of the workflow, unit tests
 # make benchmark  speed beside zennit on this machine
+# make config     config.yaml from the schema
 # make lock       resolve requirements.in anew
 # make clean      remove what the workflow made, and .venv
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: results test lint smoke unit benchmark lock clean
+.PHONY: results test lint smoke unit benchmark config lock clean
 
 PYTHON ?= python3
 CORES ?= all
@@ -52,6 +53,10 @@ unit: $(READY)
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/relevance_speed.py
+
+# Written aside first: a config that cannot be read must not stop its own mending.
+config: $(READY)
+	$(BIN)/python -m relmap.job.config_text > config.yaml.new && mv config.yaml.new config.yaml
 
 lock:
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

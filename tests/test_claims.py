@@ -1,5 +1,6 @@
 """Claims: decided by paired tests, checked against the published numbers, and read with clear errors."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -148,8 +149,12 @@ def test_details_and_determinism(claims, published):
 
 def test_missing_scores_are_named(claims, published):
     scores = scores_like(published)
-    with pytest.raises(InputError, match=r"claim vgg_pointing_improves: no scores of clrp_norms .* with vgg16"):
-        decide([claims["vgg_pointing_improves"]], scores[scores["method"] != "clrp_norms"], published)
+    some = scores[scores["method"] != "clrp_norms"]
+    decided, comparisons = decide([claims["vgg_pointing_improves"]], some, published)
+    assert decided.loc[0, ["verdict", "n_images"]].tolist() == ["no data", 0]
+    assert re.fullmatch(r"no scores of clrp_norms .* with vgg16 in this run", decided.loc[0, "evidence"])
+    assert decided.loc[0, "published_verdict"] == "supported"
+    assert comparisons.empty and "p_for" in comparisons
 
 
 @pytest.mark.parametrize(

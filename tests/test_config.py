@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 from relmap.explainers.clam.layers import LAYER_SETS, candidate_layers, layer_file, layer_label, select_layers
-from relmap.explainers.clam.settings import ClamOptions
-from relmap.job.config import SCHEMA, defaults, dump, load
+from relmap.explainers.clam.settings import ClamOptions, Optimiser
+from relmap.job.config import SCHEMA, check_ids, defaults, dump, load
+from relmap.job.config_text import config_text
 from relmap.models.training import TrainingConfig
 
 ROOT = Path(__file__).parents[1]
@@ -29,8 +31,15 @@ def merged(override, base=None):
     return result
 
 
-def test_config_yaml_states_every_key():
-    assert load(read("config.yaml")) == read("config.yaml"), "a key of the schema is not explained in config.yaml"
+def test_config_yaml_is_written_from_the_schema():
+    assert (ROOT / "config.yaml").read_text() == config_text(), "run `make config`"
+    assert load(read("config.yaml")) == read("config.yaml") == DEFAULTS
+
+
+def test_dataclasses_have_the_schemas_defaults():
+    options = ClamOptions.from_config(DEFAULTS["clam"])
+    assert ClamOptions() == options
+    assert TrainingConfig() == TrainingConfig.from_mapping(DEFAULTS["training"]["pretrain"])
 
 
 @pytest.mark.parametrize("name", ["config/paper.yaml", "config/smoke.yaml"])
@@ -57,15 +66,14 @@ def test_schema_describes_every_key():
 
 
 def test_training_sections_are_recipes():
-    for recipes in DEFAULTS["training"].values():
-        for recipe in recipes.values():
-            TrainingConfig.from_mapping(recipe)
+    for stage in ("pretrain", "finetune"):
+        TrainingConfig.from_mapping(DEFAULTS["training"][stage])
 
 
 def test_defaults_fill_a_partial_config():
-    assert load({"run": "x", "training": {"finetune": {"vgg16": {"epochs": 3}}}}) == merged(
-        {"run": "x", "training": {"finetune": {"vgg16": {"epochs": 3}}}}
-    )
+    given = {"run": "x", "training": {"finetune": {"epochs": 3}}, "models": {"vgg16": {"finetune": {"epochs": 5}}}}
+    assert load(given) == merged(given)
+    assert load(given)["models"]["vgg16"]["finetune"] == {"epochs": 5}, "a model states only what differs"
 
 
 def test_dump_round_trips():
@@ -76,7 +84,10 @@ def test_dump_round_trips():
     ("override", "words"),
     [
         ({"seeed": 1}, ["seeed", "seed"]),
-        ({"training": {"pretrain": {"vgg16": {"epoch": 3}}}}, ["training.pretrain.vgg16.epoch", "epochs"]),
+        ({"training": {"pretrain": {"epoch": 3}}}, ["training.pretrain.epoch", "epochs"]),
+        ({"models": {"vgg16": {"pretrain": {"epoch": 3}}}}, ["models.vgg16.pretrain.epoch", "epochs"]),
+        ({"training": {"base": "imagenett"}}, ["training.base", "`imagenet`"]),
+        ({"datasets": {"cub_200": {}}}, ["datasets.cub_200", "cub200_2011", "extensions"]),
         ({"models": {"alexnet": {}}}, ["models.alexnet", "vgg16"]),
         ({"evaluation": {"lerf": {"steps": "many"}}}, ["evaluation.lerf.steps", "many", "integer"]),
         ({"models": {"vgg16": {"width": "1"}}}, ["models.vgg16.width", "number"]),
@@ -96,7 +107,7 @@ def test_dump_round_trips():
 )
 def test_wrong_configs_name_culprit_and_cure(override, words):
     with pytest.raises(InputError) as caught:
-        load(merged(override))
+        check_ids(load(merged(override)), Rows())
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
@@ -139,7 +150,8 @@ def test_paper_scale_does_not_inherit_what_the_demo_cut():
     complete = load(merged(read("config/paper.yaml"), read("config.yaml")))
     options = ClamOptions.from_config(complete["clam"])
     chosen = ("features", "pattern_amplitude", "largest_patch", "layers")
-    assert options == ClamOptions(**{name: getattr(options, name) for name in chosen})
+    papers = {"attributes": None, "optimiser": Optimiser(epochs=100)}
+    assert options == ClamOptions(**papers, **{name: getattr(options, name) for name in chosen})
     assert options.layers["layer4.2"] == {"patch_size": 4}
     assert complete["clam"]["train_images_per_class"] >= 30, "all of CUB's"
     assert complete["evaluation"]["max_images"] is None

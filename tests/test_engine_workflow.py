@@ -10,8 +10,8 @@ import pytest
 import relmap
 import torch
 from reference_nets import network
-from relmap.catalogue import entries
 from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, LAYERS, build
+from relmap.catalogue.rows import label
 from relmap.errors import InputError
 from relmap.figures.gallery import Comparison, coloured, gallery_figure, read_comparisons
 from relmap.figures.page import Page
@@ -214,7 +214,7 @@ def test_report_tells_the_worst_leaks(tmp_path):
     frame = frame.assign(dataset="imagenet", model="vgg16")
     frame.to_csv(tmp_path / "tables" / "conservation_summary.csv", index=False)
     table = engine.leaks(tmp_path)
-    assert table.groups == [(entries.label("imagenet"), 1)]
+    assert table.groups == [(label("imagenet"), 1)]
     cells = {name: line[0] for name, line in table.rows}
     assert cells[CATALOGUE["lrp_epsilon"].label] == ("20.0 %", "conv 40, batch norm 35, add 15")
     assert cells[CATALOGUE["clrp"].label] == ("0 %", "conserved")

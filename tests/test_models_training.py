@@ -30,7 +30,17 @@ from relmap.models.training import (
 from torch import nn
 
 HALF = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-QUICK = TrainingConfig(epochs=3, batch_size=8, holdout=0.25, checkpoint_seconds=0, views=2)
+QUICK = TrainingConfig(
+    epochs=3,
+    batch_size=8,
+    learning_rate=1e-3,
+    holdout=0.25,
+    checkpoint_seconds=0,
+    views=2,
+    dropout=-1.0,
+    batch_norm=False,
+    start_size=0,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -253,7 +263,7 @@ def test_learning_rate_schedules():
 def test_pictures_grow():
     recipe = TrainingConfig(epochs=10, start_size=32, full_size_from=0.5)
     assert [training_size(recipe, 64, epoch) for epoch in range(7)] == [32, 40, 48, 48, 56, 64, 64]
-    assert training_size(TrainingConfig(), 64, 0) == 64
+    assert training_size(TrainingConfig(start_size=0), 64, 0) == 64
 
 
 def test_no_augmentation_is_the_clean_view():
@@ -316,4 +326,4 @@ def test_bad_recipes(values, message):
 def test_recipe_from_the_configuration():
     recipe = TrainingConfig.from_mapping({"epochs": 5, "augmentation": {"flip": False}})
     assert recipe == TrainingConfig(epochs=5, augmentation=Augmentation(flip=False))
-    assert math.isclose(recipe.learning_rate, 1e-3)
+    assert math.isclose(recipe.learning_rate, 0.0025)

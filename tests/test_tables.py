@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from relmap.catalogue import entries
 from relmap.catalogue.methods import UNTRAINED_ARM, clam_methods
 from relmap.catalogue.papers import published, read_paper
+from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
 from relmap.evidence.tables import (
-    controls,
     digits,
     fill,
     frame_to_markdown,
@@ -22,6 +21,8 @@ from relmap.evidence.tables import (
     write_frame,
     write_table,
 )
+
+from papers.clam.controls import controls
 
 PUBLISHED = Path(__file__).parents[1] / "papers" / "clam"
 CLAM = read_paper(PUBLISHED)
@@ -52,7 +53,7 @@ def score_rows(seed: int, masks: bool = True) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def scores():
-    places = [(dataset.id, model.id) for dataset in entries.DATASETS for model in entries.MODELS]
+    places = [(dataset.id, model.id) for dataset in Rows().datasets.values() for model in Rows().models.values()]
     return pd.concat(
         [image_scores(score_rows(i, d == "cub200_2011"), d, m) for i, (d, m) in enumerate(places)], ignore_index=True
     )
@@ -85,7 +86,7 @@ def test_incomplete_rows_are_refused():
         image_scores(rows.drop(index=rows.index[5]), "cub200_2011", "vgg16")
     with pytest.raises(InputError, match="levels are repeated"):
         image_scores(pd.concat([rows, rows]), "cub200_2011", "vgg16")
-    with pytest.raises(InputError, match="unknown metric speed"):
+    with pytest.raises(InputError, match="no metric's row reads speed"):
         image_scores(rows.assign(metric="speed"), "cub200_2011", "vgg16")
 
 
@@ -100,6 +101,7 @@ def test_fill(scores, table):
         "reproduced",
         "ci_low",
         "ci_high",
+        "reproduced_std",
         "n_images",
         "n_pairs",
         "missing",

@@ -38,7 +38,7 @@ def test_paper_scale_resolves_without_data(tmp_path):
     assert counts["retrieve_file"] == 2 + 4 + 2
     assert counts["unpack_archive"] == 2 + 4
     assert counts["convert_weights"] == 2
-    assert not {"render_cub", "pretrain_classifier", "score_attributes"} & counts.keys()
+    assert not {"render_dataset", "pretrain_classifier", "score_attributes"} & counts.keys()
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +49,13 @@ def default(tmp_path_factory):
 
 def test_default_trains_what_the_paper_trains(default):
     assert default["pretrain_classifier"] == default["finetune_classifier"] == 2
-    for family in ("plain", "clam", "untrained"):
-        assert default[f"attribute_{family}"] == 4
-    assert default["score_pointing"] == default["score_lerf"] == 4
-    assert default["score_segmentation"] == default["score_attributes"] == 2
+    pairs = [f"{dataset}_{model}" for dataset in ("cub200_2011", "imagenet") for model in ("vgg16", "resnet50")]
+    jobs = {f"attribute_{pair}{arm}" for pair in pairs for arm in ("", "_clam", "_untrained")}
+    assert {name for name in default if name.startswith("attribute_")} == jobs | {"attribute_imagenet_resnet50_case1"}
+    assert default["score"] == 4 + 4 + 2, "pointing, perturbation, and segmentation on the birds"
+    assert default["score_attributes"] == 2
     assert default["compare_methods"] == default["measure_cost"] == default["render_gallery"] == 1
-    assert {"tabulate", "decide_claims", "write_report"} <= default.keys()
+    assert {"tabulate_clam", "decide_clam", "write_report"} <= default.keys()
 
 
 def test_smoke_is_the_same_graph(tmp_path, default):
@@ -70,13 +71,14 @@ def test_target_of_the_paper(tmp_path, default):
         "compare_methods",
         "measure_cost",
         "render_gallery",
+        "render_training",
     }
 
 
 def test_engine_needs_classifiers_alone(tmp_path, default):
     counts = planned(tmp_path, "engine")
     assert {"compare_methods", "measure_cost", "render_gallery", "predict"} <= counts.keys()
-    assert not {name for name in counts if name.startswith(("attribute_", "score_", "train_"))}
+    assert not {name for name in counts if name.startswith(("attribute_", "score", "train_"))}
     assert "measure_cost" not in planned(tmp_path, "gallery")
 
 
@@ -106,7 +108,7 @@ def test_scripts_ask_only_for_what_their_rules_give():
     rules = "\n".join(path.read_text() for path in SMK)
     blocks = re.split(r"\n\s*rule\b", rules)
     for script in sorted([*(ROOT / "workflow" / "scripts").glob("*.py"), *ROOT.glob("papers/*/scripts/*.py")]):
-        users = [block for block in blocks if f"scripts/{script.name}" in block]
+        users = [block for block in blocks if re.search(rf'script:\s+"[^"]*scripts/{script.name}"', block)]
         assert users, f"no rule runs {script.name}"
         text = script.read_text()
         asked = {
@@ -116,7 +118,7 @@ def test_scripts_ask_only_for_what_their_rules_give():
         }
         for block in users:
             for kind, names in asked.items():
-                section = re.search(rf"\n\s+{kind}:\n(.*?)(?=\n\s+\w+:\n|\Z)", block, re.DOTALL)
+                section = re.search(rf"\n\s+{kind}:\n(.*?)(?=\n {{4,12}}\w+:\n|\Z)", block, re.DOTALL)
                 given = set(re.findall(r"^\s+(\w+)=", section[1], re.MULTILINE)) if section else set()
                 assert names <= given, f"{script.name} asks for {kind}.{sorted(names - given)}"
 

@@ -1,4 +1,4 @@
-"""What CLAM adds to a run: the methods of the config's own arms, where arms are, and what its figures and controls need."""
+"""What CLAM adds to a run: the methods of the config's own arms, and where arms are."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ os.environ.update(
 from relmap.catalogue.datasets import FORMATS
 from relmap.catalogue.grid import make_plan
 from relmap.catalogue.metrics import MODEL, metric_settings
+from relmap.catalogue.models import MODELS as MODEL_ROWS
 from relmap.catalogue.papers import Cell, read_paper
 from relmap.catalogue.rows import load_rows, rank
 from relmap.errors import InputError
@@ -206,8 +207,8 @@ def recipe(stage):
 def model_settings(wildcards):
     """Size and architecture of a model; that of a user's own row is named with its file."""
     entry = config["models"][wildcards.model]
-    maker = ROWS.models[wildcards.model].maker.rpartition(":")[0]
-    architecture = f"{maker}:{wildcards.model}" if maker.endswith(".py") else wildcards.model
+    own = [path for path in EXTENSIONS if wildcards.model in load_rows([path]).models.keys() - MODEL_ROWS.keys()]
+    architecture = f"{own[0]}:{wildcards.model}" if own else wildcards.model
     sizes = {key: entry[key] for key in ("weights", "width", "input_size", "resize")}
     return {"architecture": architecture, **sizes}
 

@@ -46,8 +46,8 @@ class Method:
         id: its name everywhere.
         label: its name in figures.
         citation: where it comes from, with the reading where there are several.
-        maker: ``module:attribute`` below ``relmap.explainers``, ``file.py:attribute``, or the class itself. It is called with a ``Propagator``
-            of the model, or with the model where its first parameter has that name.
+        maker: ``module:attribute`` below ``relmap.explainers``, ``file.py:attribute``, or the class itself. It is
+            called with a ``Propagator`` of the model, or with the model where its first parameter has that name.
         parameters: of the maker, fixed by the id.
         needs: keys of ``NEEDS``.
         signed: whether its maps have two signs.

@@ -47,7 +47,7 @@ class Column:
     levels: Callable[[pd.Series], pd.Series] | None = None
     head: str = ""
     unit: str = ""
-    scale: float = 1.0
+    scale: float = 1
     digits: int = 4
     higher_is_better: bool = True
     spread: str = ""

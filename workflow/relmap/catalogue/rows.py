@@ -1,9 +1,9 @@
 """Everything that a run knows by name: the catalogue's rows, and those of the Python files that its config names.
 
 Such a file, ``papers/<id>/rows.py`` or a user's own, may define ``METHODS``, ``METRICS``, ``DATASETS`` and ``MODELS``,
-each a sequence of rows; ``methods(config)``, rows that follow from the config; ``places(config)``, for ids of methods the
-pairs of data set and model that they can be made for; and ``wanted(config)``, the (data set, model, method) triples that
-its own rules need maps of beside those of the published cells.
+each a sequence of rows; ``methods(config)``, rows that follow from the config; ``places(config)``, for ids of methods
+the pairs of data set and model that they can be made for; and ``wanted(config)``, the (data set, model, method) triples
+that its own rules need maps of beside those of the published cells.
 """
 
 from __future__ import annotations
@@ -90,10 +90,15 @@ def _add(known: dict[str, Any], rows: Sequence[Any], kind: str, path: str | os.P
 
 
 def _as_text(row: Any, kind: str, path: str | os.PathLike) -> Any:
-    """The row with what makes it by name, for the jobs of a run to import."""
-    names = [_MAKERS[kind], *(["renderer"] if kind == "DATASETS" else [])]
-    things = {name: getattr(row, name) for name in names}
-    texts = {name: f"{Path(path)}:{thing.__qualname__}" for name, thing in things.items() if callable(thing)}
+    """The row with what makes it by name, for the jobs of a run to import; ``other.py:name`` is beside the row's file."""
+    folder = Path(path).parent
+    texts = {}
+    for name in (_MAKERS[kind], *(["renderer"] if kind == "DATASETS" else [])):
+        thing = getattr(row, name)
+        if callable(thing):
+            texts[name] = f"{Path(path)}:{thing.__qualname__}"
+        elif thing and thing.rpartition(":")[0].endswith(".py"):
+            texts[name] = str(folder / thing)
     return replace(row, **texts)
 
 

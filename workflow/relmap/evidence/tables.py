@@ -33,7 +33,7 @@ Values = Mapping[tuple[str, str, str, str], pd.Series]
 def image_scores(rows: pd.DataFrame, dataset: str, model: str, known: Rows | None = None) -> pd.DataFrame:
     """Turn score rows of one data set and model into per-pair values of the published numbers.
 
-    Each column of a metric's row (``relmap.catalogue.metrics``) is the mean over those levels of a pair that it chooses.
+    Each column of a metric's row (``relmap.catalogue.metrics``) is the mean over the levels of a pair that it chooses.
 
     Args:
         rows: columns image_id, target, method, metric, level, value; one or several metric families.
@@ -141,8 +141,8 @@ def fill(
 
     Returns:
         The published rows in their order, then the controls' (``role`` tells them apart), and ``reproduced``,
-        ``ci_low``, ``ci_high``, ``std`` over pairs as ``reproduced_std``, ``n_images`` and ``n_pairs``. A cell that this run has no ingredient for has no value,
-        and ``missing`` names the first ingredient that it lacks.
+        ``ci_low``, ``ci_high``, ``reproduced_std`` over pairs, ``n_images`` and ``n_pairs``. A cell that this run has
+        no ingredient for has no value, and ``missing`` names the first ingredient that it lacks.
     """
     values = by_cell(scores)
     table = pd.concat(

@@ -69,8 +69,8 @@ def check_ids(config: Mapping[str, Any], rows: Rows) -> None:
             nearest = difflib.get_close_matches(name, known, n=1)
             guess = f"did you mean `{nearest[0]}`? " if nearest else ""
             raise InputError(
-                f"config: `{where}`: no row of `{section}` has this id; {guess}known: {', '.join(known)}; your own come "
-                "from a Python file named under `extensions`"
+                f"config: `{where}`: no row of `{section}` has this id; {guess}known: {', '.join(known)}; "
+                "your own come from a Python file named under `extensions`"
             )
 
 

@@ -38,7 +38,7 @@ class Case:
     preprocessing: Preprocessing
     settings: Mapping[str, Any] = field(default_factory=dict)
     model: nn.Module | None = None
-    device: torch.device = torch.device("cpu")
+    device: str | torch.device = "cpu"
     batch_size: int = 64
     workers: int = 1
     seed: int = 0

@@ -46,23 +46,23 @@ class TrainingConfig:
         augmentation: the limits of random views.
     """
 
-    epochs: int = 20
-    batch_size: int = 64
+    epochs: int = 12
+    batch_size: int = 32
     optimiser: str = "adamw"
-    learning_rate: float = 1e-3
+    learning_rate: float = 0.0025
     weight_decay: float = 0.01
     momentum: float = 0.9
     schedule: str = "onecycle"
     warmup: float = 0.15
     label_smoothing: float = 0.0
     clip: float = 1.0
-    dropout: float = -1.0
-    batch_norm: bool = False
+    dropout: float = 0.0
+    batch_norm: bool = True
     holdout: float = 0.1
     patience: int = 0
     views: int = 4
-    start_size: int = 0
-    full_size_from: float = 0.6
+    start_size: int = 40
+    full_size_from: float = 0.8
     precision: str = "auto"
     feature_gib: float = 8.0
     checkpoint_seconds: float = 15.0

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from relmap.catalogue.imported import from_file
 from relmap.catalogue.models import MODELS, Model
+from relmap.catalogue.rows import load_rows
 from relmap.errors import InputError
 from relmap.torchvision_shim import torchvision
 
@@ -79,7 +79,7 @@ def architecture_of(name: str) -> Model:
         InputError: there is none, or nothing makes it yet.
     """
     path, _, identifier = name.rpartition(":")
-    known = {row.id: row for row in from_file(path).MODELS} if path else MODELS
+    known = load_rows([path]).models if path else MODELS
     made = [key for key, row in known.items() if row.maker]
     if identifier not in made:
         raise InputError(f"unknown architecture {name!r}; choose one of {', '.join(sorted(made))}")

@@ -21,7 +21,7 @@ class Optimiser:
     name: str = "adam"
     learning_rate: float = 0.01
     decay: float = 0.95
-    epochs: int = 100
+    epochs: int = 8
     patience: int = 5
     batch_size: int = 64
 
@@ -47,7 +47,7 @@ class ClamOptions:
         restore_total: scale refined relevance back to its total.
     """
 
-    attributes: int | None = None
+    attributes: int | None = 4
     patch_size: int | None = None
     attribute_size: int | None = None
     largest_patch: int = 4
@@ -57,7 +57,7 @@ class ClamOptions:
     layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     features: str = "after_relu"
     pattern: str = "random"
-    pattern_amplitude: float = 1.0
+    pattern_amplitude: float = 2.0
     normalisation: str = "sub_feature"
     add_on: str = "linear"
     distance: str = "squared_l2"
