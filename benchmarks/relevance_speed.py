@@ -36,7 +36,7 @@ import zennit.torchvision
 import zennit.types
 from captum.attr import LRP
 from relmap.catalogue.methods import CATALOGUE
-from relmap.catalogue.methods import build as build_method
+from relmap.explainers.building import build as build_method
 from relmap.inspection.cost import PLAIN, Meter, seconds_of
 from relmap.job.files import atomic_path
 from relmap.models import build

@@ -10,9 +10,10 @@ import pytest
 import relmap
 import torch
 from reference_nets import network
-from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, LAYERS, build
+from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, LAYERS
 from relmap.catalogue.rows import label
 from relmap.errors import InputError
+from relmap.explainers.building import build
 from relmap.figures.gallery import Comparison, coloured, gallery_figure, read_comparisons
 from relmap.figures.page import Page
 from relmap.inspection.comparison import admitted, offers, summarise, surest

@@ -1,12 +1,13 @@
 """What a script imports, read from its import statements."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from relmap.errors import InputError
-from relmap.job.imports import closure
+from relmap.job.imports import closure, imported
 
 ROOT = Path(__file__).parents[1]
 ROOTS = {"relmap": ROOT / "workflow" / "relmap", "papers": ROOT / "papers"}
@@ -19,7 +20,7 @@ def tree(tmp_path):
         "lib/a.py": "import os\n\ndef f():\n    from .deep import b  # inside a function counts\n",
         "lib/deep/__init__.py": "",
         "lib/deep/b.py": "from .. import c\nfrom lib.deep.b import g",
-        "lib/c.py": "import lib.deep.nothing_there",
+        "lib/c.py": "import lib.deep.nothing_there\nif TYPE_CHECKING:\n    import lib.unused",
         "lib/unused.py": "import lib.c",
         "run.py": "from lib.a import f\nimport numpy",
     }
@@ -63,3 +64,56 @@ def test_closure_is_what_python_imports():
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     module = ROOT / "workflow" / "relmap" / "evidence" / "tables.py"
     assert {Path(path) for path in shown} <= {module, *closure([module], ROOTS)}
+
+
+def importers(path):
+    """Scripts of the workflow and of papers that a file of relmap is an input of."""
+    scripts = [*(ROOT / "workflow" / "scripts").glob("*.py"), *ROOT.glob("papers/*/scripts/*.py")]
+    return {script.stem for script in scripts if ROOT / "workflow" / "relmap" / path in closure([script], ROOTS)}
+
+
+def test_an_edit_remakes_what_it_changes():
+    """Makers that rows name (explainers, metrics, readers, renderers) are inputs of the rules that the rows are for."""
+    assert importers("explainers/agf.py") == importers("metrics/lerf.py") == importers("data/formats/cub.py") == set()
+    assert importers("figures/gallery.py") == set(), "notebooks are inputs of their own rules"
+    assert importers("report/page.py") == {"write_report"}
+    assert importers("evidence/claims.py") == {"decide"}
+    assert {"attribute", "score", "predict"} <= importers("evidence/evaluation.py")
+    assert importers("evidence/evaluation.py").isdisjoint({"pretrain_classifier", "render_dataset", "tabulate"})
+    trained = importers("models/training.py")
+    assert {"pretrain_classifier", "finetune_classifier"} <= trained and "attribute" not in trained
+    assert "pretrain_classifier" not in importers("propagation/engine.py")
+
+
+RELMAP = ROOT / "workflow" / "relmap"
+
+
+@pytest.mark.parametrize(
+    ("room", "forbidden"),
+    [
+        ("network", ("propagation", "explainers", "catalogue", "evidence", "metrics", "report", "figures", "papers")),
+        ("propagation", ("explainers", "catalogue", "evidence", "metrics", "report", "figures", "papers")),
+        ("explainers", ("metrics", "report", "figures", "papers")),
+        ("metrics", ("explainers", "propagation", "report", "figures", "papers")),
+        ("catalogue", ("evidence", "metrics", "report", "figures", "papers")),
+        ("data", ("explainers", "propagation", "catalogue", "evidence", "metrics", "papers")),
+        ("models", ("explainers", "evidence", "metrics", "report", "papers")),
+        ("evidence", ("explainers", "propagation", "report", "figures", "papers")),
+        ("report", ("explainers", "propagation", "papers")),
+    ],
+)
+def test_rooms_know_only_those_below(room, forbidden):
+    """No import statement of a room names one above it; what a row names is imported when it is built."""
+    for path in sorted((RELMAP / room).rglob("*.py")):
+        files = imported(path, tuple(ROOTS.items()))
+        names = {file.relative_to(ROOTS["relmap"]).parts[0] for file in files if file.is_relative_to(ROOTS["relmap"])}
+        names |= {"papers" for file in files if file.is_relative_to(ROOTS["papers"])}
+        crossed = names & set(forbidden)
+        assert not crossed, f"{path.relative_to(ROOT)} imports {crossed}"
+
+
+def test_the_library_has_few_rooms():
+    entries = [path for path in RELMAP.iterdir() if path.name not in ("__init__.py", "py.typed", "__pycache__")]
+    assert len(entries) <= 16, sorted(path.name for path in entries)
+    for path in (RELMAP / "job" / "config.py", RELMAP / "job" / "config_text.py"):
+        assert "papers" not in re.findall(r"^(?:from|import) (\w+)", path.read_text(), re.MULTILINE)

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from relmap.catalogue.methods import CATALOGUE, Method, as_propagator, build, find
+from relmap.catalogue.methods import CATALOGUE, Method, find
 from relmap.errors import InputError
 from relmap.explainers.base import SharedPass, as_maps
+from relmap.explainers.building import as_propagator, build
 from relmap.propagation import Propagator
 
 

@@ -26,10 +26,10 @@ for name_, (dataset_, model_, arm_, methods_) in BATCHES.items():
             f"<benchmarks>/attribute/{dataset_}/{model_}/{arm_}.tsv"
         conda:
             "../../envs/relmap.yaml"
-        threads: 1
+        threads: config["compute"]["attribute"]["threads"]
         resources:
-            mem_mb=3000,
-            runtime=240,
+            mem_mb=lambda wildcards, attempt: attempt * config["compute"]["attribute"]["mem_mb"],
+            runtime=lambda wildcards, attempt: attempt * config["compute"]["attribute"]["runtime"],
             gpu=lookup(dpath="compute/gpus", within=config),
         params:
             methods=[ROWS.methods[method].to_dict() for method in methods_],

@@ -9,19 +9,14 @@ and one row here. One of your own needs no row here, wherever an id is asked for
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from relmap.catalogue.imported import imported
 from relmap.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from relmap.explainers.base import Explainer
-    from relmap.propagation import Propagator
 
 BOUNDS = "bounds"
 FEATURE_MAP = "feature map"
@@ -606,49 +601,3 @@ def find(method: str | Method) -> Method:
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise InputError(f"method {method!r} is unknown; {hint}choose one of {', '.join(CATALOGUE)}")
     return CATALOGUE[method]
-
-
-def build(model: nn.Module | Propagator, method: str | Method, **parameters: Any) -> Explainer:
-    """The explainer of a method for one model; ``parameters`` beside those that the id fixes.
-
-    A method that takes the range of valid inputs gets the model's own ``input_range`` (low, high) where it has one, as
-    relmap's trained networks do, and none is given.
-
-    Raises:
-        InputError: an unknown method or parameter, one that the id fixes, or a model that the method cannot treat.
-    """
-    row = find(method)
-    fixed = [name for name in parameters if name in row.parameters]
-    if fixed:
-        raise InputError(f"method {row.id!r} fixes {fixed[0]!r} to {row.parameters[fixed[0]]!r}; choose another method")
-    maker = imported(row.maker, "relmap.explainers")
-    signature = inspect.signature(maker)
-    first, *names = signature.parameters
-    given = {**row.parameters, **parameters}
-    plain = _untraced(model)
-    model = plain if first == "model" else as_propagator(model)
-    if row.wraps is not None:
-        given["inner"] = build(model, row.wraps)
-    bounds = getattr(plain, "input_range", None)
-    if BOUNDS in row.needs and bounds is not None and not {"low", "high"} & given.keys():
-        given |= {"low": bounds[0], "high": bounds[1]}
-    try:
-        signature.bind(model, **given)
-    except TypeError as error:
-        free = [name for name in names if name not in row.parameters and name != "inner"]
-        takes = f"takes {', '.join(free)}" if free else "takes none"
-        raise InputError(f"method {row.id!r}: {error}; it {takes}") from error
-    return maker(model, **given)
-
-
-def _untraced(model: nn.Module | Propagator) -> nn.Module | None:
-    from relmap.propagation import Propagator
-
-    return model.model if isinstance(model, Propagator) else model
-
-
-def as_propagator(model: nn.Module | Propagator) -> Propagator:
-    """The model, traced unless it is a propagator already."""
-    from relmap.propagation import Propagator
-
-    return model if isinstance(model, Propagator) else Propagator(model)

@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
-from relmap.catalogue.methods import build
 from relmap.explainers.base import SharedPass, as_maps
+from relmap.explainers.building import build
 from relmap.propagation import Propagator
 
 Parameters = Mapping[str, Mapping[str, Any]]

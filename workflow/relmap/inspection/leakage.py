@@ -15,9 +15,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from relmap.catalogue.methods import Method, build, find
+from relmap.catalogue.methods import Method, find
 from relmap.errors import InputError
 from relmap.explainers.base import SharedPass
+from relmap.explainers.building import build
 from relmap.explanation import classes, explained, model_input
 from relmap.network import Operation
 from relmap.propagation import Propagator

@@ -63,7 +63,7 @@ def imported(path: Path, roots: tuple[tuple[str, Path], ...]) -> tuple[Path, ...
 
 def _names(path: Path, folders: Mapping[str, Path]) -> Iterator[str]:
     """Dotted names that a file imports; ``from a import b`` gives ``a.b``, for b may be a module."""
-    for node in ast.walk(_tree(path)):
+    for node in _run(_tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -71,6 +71,15 @@ def _names(path: Path, folders: Mapping[str, Path]) -> Iterator[str]:
             if node.level:
                 base = ".".join(filter(None, (_package(path, node.level, folders), base)))
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _run(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a module but those under ``if TYPE_CHECKING``, which never run."""
+    yield tree
+    for node in ast.iter_child_nodes(tree):
+        checked = isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for part in node.orelse if checked else (node,):
+            yield from _run(part)
 
 
 def _package(path: Path, level: int, folders: Mapping[str, Path]) -> str:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from relmap.catalogue.methods import CATALOGUE, CLAM_ARM, build, clam_methods
+from relmap.catalogue.methods import CATALOGUE, CLAM_ARM, clam_methods
 from relmap.errors import InputError
 from relmap.explainers.base import head_logits
+from relmap.explainers.building import build
 from relmap.explainers.clam.layer import ClaLayer
 from relmap.explainers.clam.loss import balanced_contrastive_loss, paired
 from relmap.explainers.clam.patterns import class_patterns

@@ -1,0 +1,218 @@
+"""Papers as folders: every printed cell has a key of its own, a plan, and a place in every format."""
+
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from relmap.catalogue.grid import first_lacking, make_plan
+from relmap.catalogue.metrics import METRICS, Column, Metric, columns
+from relmap.catalogue.papers import COLUMNS, Cell, cells, published, read_paper, read_papers
+from relmap.catalogue.rows import Rows
+from relmap.errors import InputError
+from relmap.evidence.tables import fill, image_scores, lay_out, to_latex, to_markdown
+from relmap.report import reading
+
+PAPERS = read_papers(Path(__file__).parents[1] / "papers")
+TABLES = [(paper, number) for paper in PAPERS for number in paper.tables]
+NAMES = [f"{paper.id}-{number}" for paper, number in TABLES]
+NO_SCORES = pd.DataFrame(columns=["dataset", "model", "method", "metric", "image_id", "target", "value"])
+
+
+def test_five_papers_print_1455_rows():
+    assert [paper.id for paper in PAPERS] == ["abslrp", "ae", "c3lrp", "clam", "ucag"]
+    rows = [published(paper, number) for paper, number in TABLES]
+    assert sum(map(len, rows)) == 1455
+    assert sum(table["value"].ne("").sum() for table in rows) == 1435
+    assert all(not table.duplicated(["dataset", "model", "method", "metric", "variant"]).any() for table in rows)
+
+
+@pytest.mark.parametrize(("paper", "number"), TABLES, ids=NAMES)
+def test_every_row_survives_every_format(paper, number):
+    """Each printed text is found as often in Markdown, LaTeX and HTML as the CSV has it."""
+    printed = published(paper, number)
+    filled = fill(printed, NO_SCORES, control_methods=paper.controls)
+    rows = paper.tables[number]["rows"]
+    layout = lay_out(filled, rows)
+    shown = Counter(text for _, line in layout.rows for text, _, _ in line[::2] if text)
+    wanted = Counter(
+        re.sub(r"^0(?=\.)", "", value + (f" ± {std}" if std else ""))
+        if digits == 4
+        else value + (f" ± {std}" if std else "")
+        for value, std, digits in zip(printed["value"], printed["std"], printed["digits"], strict=True)
+        if value
+    )
+    assert shown == wanted
+    assert len(layout.rows) - layout.controls <= len(printed)
+    plain = re.sub(r"\*\*|</?u>", "", to_markdown(filled, "A table", rows))
+    found = Counter(cell.strip() for line in plain.splitlines()[4:] for cell in re.split(r"(?<!\\)\|", line)[2:-1])
+    assert all(found[text.replace("|", r"\|")] >= count for text, count in wanted.items())
+    latex = re.sub(r"\\(?:textbf|underline)\{([^{}]*)\}", r"\1", to_latex(filled, "A table", rows))
+    latex = re.sub(r"\\(?:textbf|underline)\{([^{}]*)\}", r"\1", latex)
+    body = latex.split(r"\midrule")[1]
+    found = Counter(
+        cell.strip().removesuffix(r"\\").strip() for line in body.splitlines() for cell in line.split("&")[1:]
+    )
+    assert all(found[text] >= count for text, count in wanted.items())
+    grid = repr(reading.grid(filled, rows))
+    assert all(grid.count(repr(text)) >= count or text in grid for text, count in wanted.items())
+
+
+def test_the_plan_makes_what_cells_ask_for_and_nothing_else():
+    """With every ingredient at hand five papers ask for a fraction of the product of all that they name."""
+    tables = pd.concat([published(paper, number) for paper, number in TABLES])
+    known = Rows()
+    everything = {
+        "datasets": {name: replace(row, reader="a:b", has=("boxes", "masks")) for name, row in known.datasets.items()},
+        "models": {name: replace(row, maker="a:b") for name, row in known.models.items()},
+        "methods": {name: replace(known.methods["constant"], id=name) for name in {*known.methods, *tables["method"]}},
+        "metrics": {
+            name: Metric(name, name, "a:b", (Column(name, name, "", name),)) for name in tables["metric"].unique()
+        },
+    }
+    everything["metrics"] = {
+        name: replace(metric, columns=(replace(metric.columns[0], higher_is_better=direction == "true"),))
+        for (name, metric), direction in zip(
+            everything["metrics"].items(),
+            tables.drop_duplicates("metric")["higher_is_better"],
+            strict=True,
+        )
+    }
+    rows = Rows(**everything)
+    plan = make_plan([replace(paper, controls=()) for paper in PAPERS], rows, list(rows.datasets), list(rows.models))
+    without_variant = {(cell.dataset, cell.model, cell.method) for cell in cells(tables) if not cell.variant}
+    assert {(*pair, method) for pair, found in plan.methods.items() for method in found} == without_variant
+    product = tables["dataset"].nunique() * tables["model"].nunique() * tables["method"].nunique()
+    assert len(without_variant) < product / 4
+    assert {cell.variant for cell in plan.missing} == set(tables["variant"]) - {""}
+
+
+def test_the_plan_follows_the_run():
+    clam = next(paper for paper in PAPERS if paper.id == "clam")
+    places = (("imagenet", "resnet50"),)
+    arms = {name: replace(row, places=places) for name, row in Rows().methods.items() if row.arm}
+    rows = Rows(methods=Rows().methods | arms, wanted=((*places[0], "lrp_clam_untrained"),))
+    plan = make_plan([clam], rows, ["imagenet"], ["resnet50"])
+    assert plan.pairs == [("imagenet", "resnet50")]
+    assert set(plan.scores) == {("imagenet", "resnet50", "pointing"), ("imagenet", "resnet50", "lerf")}
+    assert "lrp_clam_untrained" in plan.scores["imagenet", "resnet50", "lerf"]
+    assert set(clam.controls) < set(plan.methods["imagenet", "resnet50"])
+    assert len(plan.missing) == plan.cells - 12 * (1 + 2 + 2)
+    without = make_plan([clam], Rows(), ["imagenet"], ["resnet50"])
+    assert len(without.missing) == plan.cells - 9 * (1 + 2 + 2), "no trained layers, no cells of CLAM's"
+
+
+@pytest.mark.parametrize(
+    ("cell", "lacking"),
+    [
+        (Cell("voc2007", "vgg16", "lrp_epsilon", "mean_iou"), "data set voc2007"),
+        (Cell("cub200_2011", "resnet50", "lrp_epsilon", "mean_iou"), "model resnet50 in the config"),
+        (Cell("imagenet", "vgg16", "rise", "mean_iou"), "method rise"),
+        (Cell("imagenet", "vgg16", "lrp_clam", "mean_iou"), "trained layers of lrp_clam"),
+        (Cell("imagenet", "vgg16", "lrp_epsilon", "average_drop"), "metric average_drop"),
+        (Cell("imagenet", "vgg16", "lrp_epsilon", "mean_iou"), "masks of imagenet"),
+        (Cell("imagenet", "vgg16", "lrp_epsilon", "pointing_lower", "hard"), "variant hard"),
+        (Cell("imagenet", "vgg16", "lrp_epsilon", "lerf_last_accuracy"), ""),
+    ],
+    ids=lambda value: str(value).replace("/", "-"),
+)
+def test_what_a_cell_lacks_is_named(cell, lacking):
+    assert first_lacking(cell, Rows(), ["cub200_2011", "imagenet"], ["vgg16"]) == lacking
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A paper of one table, to be broken."""
+    rows = [
+        ("small", "1", "imagenet", "vgg16", method, "iou", "", value, "", "true", "", "")
+        for method, value in (("LRP", "0.5"), ("Grad", "0.6"))
+    ]
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(tmp_path / "table1.csv", index=False)
+    content = {
+        "title": "A small paper",
+        "short": "Small",
+        "citation": "nobody",
+        "methods": {"LRP": {"label": "LRP", "id": "lrp_epsilon"}, "Grad": {"label": "Grad", "id": "saliency"}},
+        "metrics": {"iou": "mean_iou"},
+        "tables": [{"number": 1, "caption": "IoU"}],
+        "figures": [],
+    }
+
+    def write(**changes):
+        given = {key: value for key, value in {**content, **changes}.items() if value is not None}
+        (tmp_path / "paper.yaml").write_text(yaml.safe_dump(given))
+        return tmp_path
+
+    return write
+
+
+def test_a_small_paper_reads(small):
+    table = published(read_paper(small()), 1)
+    assert table["method"].tolist() == ["lrp_epsilon", "saliency"]
+    assert table["digits"].tolist() == [4, 4], "as the metric's row says"
+    named = published(read_paper(small(metrics={"iou": {"id": "mean_iou", "digits": 2, "scale": 100}})), 1)
+    assert named[["digits", "scale"]].drop_duplicates().to_numpy().tolist() == [[2, 100]], "as the paper prints"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"titel": "x"}, ["paper.yaml", "unknown key `titel`", "title"]),
+        ({"metrics": None}, ["paper.yaml", "lacks the key `metrics`"]),
+        ({"tables": [{"number": 2, "caption": "?"}]}, ["table 2", "table2.csv"]),
+        ({"tables": [{"number": 1, "caption": "?", "colour": 1}]}, ["table 1", "`colour`"]),
+        ({"methods": {"LRP": {"label": "LRP", "id": "lrp_epsilon"}}}, ["table1.csv, line 3", "'Grad'", "`methods`"]),
+        (
+            {"methods": {name: {"label": name, "id": "saliency"} for name in ("LRP", "Grad")}},
+            ["table1.csv", "saliency", "the cell of two rows"],
+        ),
+    ],
+)
+def test_broken_papers_name_the_fault(small, changes, words):
+    folder = small(**changes)
+    with pytest.raises(InputError) as caught:
+        published(read_paper(folder), 1)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_row_printed_twice_or_turned_round_is_refused(small):
+    folder = small()
+    table = pd.read_csv(folder / "table1.csv", dtype=str, keep_default_na=False)
+    table.assign(method="LRP").to_csv(folder / "table1.csv", index=False)
+    with pytest.raises(InputError, match="LRP, iou,  is printed twice"):
+        published(read_paper(folder), 1)
+    table.assign(higher_is_better="false").to_csv(folder / "table1.csv", index=False)
+    with pytest.raises(InputError, match="line 2: higher_is_better is false, unlike in the row of mean_iou"):
+        published(read_paper(folder), 1)
+
+
+def test_metrics_that_collide_are_refused():
+    again = replace(METRICS["segmentation"], id="again")
+    with pytest.raises(InputError, match="segmentation and again both give mean_iou"):
+        columns(METRICS | {"again": again})
+    other = replace(again, columns=(replace(again.columns[0], id="other_iou"),))
+    with pytest.raises(InputError, match="segmentation and again both name rows iou"):
+        columns(METRICS | {"again": other})
+
+
+def test_a_spread_is_shown_where_the_table_prints_one(small):
+    folder = small(metrics={"iou": {"id": "mean_iou", "digits": 3, "spread": "pairs"}})
+    table = pd.read_csv(folder / "table1.csv", dtype=str, keep_default_na=False)
+    table.assign(std=["0.1", ""]).to_csv(folder / "table1.csv", index=False)
+    rows = pd.DataFrame(
+        {
+            "image_id": list("abcd"),
+            "target": 0,
+            "method": "lrp_epsilon",
+            "metric": "iou",
+            "level": np.nan,
+            "value": [0, 0, 1, 1],
+        }
+    )
+    filled = fill(published(read_paper(folder), 1), image_scores(rows, "imagenet", "vgg16"))
+    assert [text for text, _, _ in lay_out(filled).rows[0][1]] == ["0.5 ± 0.1", "0.500 ± 0.500"]
+    assert lay_out(filled).rows[1][1][1][0] == "", "nothing scored, nothing shown"
