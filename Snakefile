@@ -95,7 +95,7 @@ for paper in PAPERS:
             tables_of(paper),
             figures_of(paper, "png"),
             figures_of(paper, "pdf"),
-            rules.tabulate_accuracies.output,
+            ACCURACIES,
 
 
 # The engine: where each method's relevance leaks, what it costs, and the gallery.

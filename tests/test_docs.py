@@ -1,6 +1,9 @@
 """The Python in the README and in docs/rules.md runs as it is printed."""
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from unittest.mock import patch
 
@@ -47,3 +50,36 @@ def test_links_lead_to_files():
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+
+def commands(pattern):
+    """Commands in the pages, from code blocks, tables and running text, without their comments."""
+    found = []
+    for page in PAGES:
+        text = re.sub(r"```python\n.*?```", "", page.read_text(), flags=re.DOTALL)
+        found += [command.split("  #")[0].strip() for command in re.findall(pattern, text)]
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("command", commands(r"\.venv/bin/snakemake ([^`\n]+)"))
+def test_commands_of_snakemake_are_understood(command, tmp_path):
+    """Each is planned; what a run would do is for other tests."""
+    arguments = shlex.split(command)
+    call = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
+    call += ["--dry-run", *(["--workflow-profile", "none"] if "--workflow-profile" not in arguments else [])]
+    if "--report" in arguments:
+        pytest.fail("a report needs a finished run") if len(arguments) > 2 else None
+        arguments = []
+    run = subprocess.run([*call, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    own = "config/own.yaml" in arguments  # asks for files that only a user has, and says which
+    assert run.returncode == 0 or (own and "own" in run.stderr), run.stderr[-2000:]
+
+
+@pytest.mark.parametrize("target", commands(r"\bmake (?=(?:[a-z]+)(?:\s|`|$))([a-z]+)"))
+def test_targets_of_make_exist(target):
+    known = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    words = {"one", "one's", "it", "them", "a", "the", "what", "everything"}  # prose
+    assert target in known or target in words

@@ -75,6 +75,26 @@ def test_target_of_the_paper(tmp_path, default):
     }
 
 
+def test_a_run_takes_what_it_has(tmp_path, default):
+    """Without a data set, a model, a paper or any: what can be made is planned, and no more."""
+    birdless = planned(tmp_path, "--config", "datasets={cub200_2011: null}")
+    assert {"attribute_imagenet_vgg16", "attribute_imagenet_resnet50_case1", "draw_clam_curves"} <= birdless.keys()
+    assert not {"finetune_classifier", "score_attributes", "ablate_clam", "draw_clam_layers"} & birdless.keys()
+    assert not [name for name in birdless if "cub200" in name]
+    single = planned(tmp_path, "--config", "models={vgg16: null}")
+    assert single["pretrain_classifier"] == 1 and not [name for name in single if "vgg16" in name]
+    lacking = planned(tmp_path, "--config", "papers=[ae]")
+    assert "tabulate_ae" in lacking and not [name for name in lacking if name.startswith(("attribute", "pretrain"))]
+    nothing = planned(tmp_path, "--config", "papers=[]")
+    assert "compare_methods" in nothing and not [
+        name for name in nothing if name.startswith(("attribute", "tabulate_c"))
+    ]
+    five = planned(tmp_path, "--config", "papers=[clam,ae,abslrp,ucag,c3lrp]")
+    assert {name for name in five if name.startswith("attribute")} == {
+        name for name in default if name.startswith("attribute")
+    }
+
+
 def test_engine_needs_classifiers_alone(tmp_path, default):
     counts = planned(tmp_path, "engine")
     assert {"compare_methods", "measure_cost", "render_gallery", "predict"} <= counts.keys()
@@ -91,6 +111,8 @@ def test_engine_needs_classifiers_alone(tmp_path, default):
             ["--config", "clam={arms: {clam: {imagenet: {vgg16: [features.99]}}}}"],
             ["clam.arms.clam.imagenet.vgg16", "features.99", "features.28"],
         ),
+        (["--config", "papers=[clamm]"], ["`papers`", "papers/clamm", "abslrp, ae, c3lrp, clam, ucag"]),
+        (["--config", "datasets={imagenet: null}"], ["`training.base`", "`imagenet`"]),
     ],
 )
 def test_wrong_config_ends_in_one_line(tmp_path, arguments, words):

@@ -20,8 +20,8 @@ os.environ.update(
 
 from relmap.catalogue.datasets import FORMATS
 from relmap.catalogue.grid import make_plan
+from relmap.catalogue.imported import from_file
 from relmap.catalogue.metrics import MODEL, metric_settings
-from relmap.catalogue.models import MODELS as MODEL_ROWS
 from relmap.catalogue.papers import Cell, read_paper
 from relmap.catalogue.rows import load_rows, rank
 from relmap.errors import InputError
@@ -39,7 +39,13 @@ def here(path):
 
 def folder_of(paper):
     """A paper's folder: of an id the one in papers/, else the path itself."""
-    return here(f"papers/{paper}") if re.fullmatch(r"\w+", paper) else paper
+    folder = here(f"papers/{paper}") if re.fullmatch(r"\w+", paper) else paper
+    if not os.path.isfile(os.path.join(folder, "paper.yaml")):
+        known = sorted(path.parent.name for path in ROOT.glob("papers/*/paper.yaml"))
+        raise InputError(
+            f"config: `papers`: no paper.yaml in {folder}; known here: {', '.join(known)}; or name a folder"
+        )
+    return folder
 
 
 def beside(paper, name):
@@ -207,10 +213,15 @@ def recipe(stage):
 def model_settings(wildcards):
     """Size and architecture of a model; that of a user's own row is named with its file."""
     entry = config["models"][wildcards.model]
-    own = [path for path in EXTENSIONS if wildcards.model in load_rows([path]).models.keys() - MODEL_ROWS.keys()]
+    own = [path for path in EXTENSIONS if wildcards.model in [row.id for row in getattr(from_file(path), "MODELS", ())]]
     architecture = f"{own[0]}:{wildcards.model}" if own else wildcards.model
     sizes = {key: entry[key] for key in ("weights", "width", "input_size", "resize")}
     return {"architecture": architecture, **sizes}
+
+
+def model_library(script):
+    """Input function: what a script imports, and the file that makes its model."""
+    return lambda wildcards: library(script, maker_file(ROWS.models[wildcards.model].maker, "workflow/relmap/models"))
 
 
 def reader_of(wildcards):
@@ -406,10 +417,10 @@ COST_MODELS = [
     model for dataset, model in PAIRS if dataset == PAIRS[0][0] and model in config["engine"]["cost"]["models"]
 ]
 ENGINE_TABLES = [
-    *formats("conservation", "csv"),
-    *formats("conservation_summary", "csv"),
-    *(formats("cost", "csv", "md") if COST_MODELS and PAIRS else []),
+    *(path for name in ("conservation", "conservation_summary") for path in formats(name, "csv") if PAIRS),
+    *(formats("cost", "csv", "md") if COST_MODELS else []),
 ]
+ACCURACIES = ["<results>/tables/accuracies.csv"] if PAIRS else []
 # Networks whose weights come from files have no history to draw.
 TRAINED_HERE = any(dataset != BASE or model in trained() for dataset, model in PAIRS)
 TRAINING_FIGURE = {

@@ -10,7 +10,7 @@ Outputs: <results>/models/{dataset}/{model}.safetensors with its card and curves
 rule pretrain_classifier:
     input:
         manifest="<results>/manifests/{dataset}.parquet",
-        library=library("workflow/scripts/pretrain_classifier.py"),
+        library=model_library("workflow/scripts/pretrain_classifier.py"),
     output:
         weights="<results>/models/{dataset}/{model}.safetensors",
         card="<results>/models/{dataset}/{model}.json",
@@ -45,7 +45,7 @@ rule convert_weights:
     input:
         published=published_weights,
         manifest="<results>/manifests/{dataset}.parquet",
-        library=library("workflow/scripts/convert_weights.py"),
+        library=model_library("workflow/scripts/convert_weights.py"),
     output:
         weights="<results>/models/{dataset}/{model}.safetensors",
         card="<results>/models/{dataset}/{model}.json",
@@ -79,7 +79,7 @@ rule finetune_classifier:
     input:
         pretrained=f"<results>/models/{BASE}/{{model}}.safetensors",
         manifest="<results>/manifests/{dataset}.parquet",
-        library=library("workflow/scripts/finetune_classifier.py"),
+        library=model_library("workflow/scripts/finetune_classifier.py"),
     output:
         weights="<results>/models/{dataset}/{model}.safetensors",
         card="<results>/models/{dataset}/{model}.json",

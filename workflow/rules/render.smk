@@ -15,7 +15,7 @@ for paper_ in PAPERS:
                 f"draw_{paper_.id}_{notebook_}"
             input:
                 notebook=notebook_file(paper_, notebook_),
-                library=library(notebook_file(paper_, notebook_)),
+                library=library(os.path.abspath(notebook_file(paper_, notebook_))),
                 reads=read_by(paper_, notebook_),
             output:
                 notebook=f"<results>/notebooks/{paper_.id}/{notebook_}.ipynb",
@@ -72,7 +72,7 @@ rule record_provenance:
     input:
         config="<results>/config.yaml",
         tables=TABLES,
-        accuracies="<results>/tables/accuracies.csv",
+        accuracies=ACCURACIES,
         figures=FIGURES,
     output:
         provenance="<results>/provenance.json",
@@ -90,13 +90,21 @@ rule record_provenance:
         "../scripts/record_provenance.py"
 
 
+def files_of_papers():
+    """What the report reads of every paper, of the run or not: it says how far the run takes each."""
+    found = [*Path(here("papers")).glob("*/*"), *(path for paper in PAPERS for path in Path(paper.folder).iterdir())]
+    return sorted({str(path) for path in found if path.suffix in (".csv", ".yaml") or path.name == "rows.py"})
+
+
 rule write_report:
     input:
         config="<results>/config.yaml",
         provenance="<results>/provenance.json",
         tables=TABLES,
-        accuracies="<results>/tables/accuracies.csv",
+        accuracies=ACCURACIES,
         figures=FIGURES,
+        papers=files_of_papers(),
+        extensions=EXTENSIONS,
         library=library("workflow/scripts/write_report.py"),
     output:
         index=report("<results>/index.html", caption="../report/index.rst", category="Report"),
@@ -112,6 +120,7 @@ rule write_report:
         runtime=10,
     params:
         results=subpath(output.index, parent=True),
+        papers=[str(paper.folder) for paper in PAPERS],
     message:
         "Writing the report's first page"
     script:

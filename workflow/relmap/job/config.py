@@ -37,12 +37,20 @@ def load(config: Mapping[str, Any], schema: Path = SCHEMA) -> dict[str, Any]:
             message names the key, what was found, what is allowed, and the nearest known key.
     """
     validator = _validator(schema)
+    config = _with_nulls(config)
     error = best_match(validator.iter_errors(config))
     if error is not None:
         raise InputError(_explain(error))
     complete = _with_defaults(copy.deepcopy(dict(config)), validator.schema, validator.schema)
     _check(complete)
     return complete
+
+
+def _with_nulls(value: Any) -> Any:
+    """Snakemake's command line gives the text "null" where a file would give null."""
+    if isinstance(value, Mapping):
+        return {key: _with_nulls(inner) for key, inner in value.items()}
+    return None if value == "null" else value
 
 
 def defaults(schema: Path = SCHEMA) -> dict[str, Any]:
@@ -62,7 +70,8 @@ def check_ids(config: Mapping[str, Any], rows: Rows) -> None:
     }
     chosen = {f"{section}.{name}": (name, section) for section in sections for name in config[section] or ()}
     chosen |= {f"engine.cost.models.{name}": (name, "models") for name in config["engine"]["cost"]["models"]}
-    chosen["training.base"] = (config["training"]["base"], "datasets")
+    base = config["training"]["base"]
+    chosen["training.base"] = (base, "datasets")
     for where, (name, section) in chosen.items():
         known = sorted(sections[section])
         if name not in known:
@@ -72,6 +81,11 @@ def check_ids(config: Mapping[str, Any], rows: Rows) -> None:
                 f"config: `{where}`: no row of `{section}` has this id; {guess}known: {', '.join(known)}; "
                 "your own come from a Python file named under `extensions`"
             )
+    if any(config["models"].values()) and not config["datasets"].get(base):
+        raise InputError(
+            f"config: `training.base` is `{base}`, which `datasets` leaves out; classifiers are trained or measured on "
+            "it first: take it in, or name another base"
+        )
 
 
 def dump(config: Mapping[str, Any]) -> str:
