@@ -1,4 +1,5 @@
 # make results    the default run: rendered data, narrow networks, two cores, minutes
+# make status     how far the run in RESULTS (config.yaml's by default) takes each paper
 # make test       lint, a real smoke run of the workflow, unit tests
 # make benchmark  speed beside zennit on this machine
 # make config     config.yaml from the schema
@@ -8,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: results test lint smoke unit benchmark config lock clean
+.PHONY: results status test lint smoke unit benchmark config lock clean
 
 PYTHON ?= python3
 CORES ?= all
@@ -33,6 +34,9 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
+
+status: $(READY)
+	@$(BIN)/python -m relmap.evidence.status $(RESULTS)
 
 test: lint smoke unit
 

@@ -11,7 +11,7 @@ import relmap
 import torch
 from reference_nets import network
 from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, LAYERS
-from relmap.catalogue.rows import label
+from relmap.catalogue.rows import Rows, label
 from relmap.errors import InputError
 from relmap.explainers.building import build
 from relmap.figures.gallery import Comparison, coloured, gallery_figure, read_comparisons
@@ -168,11 +168,11 @@ def test_notebook_draws_the_gallery(results, monkeypatch, capsys):
     words = json.loads(stem.with_suffix(".json").read_text())
     assert "3 methods" in words["caption"]
     assert words["rows"][0]["explained"] == "Plain Reed Warbler"
-    assert [figure["name"] for figure in engine.galleries(results / "figures")] == [stem.name]
+    assert [figure["name"] for figure in engine.galleries(results / "figures", Rows())] == [stem.name]
 
 
 def test_report_lays_out_costs(tmp_path):
-    assert engine.costs(tmp_path) is None
+    assert engine.costs(tmp_path, label) is None
     (tmp_path / "tables").mkdir()
     frame = pd.DataFrame(
         {
@@ -187,7 +187,7 @@ def test_report_lays_out_costs(tmp_path):
         }
     )
     frame.to_csv(tmp_path / "tables" / "cost.csv", index=False)
-    table = engine.costs(tmp_path)
+    table = engine.costs(tmp_path, label)
     assert table.groups == [("VGG-16", 6), ("ResNet-50", 6)]
     assert len(table.heads) == 12
     names, lines = zip(*table.rows, strict=True)
@@ -196,11 +196,11 @@ def test_report_lays_out_costs(tmp_path):
     assert {text for text, _ in lines[1][:6]} == {""}  # VGG-16 has no residual blocks
     frame.drop(columns="forwards").to_csv(tmp_path / "tables" / "cost.csv", index=False)
     with pytest.raises(InputError, match="forwards"):
-        engine.costs(tmp_path)
+        engine.costs(tmp_path, label)
 
 
 def test_report_tells_the_worst_leaks(tmp_path):
-    assert engine.leaks(tmp_path) is None
+    assert engine.leaks(tmp_path, label) is None
     (tmp_path / "tables").mkdir()
     rows = [
         ("lrp_epsilon", "conv", 0.2, 0.3),
@@ -214,7 +214,7 @@ def test_report_tells_the_worst_leaks(tmp_path):
     frame = pd.DataFrame(rows, columns=["method", "kind", "leak_of_start", "gross_of_start"])
     frame = frame.assign(dataset="imagenet", model="vgg16")
     frame.to_csv(tmp_path / "tables" / "conservation_summary.csv", index=False)
-    table = engine.leaks(tmp_path)
+    table = engine.leaks(tmp_path, label)
     assert table.groups == [(label("imagenet"), 1)]
     cells = {name: line[0] for name, line in table.rows}
     assert cells[CATALOGUE["lrp_epsilon"].label] == ("20.0 %", "conv 40, batch norm 35, add 15")

@@ -5,19 +5,27 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from PIL import Image
-from relmap.catalogue.entries import label
+from relmap.catalogue.datasets import DATASETS
+from relmap.catalogue.models import MODELS
+from relmap.catalogue.papers import Paper, read_paper, read_papers
+from relmap.catalogue.rows import Rows, load_rows
 from relmap.data.manifest import read_manifest
 from relmap.errors import InputError
-from relmap.report import reading, write_report
-from relmap.report.page import duration
+from relmap.job.config import dump, load
+from relmap.report import engine, reading, write_report
+from relmap.report.page import duration, numbers
 from synthetic_results import make_dataset, make_records, make_tables
 
+ROOT = Path(__file__).parents[1]
+CLAM = read_paper(ROOT / "papers" / "clam")
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
@@ -59,7 +67,15 @@ class _Outline(HTMLParser):
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("report") / "synthetic"
     make_tables(results, seed=0)
+    for path in (results / "tables").glob("clam_table*.csv"):
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame.assign(reproduced_std="0.1").to_csv(path, index=False)
     make_records(results)
+    narrow = {"vgg16": {"width": 0.125}, "resnet50": {"width": 0.125}}
+    (results / "config.yaml").write_text(dump(load({"run": "synthetic", "models": narrow})))
+    for notebook in ("clam/curves", "engine/gallery", "clam/.ipynb_checkpoints/curves-checkpoint"):
+        (results / "notebooks" / f"{notebook}.ipynb").parent.mkdir(parents=True, exist_ok=True)
+        (results / "notebooks" / f"{notebook}.ipynb").touch()
     (results / "figures").mkdir()
     for number in (3, 17):
         name = results / "figures" / f"clam_figure{number:02}"
@@ -80,8 +96,8 @@ def results(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "synthetic"))
 
 
-def _write(results: Path) -> _Outline:
-    write_report(results, results / "index.html")
+def _write(results: Path, papers: Sequence[Paper] = (CLAM,), rows: Rows | None = None) -> _Outline:
+    write_report(results, results / "index.html", papers, rows)
     return _Outline((results / "index.html").read_text(encoding="utf-8"))
 
 
@@ -102,7 +118,7 @@ def test_nothing_comes_from_outside(results: Path) -> None:
 
 def test_links_follow_the_page(results: Path) -> None:
     out = results.parent / "elsewhere" / "page.html"
-    write_report(results, out)
+    write_report(results, out, [CLAM])
     images = _Outline(out.read_text()).images
     assert images
     assert all((out.parent / image["src"]).is_file() for image in images)
@@ -121,8 +137,11 @@ def test_empty_cells_are_counted(results: Path) -> None:
     path = results / "tables" / "clam_table4.csv"
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     frame.loc[:1, "reproduced"] = ""
+    frame.loc[:1, "missing"] = ["metric mean_iou", "method gradient"]
     frame.to_csv(path, index=False)
-    assert "262 of 264 table cells filled" in _write(results).text
+    text = _write(results).text
+    assert "262 of 264 table cells filled" in text
+    assert "by what they lack: metric mean_iou (1), method gradient (1)." in text
 
 
 def test_run_is_described(results: Path) -> None:
@@ -144,9 +163,9 @@ def test_run_is_described(results: Path) -> None:
 
 
 def test_full_run_has_no_note_on_rendered_data(results: Path) -> None:
-    (results / "config.yaml").write_text(
-        "run: paper\ndatasets: {imagenet: {source: local}}\nmodels: {vgg16: {width: 1.0}}\n"
-    )
+    config = {"run": "paper", "datasets": {"imagenet": {"source": "local"}, "cub200_2011": None}}
+    config["models"] = {"vgg16": {"width": 1.0}, "resnet50": None}
+    (results / "config.yaml").write_text(dump(load(config)))
     assert "What this run is" not in _write(results).text
 
 
@@ -156,7 +175,8 @@ def test_figures_have_words_and_sizes(results: Path) -> None:
     assert "Caption 17 & more" in outline.text
     assert "By gain." in outline.text
     assert outline.text.count("PDF for print") == 1
-    assert "This run has no Figure 5 ( figures/clam_figure05.png is absent)." in outline.text
+    assert "This run has no Figures 4 to 16 and 18 ( figures/clam_figure<number>.png is absent)." in outline.text
+    assert "Figures 1 and 2 are schematic." in outline.text
     first = outline.images[0]
     assert (first["width"], first["height"], first["loading"]) == ("30", "20", "lazy")
     assert first["alt"].startswith("Figure 3. Caption 3")
@@ -172,6 +192,97 @@ def test_verdicts_are_counted(results: Path) -> None:
     assert "1 / 1 / 1 claims hold / fail / undecided" in _write(results).text
 
 
+def test_a_claim_without_data_neither_holds_nor_fails(results: Path) -> None:
+    path = results / "tables" / "clam_claims.csv"
+    frame = pd.read_csv(path)
+    frame.loc[0, "verdict"] = "no data"
+    frame.to_csv(path, index=False)
+    outline = _write(results)
+    assert "0 / 1 / 1 / 1 claims hold / fail / undecided / without data" in outline.text
+    assert '<span class="verdict nodata">– no data</span>' in (results / "index.html").read_text()
+
+
+def test_every_paper_has_a_line_and_those_of_the_run_a_section(results: Path) -> None:
+    outline = _write(results)
+    heads = [name for name in outline.ids if name in ("papers", "run", "paper-clam", "engine")]
+    assert heads == ["papers", "run", "paper-clam", "engine"]
+    assert "CLAM 264 264 264 2 of 16 2 of 3" in outline.text
+    for paper in read_papers(ROOT / "papers"):
+        assert paper.short in outline.words
+        assert (f"paper-{paper.id}" in outline.ids) == (paper.id == "clam")
+
+
+def test_a_run_of_all_papers_or_of_none(results: Path) -> None:
+    outline = _write(results, read_papers(ROOT / "papers"))
+    assert {"paper-ae", "paper-abslrp", "paper-ucag", "paper-c3lrp", "clam-table-1"} <= set(outline.ids)
+    assert len(outline.ids) == len(set(outline.ids))
+    assert "This run has no Table 3 ( tables/ae_table3.csv is absent)." in outline.text
+    assert "asked for no paper" in _write(results, ()).text
+
+
+def test_extra_tables_come_with_the_papers_words(results: Path) -> None:
+    text = _write(results).text
+    for entry in CLAM.extra:
+        assert entry["caption"] in text
+        assert " ".join(entry["text"].split()) in text
+    assert "−.0120" in text, "what the control's table says"
+    assert "This run has no such table ( tables/clam_ablation.csv is absent)." in text
+
+
+def test_an_extra_table_needs_a_caption(results: Path) -> None:
+    with pytest.raises(InputError, match=r"clam.paper\.yaml: an entry of `extra` lacks `caption`"):
+        _write(results, [replace(CLAM, extra=({"name": "controls"},))])
+
+
+def test_notebooks_stand_with_their_paper(results: Path) -> None:
+    outline = _write(results)
+    assert "Notebooks as executed: clam/curves.ipynb ." in outline.text
+    assert "Notebooks as executed: engine/gallery.ipynb ." in outline.text
+    assert outline.text.index("clam/curves.ipynb") < outline.text.index("Every method") < outline.text.index("engine/g")
+
+
+def test_data_sets_are_counted_by_their_manifest(results: Path) -> None:
+    (results / "data" / "imagenet.json").write_text('{"dataset": "imagenet", "source": "render", "seconds": 1.5}')
+    assert "ImageNet render 6 3 1.5" in _write(results).text
+
+
+def test_names_of_ones_own_rows(results: Path, tmp_path: Path) -> None:
+    """A user's extension is shown by its labels, in the tables of a paper's own rules and of the engine too."""
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from relmap.catalogue.datasets import DataSet\n"
+        "from relmap.catalogue.methods import Method\n"
+        "from relmap.catalogue.models import Model\n"
+        "METHODS = [Method('mine', 'My method', 'I', len)]\n"
+        "DATASETS = [DataSet('pets', 'Pets at home', 'I')]\n"
+        "MODELS = [Model('tiny', 'TinyNet', 'I')]\n"
+    )
+    for name in ("clam_controls", "accuracies"):
+        frame = pd.read_csv(results / "tables" / f"{name}.csv", dtype=str, keep_default_na=False)
+        frame = frame.assign(dataset="pets", model="tiny", **({"method": "mine"} if "method" in frame else {}))
+        frame.to_csv(results / "tables" / f"{name}.csv", index=False)
+    leak = {"dataset": "pets", "model": "tiny", "method": "mine", "kind": "conv"}
+    pd.DataFrame([{**leak, "leak_of_start": 0.5, "gross_of_start": 0.5}]).to_csv(
+        results / "tables" / "conservation_summary.csv", index=False
+    )
+    Image.new("RGB", (3, 2)).save(results / "figures" / "gallery_pets_tiny.png")
+    Image.new("RGB", (3, 2)).save(results / "figures" / "gallery_imagenet_vgg16.png")
+    rows = load_rows([own])
+    outline = _write(results, rows=rows)
+    assert {"My method", "Pets at home", "TinyNet"} <= set(outline.words)
+    assert not {"mine", "pets", "tiny"} & set(outline.words)
+    galleries = [figure["name"] for figure in engine.galleries(results / "figures", rows)]
+    assert galleries == ["gallery_imagenet_vgg16", "gallery_pets_tiny"]
+
+
+def test_the_report_knows_no_paper_data_set_or_model() -> None:
+    names = [name for paper in read_papers(ROOT / "papers") for name in (paper.id, paper.short)]
+    names += [name for row in (*DATASETS.values(), *MODELS.values()) for name in (row.id, row.label)]
+    pattern = re.compile(rf"(?<![a-z])(?:{'|'.join(map(re.escape, names))})(?![a-z])", re.IGNORECASE)
+    for path in (ROOT / "workflow" / "relmap" / "report").glob("*.*"):
+        assert not pattern.findall(path.read_text()), path
+
+
 def test_what_is_absent_is_said(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -180,13 +291,14 @@ def test_what_is_absent_is_said(tmp_path: Path) -> None:
     for file in ("provenance.json", "config.yaml", "tables/clam_table3.csv", "clam_claims.csv", "clam_ablation.csv"):
         assert f"{file} is absent" in text
     assert "figures/training_curves.png is absent" in text
-    assert text.count("is absent") == 16 + 4 + 12 + 3
+    tables, claims, extra, figures = 4, 1, len(CLAM.extra), 1
+    assert text.count("is absent") == tables + claims + extra + figures + 10
 
 
 def test_same_bytes_for_the_same_run(results: Path) -> None:
-    write_report(results, results / "index.html")
+    _write(results)
     first = (results / "index.html").read_bytes()
-    write_report(results, results / "index.html")
+    _write(results)
     assert (results / "index.html").read_bytes() == first
 
 
@@ -203,7 +315,7 @@ def test_same_bytes_for_the_same_run(results: Path) -> None:
 def test_broken_file_is_named_and_no_page_is_written(results: Path, file: str, content: str) -> None:
     (results / file).write_text(content)
     with pytest.raises(InputError, match=re.escape(file)):
-        write_report(results, results / "index.html")
+        _write(results)
     assert not (results / "index.html").exists()
 
 
@@ -216,8 +328,12 @@ def as_filled(frame: pd.DataFrame) -> pd.DataFrame:
     """A small table with the columns of a filled one, as text."""
     words = {"paper": "clam", "table": "4", "metric": "mean_iou", "head": "", "variant": "", "variant_label": ""}
     words |= {"std": "", "emphasis": "", "note": "", "role": "published", "digits": "4", "scale": "1"}
-    limits = {"ci_low": "0", "ci_high": "1", "higher_is_better": "true"}
-    return frame.assign(label=[label(method) for method in frame["method"]], **words, **limits)
+    limits = {"ci_low": "0", "ci_high": "1", "higher_is_better": "true", "spread": "", "reproduced_std": "0.1"}
+    known = Rows()
+    names = {"label": frame["method"].map(known.label)}
+    names["wraps"] = [known.methods[method].wraps or "" for method in frame["method"]]
+    names |= {f"{kind}_label": frame[kind].map(known.label) for kind in ("dataset", "model")}
+    return frame.assign(**(words | limits | names))
 
 
 def test_grid_is_in_the_papers_order_with_ranks() -> None:
@@ -231,10 +347,18 @@ def test_grid_is_in_the_papers_order_with_ranks() -> None:
     ]
     frame = pd.DataFrame(rows, columns=["dataset", "model", "method", "value", "reproduced"])
     laid = reading.grid(as_filled(frame), ["method"])
-    assert [head[:2] for head in laid.heads] == [("CUB-200-2011", "VGG-16"), ("ImageNet", "VGG-16")]
-    assert laid.ranks == ["+1.00", "\N{MINUS SIGN}0.50"]
+    assert [head[:2] for head in laid.heads] == [("ImageNet", "VGG-16"), ("CUB-200-2011", "VGG-16")]
+    assert laid.ranks == ["\N{MINUS SIGN}0.50", "+1.00"]
     assert laid.rows[1][0] == "LRP+CLAM"
-    assert [cell["improved"] for cell in laid.rows[1][1]] == [False, True]
+    assert [cell["improved"] for cell in laid.rows[1][1]] == [True, False]
+
+
+def test_grid_shows_our_spread_where_the_table_prints_one() -> None:
+    rows = [("clrp", "0.1", "0.5"), ("sglrp", "0.2", "0.6"), ("grad_cam", "0.3", "0.7")]
+    frame = pd.DataFrame(rows, columns=["method", "value", "reproduced"]).assign(dataset="imagenet", model="vgg16")
+    laid = reading.grid(as_filled(frame).assign(spread="pairs", std="0.01", digits="3"), ["method"])
+    assert laid.rows[0][1] == [{"published": "0.1 ± 0.01", "ours": "0.500 ± 0.100", "improved": False}]
+    assert laid.ranks == ["+1.00"]
 
 
 def test_rank_of_equal_values_is_undefined() -> None:
@@ -262,9 +386,17 @@ def test_rank_of_equal_values_is_undefined() -> None:
     ],
 )
 def test_cells_read_well_and_sort_by_value(text: str, column: str, shown: str, key: float | str) -> None:
-    assert reading.cell(text, column) == reading.Cell(shown, key)
+    assert reading.cell(text, column, Rows().label) == reading.Cell(shown, key)
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.04, "0.0 s"), (61.2, "1 min 01 s"), (7384, "2 h 03 min")])
 def test_durations(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [([1], "Figure 1"), ([2, 1], "Figures 1 and 2"), ([1, 3, 4, 5, 6, 9], "Figures 1, 3 to 6 and 9")],
+)
+def test_numbers_in_words(found: list[int], words: str) -> None:
+    assert numbers(found, "Figure") == words

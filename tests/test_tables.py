@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from relmap.catalogue.methods import UNTRAINED_ARM, clam_methods
-from relmap.catalogue.papers import published, read_paper
+from relmap.catalogue.papers import cells, published, read_paper
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
@@ -127,20 +127,17 @@ def test_fill_does_not_depend_on_row_order(scores):
     pd.testing.assert_frame_equal(fill(printed, scores), fill(printed, shuffled))
 
 
-def test_a_missing_ingredient_is_named(scores):
+def test_what_a_cell_lacks_is_named(scores):
     printed = published(CLAM, 2)
-
-    def missing(without):
-        filled = fill(printed, scores[~without], resamples=10)
-        assert filled["reproduced"].isna().equals(filled["missing"] != "")
-        return list(dict.fromkeys(filled["missing"]))
-
-    assert missing(scores["dataset"] == "cub200_2011") == ["data set cub200_2011", ""]
-    assert missing(scores["model"] == "vgg16") == ["model vgg16", ""]
-    assert missing(scores["method"] == "lrp_clam") == ["", "method lrp_clam"]
-    gone = (scores["method"] == "grad_cam") & (scores["model"] == "resnet50")
-    words = "scores of cub200_2011/resnet50 lerf_last_accuracy grad_cam"
-    assert words in missing(gone & (scores["metric"] == "lerf_last_accuracy"))
+    some = scores[scores["dataset"] != "cub200_2011"]
+    here = printed["dataset"] == "imagenet"
+    filled = fill(printed, some, resamples=10)
+    assert (filled.loc[here, "missing"] == "").all() and filled.loc[here, "reproduced"].notna().all()
+    assert filled.loc[~here, "reproduced"].isna().all()
+    cell = next(cells(printed))
+    assert filled["missing"].iloc[0] == f"scores of {cell}"
+    told = fill(printed, some, resamples=10, missing={str(cell): "data set cub200_2011 in the config"})
+    assert told["missing"].iloc[0] == "data set cub200_2011 in the config"
 
 
 def test_images_without_a_value_are_not_counted(scores):

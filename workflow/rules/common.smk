@@ -22,7 +22,7 @@ from relmap.catalogue.datasets import FORMATS
 from relmap.catalogue.grid import make_plan
 from relmap.catalogue.imported import from_file
 from relmap.catalogue.metrics import MODEL, metric_settings
-from relmap.catalogue.papers import Cell, read_paper
+from relmap.catalogue.papers import Cell, cells, published, read_paper
 from relmap.catalogue.rows import load_rows, rank
 from relmap.errors import InputError
 from relmap.evidence.claims import read_claims
@@ -37,9 +37,14 @@ def here(path):
     return path if inside else absolute
 
 
+def named(path):
+    """What a config names: from the working directory, or, where that has no such file, of the repository."""
+    return path if os.path.exists(path) else here(path)
+
+
 def folder_of(paper):
-    """A paper's folder: of an id the one in papers/, else the path itself."""
-    folder = here(f"papers/{paper}") if re.fullmatch(r"\w+", paper) else paper
+    """A paper's folder: of an id the one in papers/, else a path."""
+    folder = here(f"papers/{paper}") if re.fullmatch(r"\w+", paper) else named(paper)
     if not os.path.isfile(os.path.join(folder, "paper.yaml")):
         known = sorted(path.parent.name for path in ROOT.glob("papers/*/paper.yaml"))
         raise InputError(
@@ -71,7 +76,7 @@ try:
     config.update(load(config))
     PAPERS = [read_paper(folder_of(paper)) for paper in config["papers"]]
     # Python files that add rows to the catalogue: the papers' and the user's own.
-    EXTENSIONS = [*(path for paper in PAPERS for path in beside(paper, "rows.py")), *config["extensions"]]
+    EXTENSIONS = [*(path for paper in PAPERS for path in beside(paper, "rows.py")), *map(named, config["extensions"])]
     ROWS = load_rows(EXTENSIONS, config)
     check_ids(config, ROWS)
     DATASETS = [name for name, entry in config["datasets"].items() if entry]
@@ -318,6 +323,12 @@ def scores_of(paper):
         f"<results>/scores/{dataset}/{model}/{metric}.parquet"
         for dataset, model, metric in sorted(PLAN.by_paper[paper.id], key=lambda key: rank(*key))
     ]
+
+
+def missing_of(paper):
+    """What this run lacks for each cell of a paper that it cannot fill."""
+    printed = (cell for number in paper.tables for cell in cells(published(paper, number, ROWS)))
+    return {str(cell): PLAN.missing[cell] for cell in printed if cell in PLAN.missing}
 
 
 def formats(name, *suffixes):

@@ -39,6 +39,7 @@ for paper_ in PAPERS:
             seed=lookup(dpath="seed", within=config),
             resamples=lookup(dpath="evaluation/resamples", within=config),
             confidence=lookup(dpath="evaluation/confidence", within=config),
+            missing=missing_of(paper_),
         message:
             f"Tables of {paper_.short}"
         script:

@@ -13,5 +13,6 @@ with job(snakemake.log[0]):
     scores = load_scores(given.scores, known)
     for (number, table), output in zip(paper.tables.items(), snakemake.output.csv, strict=True):
         frame = published(paper, number, known)
-        filled = fill(frame, scores, params.confidence, params.resamples, params.seed, paper.controls, known)
+        settings = (params.confidence, params.resamples, params.seed, paper.controls, known, params.missing)
+        filled = fill(frame, scores, *settings)
         write_table(filled, output, f"{paper.short}, Table {number}. {table['caption']}", table["rows"])

@@ -90,7 +90,7 @@ def _add(known: dict[str, Any], rows: Sequence[Any], kind: str, path: str | os.P
 
 
 def _as_text(row: Any, kind: str, path: str | os.PathLike) -> Any:
-    """The row with what makes it by name, for the jobs of a run to import; ``other.py:name`` is beside the row's file."""
+    """The row with what makes it by name, for the jobs of a run to import; ``other.py:name`` lies beside its file."""
     folder = Path(path).parent
     texts = {}
     for name in (_MAKERS[kind], *(["renderer"] if kind == "DATASETS" else [])):
@@ -98,7 +98,12 @@ def _as_text(row: Any, kind: str, path: str | os.PathLike) -> Any:
         if callable(thing):
             texts[name] = f"{Path(path)}:{thing.__qualname__}"
         elif thing and thing.rpartition(":")[0].endswith(".py"):
-            texts[name] = str(folder / thing)
+            file, _, attribute = thing.rpartition(":")
+            if not (folder / file).is_file():
+                raise InputError(
+                    f"{path}: {kind} names {file}, which is not in {folder}; correct the row of {row.id!r}"
+                )
+            texts[name] = f"{folder / file}:{attribute}"
     return replace(row, **texts)
 
 

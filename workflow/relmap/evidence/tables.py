@@ -1,8 +1,8 @@
 """The papers' tables: published beside reproduced, with intervals, as CSV, Markdown and LaTeX.
 
 Score rows (one per image, method, metric and level) become per-pair values of the published metrics
-(:func:`image_scores`); the mean of those over images fills a published cell (:func:`fill`). A cell without scores is an
-error, never a gap.
+(:func:`image_scores`); the mean of those over images fills a published cell (:func:`fill`). A cell
+without scores stays empty and says what it lacks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from relmap.catalogue.papers import PRINTED, Cell, cells
+from relmap.catalogue.papers import PRINTED, cells
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 from relmap.evidence.statistics import RESAMPLES, Interval, bootstrap_mean
@@ -127,6 +127,7 @@ def fill(
     seed: int = 0,
     control_methods: Sequence[str] = (),
     known: Rows | None = None,
+    missing: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Put our value beside every published one, and the controls below.
 
@@ -138,6 +139,7 @@ def fill(
         seed: of the resampling.
         control_methods: methods to add a row of for each data set, model, metric and variant of the table.
         known: the rows of the run; the catalogue's by default.
+        missing: cell, as text -> the ingredient that the run lacks for it.
 
     Returns:
         The published rows in their order, then the controls' (``role`` tells them apart), and ``reproduced``,
@@ -149,11 +151,12 @@ def fill(
         [published.assign(role="published"), *_control_rows(published, control_methods, known or Rows())],
         ignore_index=True,
     )
-    found, spread, missing = [], [], []
+    found, spread, lacks = [], [], []
     for cell in cells(table):
-        lacking = _lacking(cell, values)
-        missing.append(lacking)
         key = (cell.dataset, cell.model, cell.method, cell.metric)
+        scored = has_values(values, key) and not cell.variant
+        lacking = (missing or {}).get(str(cell), "" if scored else f"scores of {cell}")
+        lacks.append(lacking)
         found.append(NOTHING if lacking else interval_of(values[key], confidence, resamples, seed))
         spread.append(np.nan if lacking else values[key].std(ddof=0))
     return table.assign(
@@ -163,7 +166,7 @@ def fill(
         reproduced_std=spread,
         n_images=[interval.n for interval in found],
         n_pairs=[interval.pairs for interval in found],
-        missing=missing,
+        missing=lacks,
     )
 
 
@@ -176,24 +179,6 @@ def _control_rows(published: pd.DataFrame, methods: Sequence[str], known: Rows) 
         for method in methods
         if method not in set(published["method"])
     ]
-
-
-def _lacking(cell: Cell, values: Values) -> str:
-    """The first ingredient of a cell that no score has: data set, model, method, metric, then variant; or nothing."""
-    known = list(values)
-    for place, kind, name in ((0, "data set", cell.dataset), (1, "model", cell.model)):
-        if all(key[place] != name for key in known):
-            return f"{kind} {name}"
-    if all(key[2] != cell.method for key in known):
-        return f"method {cell.method}"
-    if all(key[3] != cell.metric for key in known):
-        return f"metric {cell.metric}"
-    if cell.variant:
-        return f"variant {cell.variant}"
-    key = (cell.dataset, cell.model, cell.method, cell.metric)
-    if not has_values(values, key):
-        return f"scores of {cell}"
-    return ""
 
 
 def digits(value: float, signed: bool = False) -> str:

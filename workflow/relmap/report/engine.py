@@ -8,11 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from relmap.catalogue.datasets import DATASETS
-from relmap.catalogue.methods import CATALOGUE
-from relmap.catalogue.models import MODELS
-from relmap.catalogue.rows import label
-from relmap.errors import InputError
+from relmap.catalogue.rows import Rows
+from relmap.evidence.status import read_table
 from relmap.report import reading
 
 KINDS_SHOWN = 3
@@ -41,7 +38,7 @@ class Lines:
     rows: list[tuple[str, list[tuple[str, str]]]]
 
 
-def costs(results: Path) -> Lines | None:
+def costs(results: Path, label: reading.Label) -> Lines | None:
     """``tables/cost.csv``: columns by network; None when it is absent.
 
     Raises:
@@ -60,7 +57,7 @@ def costs(results: Path) -> Lines | None:
             for model in models
             for name, (_, form) in _COSTS.items()
         ]
-        rows.append((_label(method), line))
+        rows.append((label(method), line))
     return Lines(
         [(label(model), len(_COSTS)) for model in models],
         [head for _ in models for head, _ in _COSTS.values()],
@@ -68,7 +65,7 @@ def costs(results: Path) -> Lines | None:
     )
 
 
-def leaks(results: Path) -> Lines | None:
+def leaks(results: Path, label: reading.Label) -> Lines | None:
     """``tables/conservation_summary.csv``: what is lost in all, and the kinds of operation that leak most.
 
     Raises:
@@ -81,21 +78,18 @@ def leaks(results: Path) -> Lines | None:
     cells = {key: _leak(of_method) for key, of_method in frame.groupby(["method", "dataset", "model"], sort=False)}
     places = list(dict.fromkeys(zip(frame["dataset"], frame["model"], strict=True)))
     methods = dict.fromkeys(frame["method"])
-    rows = [(_label(method), [cells.get((method, *place), ("", "")) for place in places]) for method in methods]
+    rows = [(label(method), [cells.get((method, *place), ("", "")) for place in places]) for method in methods]
     datasets = [dataset for dataset, _ in places]
     groups = [(label(dataset), datasets.count(dataset)) for dataset in dict.fromkeys(datasets)]
     return Lines(groups, [label(model) for _, model in places], rows)
 
 
-def galleries(folder: Path) -> list[dict[str, Any]]:
-    """The figures ``gallery_<dataset>_<model>`` that are there, in the tables' order."""
-    found = [path.stem for path in folder.glob("gallery_*.png")]
-    figures = [(name, reading.read_figure(folder, name)) for name in sorted(found, key=_gallery_rank)]
-    return [{"name": name, **figure} for name, figure in figures if figure is not None]
-
-
-def _gallery_rank(name: str) -> tuple[list[int], str]:
-    return [at for at, known in enumerate((*DATASETS, *MODELS)) if f"_{known}" in name], name
+def galleries(folder: Path, rows: Rows) -> list[dict[str, Any]]:
+    """The figures ``gallery_<dataset>_<model>`` that are there, in the tables' order; unknown ids come last."""
+    known = [f"gallery_{dataset}_{model}" for dataset in rows.datasets for model in rows.models]
+    found = {path.stem for path in folder.glob("gallery_*.png")}
+    names = [*(name for name in known if name in found), *sorted(found.difference(known))]
+    return [{"name": name, **reading.read_figure(folder, name, rows.label)} for name in names]
 
 
 def _leak(rows: pd.DataFrame) -> tuple[str, str]:
@@ -119,16 +113,9 @@ def _percent(share: float) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def _label(method: str) -> str:
-    return CATALOGUE[method].label if method in CATALOGUE else method
-
-
 def _read(path: Path, columns: list[str]) -> pd.DataFrame | None:
-    frame = reading.read_csv(path)
+    frame = read_table(path, columns)
     if frame is None:
         return None
-    missing = [name for name in columns if name not in frame]
-    if missing:
-        raise InputError(f"{path}: lacks {', '.join(missing)}; delete it and run again")
     words = {"dataset", "model", "method", "kind"}
     return frame.assign(**{name: pd.to_numeric(frame[name]) for name in columns if name not in words})

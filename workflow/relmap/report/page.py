@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 
-from relmap.catalogue.papers import Paper, read_paper
-from relmap.catalogue.rows import label, rank
+from relmap.catalogue.papers import Paper
+from relmap.catalogue.rows import Rows, rank
 from relmap.errors import InputError
+from relmap.evidence.status import HEADS, printed_cells, read_table, run_config, status_of
 from relmap.job.files import atomic_path
 from relmap.job.provenance import costs
 from relmap.report import engine, reading
 
 _TEMPLATES = Path(__file__).parent
-PAPERS = Path(__file__).resolve().parents[3] / "papers"
+_FILLED = ("dataset", "model", "method", "metric", "variant", "label", "variant_label", "head", "value", "std")
+_FILLED += ("reproduced", "reproduced_std", "ci_low", "ci_high", "n_images", "digits", "scale", "spread", "emphasis")
+_FILLED += ("higher_is_better", "note", "role", "missing", "wraps")
+_ROW_HEADS = {"dataset": "Data set", "model": "Network", "method": "Method", "metric": "Metric", "variant": "Variant"}
 
 
-def write_report(results_dir: str | os.PathLike, out: str | os.PathLike) -> None:
+def write_report(
+    results_dir: str | os.PathLike, out: str | os.PathLike, papers: Sequence[Paper] = (), rows: Rows | None = None
+) -> None:
     """Write the first page of a run's report.
 
     The page needs no server, network or other file but the run's own figures, which it links relatively. A part of the
@@ -31,6 +36,8 @@ def write_report(results_dir: str | os.PathLike, out: str | os.PathLike) -> None
     Args:
         results_dir: the run's folder.
         out: the page to write.
+        papers: those of the run.
+        rows: what ids are named by; the catalogue's by default.
 
     Raises:
         InputError: the folder does not exist, or a file in it is broken.
@@ -46,53 +53,46 @@ def write_report(results_dir: str | os.PathLike, out: str | os.PathLike) -> None
         lstrip_blocks=True,
     )
     environment.filters["duration"] = duration
+    environment.filters["numbers"] = numbers
     base = os.path.relpath(results.resolve(), out.resolve().parent)
-    html = environment.get_template("index.html.j2").render(base=Path(base).as_posix(), **gather(results))
+    found = gather(results, papers, rows or Rows())
+    html = environment.get_template("index.html.j2").render(base=Path(base).as_posix(), **found)
     with atomic_path(out) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
 
-def gather(results: Path) -> dict[str, Any]:
+def gather(results: Path, papers: Sequence[Paper], rows: Rows) -> dict[str, Any]:
     """Everything that the template shows, by name."""
     config_text, config = reading.read_config(results / "config.yaml")
-    claims = reading.read_csv(results / "tables" / "clam_claims.csv")
-    if claims is not None and "verdict" not in claims:
-        raise InputError(f"{results}/tables/clam_claims.csv: lacks the column verdict; delete it and run again")
-    paper = read_paper(PAPERS / "clam")
-    tables = [_table(results, paper, number) for number in paper.tables]
     folder = results / "figures"
-    numbers = [figure["number"] for figure in paper.figures if not figure.get("schematic")]
-    figures = [(n, reading.read_figure(folder, f"{paper.id}_figure{n:02}")) for n in numbers]
     rules = costs(results / "benchmarks")
+    shown = [_paper(results, paper, rows) for paper in papers]
+    verdicts = sum((paper["verdicts"] for paper in shown), Counter())
     return {
         "run": str(config.get("run") or results.resolve().name),
         "config_text": config_text,
         "confidence": f"{100 * float((config.get('evaluation') or {}).get('confidence', 0.95)):g} %",
-        "rendered": _rendered(config),
-        "narrow": _narrow(config),
-        "datasets": _datasets(results),
-        "models": _models(results),
+        "status_heads": HEADS,
+        "statuses": status_of(results, config or run_config(), papers),
+        "papers": shown,
+        "rendered": _rendered(config, rows),
+        "narrow": _narrow(config, rows),
+        "datasets": _datasets(results, rows),
+        "models": _models(results, rows),
         "provenance": reading.read_optional_json(results / "provenance.json"),
         "rules": sorted(rules.items(), key=lambda item: -item[1]["seconds"]),
         "seconds": sum(rule["seconds"] for rule in rules.values()),
         "jobs": sum(rule["jobs"] for rule in rules.values()),
-        "accuracies": _sortable(results, "accuracies"),
-        "tables": tables,
-        "cells": (sum(table["filled"] for table in tables), sum(table["cells"] for table in tables)),
-        "claims": None if claims is None else claims.to_dict("records"),
-        "verdicts": Counter([] if claims is None else claims["verdict"]),
-        "controls": _sortable(results, "clam_controls"),
-        "attributes": _sortable(results, "clam_attributes"),
-        "ablation": _sortable(results, "clam_ablation"),
-        "ablation_explainers": _sortable(results, "clam_ablation_explainers"),
-        "costs": engine.costs(results),
-        "leaks": engine.leaks(results),
+        "accuracies": _sortable(results, "accuracies", rows),
+        "cells": tuple(sum(paper[key] for paper in shown) for key in ("filled", "cells")),
+        "drawn": tuple(sum(paper[key] for paper in shown) for key in ("drawn", "drawable")),
+        "verdicts": verdicts,
+        "costs": engine.costs(results, rows.label),
+        "leaks": engine.leaks(results, rows.label),
         "has_steps": (results / "tables" / "conservation.csv").is_file(),
-        "galleries": engine.galleries(folder),
-        "training": reading.read_figure(folder, "training_curves"),
-        "figures": figures,
-        "drawn": sum(figure is not None for _, figure in figures),
-        "notebooks": sorted(path.name for path in (results / "notebooks").glob("*.ipynb")),
+        "galleries": engine.galleries(folder, rows),
+        "training": reading.read_figure(folder, "training_curves", rows.label),
+        "notebooks": [path for path in _notebooks(results) if not path.startswith(tuple(f"{p.id}/" for p in papers))],
     }
 
 
@@ -104,62 +104,143 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def _sortable(results: Path, name: str) -> tuple[list[str], list[list[reading.Cell]]] | None:
-    frame = reading.read_csv(results / "tables" / f"{name}.csv")
-    return None if frame is None else reading.sortable(frame)
+def numbers(found: Iterable[int], word: str) -> str:
+    """Numbers in words, three or more in a row as a range: Table 1; Figures 1 and 2; Figures 1, 3 to 7 and 9."""
+    ranges: list[list[int]] = []
+    for number in sorted(found):
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1].append(number)
+        else:
+            ranges.append([number])
+    parts = [
+        text
+        for part in ranges
+        for text in ([f"{part[0]} to {part[-1]}"] if len(part) > 2 else [str(number) for number in part])
+    ]
+    listed = " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+    return f"{word}{'s' * (sum(map(len, ranges)) > 1)} {listed}"
 
 
-def _table(results: Path, paper: Paper, number: int) -> dict[str, Any]:
-    """One of the paper's tables: layout, long form, and how many cells are filled."""
-    path = results / "tables" / f"{paper.id}_table{number}.csv"
-    title = paper.tables[number]["caption"]
-    frame = reading.read_csv(path)
-    table: dict[str, Any] = {"number": number, "title": title, "grid": None, "long": None, "filled": 0, "cells": 0}
-    if frame is None:
-        return table
-    missing = {"value", "reproduced", "ci_low", "ci_high", "n_images", "role", "missing"} - set(frame.columns)
-    if missing:
-        raise InputError(f"{path}: lacks {', '.join(sorted(missing))}; delete it and run again")
-    printed = frame[frame["role"] == "published"]
-    filled = int(pd.to_numeric(printed["reproduced"], errors="coerce").notna().sum())
-    table |= {
-        "grid": reading.grid(frame, paper.tables[number]["rows"]),
-        "long": reading.sortable(reading.filled_table(frame)),
+def _paper(results: Path, paper: Paper, rows: Rows) -> dict[str, Any]:
+    """One paper's section."""
+    tables = [_table(results, paper, number, rows) for number in paper.tables]
+    return {
+        "id": paper.id,
+        "short": paper.short,
+        "title": paper.title,
+        "citation": paper.citation,
+        "tables": tables,
+        "filled": sum(table["filled"] for table in tables),
+        "cells": sum(table["cells"] for table in tables),
+        **_claims(results, paper),
+        "extra": [_extra(results, paper, entry, rows) for entry in paper.extra],
+        **_figures(results, paper, rows),
+        "notebooks": [path for path in _notebooks(results) if path.startswith(f"{paper.id}/")],
     }
-    table["files"] = sorted(path.name for path in (results / "tables").glob(f"{path.stem}.*"))
-    return table | {"filled": filled, "cells": len(printed)}
 
 
-def _rendered(config: Mapping[str, Any]) -> list[str]:
+def _claims(results: Path, paper: Paper) -> dict[str, Any]:
+    """A paper's claims with their verdicts; None where it makes some and the run has none decided."""
+    claims = read_table(results / "tables" / f"{paper.id}_claims.csv", ["verdict"])
+    return {
+        "claims": None if claims is None else claims.to_dict("records"),
+        "has_claims": claims is not None or (paper.folder / "claims.yaml").is_file(),
+        "verdicts": Counter([] if claims is None else claims["verdict"]),
+    }
+
+
+def _figures(results: Path, paper: Paper, rows: Rows) -> dict[str, Any]:
+    """A paper's figures that are drawn, and the numbers of those that are not or are schematic."""
+    by_kind = {kind: [f["number"] for f in paper.figures if bool(f.get("schematic")) is kind] for kind in (True, False)}
+    names = {number: f"{paper.id}_figure{number:02}" for number in by_kind[False]}
+    found = {number: reading.read_figure(results / "figures", name, rows.label) for number, name in names.items()}
+    drawn = [{"number": number, **figure} for number, figure in found.items() if figure]
+    return {
+        "figures": drawn,
+        "undrawn": [number for number, figure in found.items() if not figure],
+        "schematic": by_kind[True],
+        "drawn": len(drawn),
+        "drawable": len(names),
+    }
+
+
+def _table(results: Path, paper: Paper, number: int, rows: Rows) -> dict[str, Any]:
+    """One of a paper's tables: layout, long form, how many cells are filled and what the others lack."""
+    path = results / "tables" / f"{paper.id}_table{number}.csv"
+    layout = paper.tables[number]["rows"]
+    table: dict[str, Any] = {"number": number, "title": paper.tables[number]["caption"], "file": path.name}
+    frame = read_table(path, _FILLED)
+    if frame is None:
+        return table | {"grid": None, "filled": 0, "cells": 0}
+    printed = printed_cells(frame)
+    lacking = Counter(printed.loc[~printed["filled"], "missing"]).most_common()
+    return table | {
+        "row_head": ", ".join(_ROW_HEADS[key] for key in layout),
+        "grid": reading.grid(frame, layout),
+        "long": reading.sortable(reading.filled_table(frame), rows.label),
+        "files": sorted(file.name for file in path.parent.glob(f"{path.stem}.*")),
+        "filled": int(printed["filled"].sum()),
+        "cells": len(printed),
+        "lacking": ", ".join(f"{name or 'a value'} ({count})" for name, count in lacking),
+    }
+
+
+def _extra(results: Path, paper: Paper, entry: Mapping[str, str], rows: Rows) -> dict[str, Any]:
+    """A table that a paper's own rules make.
+
+    Raises:
+        InputError: paper.yaml does not say its name and caption.
+    """
+    missing = [key for key in ("name", "caption") if not entry.get(key)]
+    if missing:
+        raise InputError(f"{paper.folder / 'paper.yaml'}: an entry of `extra` lacks `{missing[0]}`; give it one")
+    name = f"{paper.id}_{entry['name']}"
+    return {"text": "", **entry, "file": f"{name}.csv", "table": _sortable(results, name, rows)}
+
+
+def _sortable(results: Path, name: str, rows: Rows) -> tuple[list[str], list[list[reading.Cell]]] | None:
+    frame = read_table(results / "tables" / f"{name}.csv")
+    return None if frame is None else reading.sortable(frame, rows.label)
+
+
+def _notebooks(results: Path) -> list[str]:
+    """Executed notebooks, as paths below ``notebooks/``."""
+    folder = results / "notebooks"
+    found = (path.relative_to(folder) for path in folder.rglob("*.ipynb"))
+    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+
+
+def _rendered(config: Mapping[str, Any], rows: Rows) -> list[str]:
     """Labels of the data sets that the run rendered itself."""
     chosen = config.get("datasets") or {}
-    return [label(name) for name, entry in chosen.items() if (entry or {}).get("source") == "render"]
+    return [rows.label(name) for name, entry in chosen.items() if (entry or {}).get("source") == "render"]
 
 
-def _narrow(config: Mapping[str, Any]) -> list[str]:
+def _narrow(config: Mapping[str, Any], rows: Rows) -> list[str]:
     """The networks that have fewer channels than the published ones, with their factor."""
     chosen = config.get("models") or {}
     found = {name: float((entry or {}).get("width", 1.0)) for name, entry in chosen.items()}
-    return [f"{label(name)} at {width:g} of its width" for name, width in found.items() if width < 1]
+    return [f"{rows.label(name)} at {width:g} of its width" for name, width in found.items() if width < 1]
 
 
-def _datasets(results: Path) -> list[dict[str, Any]]:
-    """Data cards (those that say which data set they are of), with the fingerprints of the manifests."""
+def _datasets(results: Path, rows: Rows) -> list[dict[str, Any]]:
+    """Data cards (those that say which data set they are of), with what their manifests say."""
     found = []
     for path in sorted((results / "data").glob("*.json")):
         card = reading.read_optional_json(path)
         if isinstance(card, Mapping) and "dataset" in card:
-            fingerprint = reading.read_fingerprint(results / "manifests" / f"{path.stem}.parquet")
-            found.append({"label": label(str(card["dataset"])), "fingerprint": fingerprint, **card})
+            facts = reading.read_manifest_facts(results / "manifests" / f"{path.stem}.parquet")
+            found.append({"label": rows.label(str(card["dataset"])), **card, **facts})
     return found
 
 
-def _models(results: Path) -> list[dict[str, Any]]:
+def _models(results: Path, rows: Rows) -> list[dict[str, Any]]:
     """Model cards below ``models/<dataset>/<model>.json``."""
     found = []
     for path in sorted((results / "models").glob("*/*.json")):
         card = reading.read_optional_json(path)
         if isinstance(card, Mapping) and "architecture" in card:
             at = rank(path.parent.name, path.stem)
-            found.append((at, {"data": label(path.parent.name), "label": label(path.stem), **card}))
+            names = {"data": rows.label(path.parent.name), "label": rows.label(path.stem)}
+            found.append((at, {**names, **card}))
     return [card for _, card in sorted(found, key=lambda item: item[0])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
-from relmap.catalogue.rows import label
 from relmap.errors import InputError
 from relmap.evidence.tables import digits, lay_out
 from relmap.job.files import read_json
@@ -22,6 +21,7 @@ from relmap.job.files import read_json
 # JSON keeps no order of keys that matters; readers want to see these before the rest.
 _FIRST = ("image", "data set", "network", "class", "predicted", "gain")
 _IDENTIFIERS = ("dataset", "model", "method", "metric", "first", "second")
+Label = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Cell:
     @property
     def short(self) -> bool:
         """Whether it must stay on one line."""
-        return len(self.text) <= 32
+        return len(self.text) <= 40
 
     @property
     def numeric(self) -> bool:
@@ -48,7 +48,8 @@ class Grid:
 
     Attributes:
         heads: per column (data set, model, metric, variant), empty where one does not vary.
-        rows: method's label and a dictionary per column: published, ours, improved (by CLAM); None without a cell.
+        rows: method's label and a dictionary per column: published, ours, improved (over the method that it
+            refines); None without a cell.
         ranks: per column, Spearman's rank correlation of published and ours over methods; None when undefined.
     """
 
@@ -66,20 +67,6 @@ def read_optional_json(path: Path) -> Any:
     return read_json(path) if path.is_file() else None
 
 
-def read_csv(path: Path) -> pd.DataFrame | None:
-    """A CSV file as the text that stands in it, or None when it is absent.
-
-    Raises:
-        InputError: it is there and not a table.
-    """
-    if not path.is_file():
-        return None
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a table ({error}); delete it and run again") from error
-
-
 def number(text: str) -> float | None:
     """The number that a cell's text stands for, if it does."""
     try:
@@ -88,7 +75,7 @@ def number(text: str) -> float | None:
         return None
 
 
-def cell(text: str, column: str = "") -> Cell:
+def cell(text: str, column: str = "", label: Label = str) -> Cell:
     """A cell for display: identifiers by their labels, fractions with four decimals, anything else as it is."""
     if column in _IDENTIFIERS:
         return Cell(label(text), label(text).lower())
@@ -105,11 +92,11 @@ def cell(text: str, column: str = "") -> Cell:
     return Cell(text if whole else digits(value, signed).replace("-", "\N{MINUS SIGN}"), value)
 
 
-def sortable(frame: pd.DataFrame) -> tuple[list[str], list[list[Cell]]]:
-    """Readable heads and cells of any tidy frame of text."""
+def sortable(frame: pd.DataFrame, label: Label = str) -> tuple[list[str], list[list[Cell]]]:
+    """Readable heads and cells of any tidy frame of text; ``label`` gives ids their names for readers."""
     words = {"dataset": "data set", "model": "network"}
     heads = [words.get(name, name.replace("_", " ")) for name in frame.columns]
-    rows = [[cell(row[name], name) for name in frame.columns] for row in frame.to_dict("records")]
+    rows = [[cell(row[name], name, label) for name in frame.columns] for row in frame.to_dict("records")]
     return heads, rows
 
 
@@ -122,7 +109,7 @@ def filled_table(frame: pd.DataFrame) -> pd.DataFrame:
     value, ours, scale = (pd.to_numeric(frame[name], errors="coerce") for name in ("value", "reproduced", "scale"))
     shown = frame[["dataset", "model"]].copy()
     shown["as printed"], shown["metric"], shown["variant"] = frame["label"], frame["head"], frame["variant_label"]
-    shown["published"] = frame["value"]
+    shown["published"], shown["published spread"] = frame["value"], frame["std"]
     for name in ("reproduced", "ci_low", "ci_high"):
         scaled = pd.to_numeric(frame[name], errors="coerce") * scale
         shown[name] = ["" if number != number else f"{number:.6f}" for number in scaled]
@@ -136,7 +123,7 @@ def filled_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def grid(frame: pd.DataFrame, rows: Sequence[str]) -> Grid:
     """A filled table as the paper lays it out, from the layout that Markdown and LaTeX have."""
-    numeric = ("reproduced", "ci_low", "ci_high", "scale", "digits")
+    numeric = ("reproduced", "reproduced_std", "ci_low", "ci_high", "scale", "digits")
     typed = frame.assign(**{name: pd.to_numeric(frame[name], errors="coerce") for name in numeric})
     layout = lay_out(typed.astype({"digits": int}), rows)
     shown = []
@@ -154,7 +141,7 @@ def grid(frame: pd.DataFrame, rows: Sequence[str]) -> Grid:
 
 def _rank(column: Sequence[dict[str, Any] | None]) -> str | None:
     """Spearman's correlation of published and ours; two or equal values have no order to speak of."""
-    pairs = [(number(c["published"].split(" ")[0]), number(c["ours"])) for c in column if c is not None]
+    pairs = [[number(c[key].split(" ")[0]) for key in ("published", "ours")] for c in column if c is not None]
     known = pd.DataFrame([pair for pair in pairs if None not in pair], columns=["published", "ours"], dtype=float)
     if len(known) < 3 or (known.nunique() < 2).any():
         return None
@@ -177,21 +164,27 @@ def read_config(path: Path) -> tuple[str | None, dict[str, Any]]:
         raise InputError(f"{path}: not valid YAML ({error}); delete it and run again") from error
 
 
-def read_fingerprint(path: Path) -> str | None:
-    """The fingerprint in a manifest's metadata, without reading its rows; None when there is no manifest.
+def read_manifest_facts(path: Path) -> dict[str, Any]:
+    """A manifest's fingerprint and how many images and classes it has, without reading its rows; {} when it is absent.
 
     Raises:
         InputError: it is there and not a manifest.
     """
     if not path.is_file():
-        return None
+        return {}
     try:
-        return json.loads(pq.read_schema(path).metadata[b"relmap"])["fingerprint"]
+        found = pq.read_metadata(path)
+        info = json.loads(found.metadata[b"relmap"])
+        return {
+            "fingerprint": info["fingerprint"],
+            "images": found.num_rows,
+            "classes": len(info["class_names"]),
+        }
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a relmap manifest ({error!r}); delete it and run again") from error
 
 
-def read_figure(folder: Path, name: str) -> dict[str, Any] | None:
+def read_figure(folder: Path, name: str, label: Label = str) -> dict[str, Any] | None:
     """One figure's file names, size, words and rows; None when its PNG is absent."""
     png = folder / f"{name}.png"
     if not png.is_file():
@@ -210,7 +203,7 @@ def read_figure(folder: Path, name: str) -> dict[str, Any] | None:
         "height": height,
         "caption": words.get("caption"),
         "selection": words.get("selection"),
-        "rows": sortable(frame) if len(frame) else None,
+        "rows": sortable(frame, label) if len(frame) else None,
     }
 
 
