@@ -10,7 +10,7 @@ import relmap
 import torch
 from reference_nets import inputs, network
 from relmap.catalogue.methods import ATTENTION, CATALOGUE, LAYERS, NEEDS, Method
-from relmap.catalogue.papers import read_papers
+from relmap.catalogue.papers import read_paper, read_papers
 from relmap.explainers.base import Relevance
 from relmap.propagation import composites, starts
 
@@ -243,3 +243,20 @@ def test_conservation_tells_where_relevance_leaks(propagator, images):
     ).all()  # a chain: each receives what was passed on
     leaking = relmap.conservation(propagator, images, method="lrp_epsilon").groupby("kind")["leak_share"].max()
     assert leaking["conv"] > 1e-2 and leaking["relu"] == 0 and leaking["max_pool"] < 1e-5
+
+
+@pytest.mark.parametrize("net", ["vgg16", "resnet50"])
+def test_one_id_is_one_map(net):
+    """What a job makes for a paper's tables, all methods in one pass, is what `explain` gives for each id, to the bit."""
+    images, targets = inputs(torch.float32)
+    images, targets = images[:2], targets[0, :2]
+    paper = read_paper(Path(__file__).parents[1] / "papers" / "clam")
+    ids = {entry["id"] for entry in paper.tables[1]["methods"].values()} | set(paper.controls)
+    ids = sorted(method for method in ids if not CATALOGUE[method].arm)
+    assert {"clrp_norms", "sglrp_norms", "lrp_alpha1_beta0_norms", "constant"} <= set(ids)
+    together = relmap.compare(relmap.Propagator(network(net, torch.float32)), images, targets, [*ids, "clrp", "sglrp"])
+    for method, maps in together.items():
+        alone = relmap.explain(network(net, torch.float32), images, targets, method)
+        assert torch.equal(maps, alone), method
+    if net == "resnet50":
+        assert not torch.allclose(together["clrp"], together["clrp_norms"]), "another reading has another id"
