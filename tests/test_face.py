@@ -247,7 +247,7 @@ def test_conservation_tells_where_relevance_leaks(propagator, images):
 
 @pytest.mark.parametrize("net", ["vgg16", "resnet50"])
 def test_one_id_is_one_map(net):
-    """What a job makes for a paper's tables, all methods in one pass, is what `explain` gives for each id, to the bit."""
+    """What a job makes for a paper's tables, all methods in one pass, is what `explain` gives for an id, to the bit."""
     images, targets = inputs(torch.float32)
     images, targets = images[:2], targets[0, :2]
     paper = read_paper(Path(__file__).parents[1] / "papers" / "clam")

@@ -23,6 +23,7 @@ from relmap.catalogue.papers import published, read_paper
 from relmap.catalogue.rows import load_rows
 from relmap.errors import InputError
 from relmap.evidence.claims import read_claims
+from relmap.evidence.tables import CELL, PAIR, fill, lay_out
 from relmap.job.config import defaults
 from relmap.job.subject import Subject
 
@@ -288,14 +289,33 @@ def test_the_pages_python_runs(monkeypatch):
 
 
 def test_a_method_of_ones_own_stands_beside_a_papers(tmp_path):
-    run = snakemake(tmp_path, "clam", "--summary", "--config", "run=mine", "extensions=[tests/toy/extension.py]")
+    own = ["--config", "run=mine", "extensions=[tests/toy/extension.py]", "methods=[occlusion]"]
+    run = snakemake(tmp_path, "clam", "--summary", *own)
     assert run.returncode == 0, run.stderr[-3000:]
     made = re.findall(r"^results/mine/maps/(.*)/occlusion.zarr\t", run.stdout, re.M)
-    assert sorted(made) == ["cub200_2011/vgg16", "imagenet/vgg16"]
+    assert sorted(made) == [
+        f"{data}/{model}" for data in ("cub200_2011", "imagenet") for model in ("resnet50", "vgg16")
+    ]
 
     config, clam = defaults(), read_paper(ROOT / "papers" / "clam")
     rows = load_rows([ROOT / "papers" / "clam" / "rows.py", TOY / "extension.py"], config)
-    plan = make_plan([clam], rows, list(config["datasets"]), list(config["models"]))
-    scored = {place for place, methods in plan.scores.items() if "occlusion" in methods}
-    assert scored == {place for place in plan.scores if place[1] == "vgg16"}
-    assert ("cub200_2011", "vgg16", "pointing") in scored
+    plan = make_plan([clam], rows, list(config["datasets"]), list(config["models"]), guests=["occlusion"])
+    assert all("occlusion" in methods for methods in plan.scores.values())
+    printed = published(clam, 1, rows)
+    filled = fill(
+        printed,
+        pd.DataFrame(columns=[*CELL, *PAIR, "value"]),
+        known=rows,
+        guests=["occlusion"],
+        control_methods=["constant"],
+    )
+    assert list(dict.fromkeys(filled["role"])) == ["published", "guest", "control"]
+    assert (filled["role"] == "guest").sum() == 4, "a cell for each column"
+    layout = lay_out(filled)
+    assert [name for name, _ in layout.rows[-2:]] == ["Occlusion", "Constant"] and layout.controls == 1
+
+
+def test_an_unknown_method_under_methods_ends_in_one_line(tmp_path):
+    run = snakemake(tmp_path, "--dry-run", "--config", "methods=[ocllusion]", "extensions=[tests/toy/extension.py]")
+    (line,) = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert run.returncode != 0 and "`methods.ocllusion`" in line and "did you mean `occlusion`?" in line

@@ -20,7 +20,7 @@ def pairs(config: Mapping[str, Any], arm: str) -> list[Pair]:
     places = config["clam"]["arms"][CLAM_ARM if arm == UNTRAINED_ARM else arm]
     return [
         (dataset, model)
-        for dataset, models in places.items()
+        for dataset, models in (places or {}).items()
         for model in models
         if config["datasets"].get(dataset) and config["models"].get(model)
     ]

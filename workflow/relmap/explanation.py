@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 
 from relmap.catalogue.methods import CATALOGUE, Method, find
 from relmap.errors import InputError
-from relmap.explainers.base import SharedPass, as_maps
+from relmap.explainers.base import Explainer, SharedPass, as_maps
 from relmap.explainers.building import as_propagator, build
-from relmap.propagation import Propagator
+from relmap.propagation import Propagator, Walk
 
 
 def methods() -> tuple[Method, ...]:
@@ -68,32 +69,68 @@ def compare(
     """
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+    chosen = _with_parameters(methods)
+    propagator = as_propagator(model)
+    together = _together(propagator, {row.id: build(propagator, row, **given) for row, given in chosen})
+    images = model_input(propagator, images)
+    known = None if targets is None else classes(targets, len(images))
+    maps: dict[str, list[Tensor]] = {method: [] for method in together.explainers}
+    for begin in range(0, len(images), batch_size):
+        batch = slice(begin, begin + batch_size)
+        of_batch = _maps_of_batch(together, images[batch], None if known is None else known[batch])
+        for method, found in of_batch.items():
+            maps[method].append(found)
+    alone = known is None or torch.as_tensor(targets).dim() < 2
+    return {method: torch.cat(parts)[:, 0] if alone else torch.cat(parts) for method, parts in maps.items()}
+
+
+@dataclass(frozen=True)
+class _Together:
+    """Explainers by method, and what those that share a forward pass need it to keep."""
+
+    propagator: Propagator
+    explainers: Mapping[str, Explainer]
+    walks: Sequence[Walk]
+    keep: Sequence[str]
+
+
+def _with_parameters(
+    methods: str | Method | Sequence[str | Method] | Mapping[str | Method, Mapping[str, Any]],
+) -> list[tuple[Method, Mapping[str, Any]]]:
+    """The rows of some methods, each with the parameters that are given for it.
+
+    Raises:
+        InputError: an unknown method, or one that is given twice.
+    """
     methods = (methods,) if isinstance(methods, str | Method) else methods
     parameters = methods if isinstance(methods, Mapping) else {method: {} for method in methods}
     rows = [find(method) for method in parameters]
     ids = [row.id for row in rows]
     if len(set(ids)) < len(ids):
         raise InputError(f"method {max(ids, key=ids.count)!r} is given more than once; give each id once")
-    propagator = as_propagator(model)
-    explainers = {row.id: build(propagator, row, **given) for row, given in zip(rows, parameters.values(), strict=True)}
+    return list(zip(rows, parameters.values(), strict=True))
+
+
+def _together(propagator: Propagator, explainers: Mapping[str, Explainer]) -> _Together:
     shared = [explainer for explainer in explainers.values() if isinstance(explainer, SharedPass)]
     walks = [walk for explainer in shared for walk in explainer.walks]
     keep = [name for explainer in shared for name in explainer.keep]
-    images = model_input(propagator, images)
-    chosen = None if targets is None else classes(targets, len(images))
-    maps: dict[str, list[Tensor]] = {method: [] for method in explainers}
-    for begin in range(0, len(images), batch_size):
-        batch = images[begin : begin + batch_size].to(propagator.device)
-        activations = propagator.forward(batch, walks, keep)
-        of_batch = explained(activations.logits, None if chosen is None else chosen[begin : begin + len(batch)])
-        for method, explainer in explainers.items():
-            if isinstance(explainer, SharedPass):
-                found = as_maps(explainer.read(activations, of_batch.T), batch.shape).transpose(0, 1)
-            else:
-                found = checked(explainer(batch, of_batch), of_batch, batch, method)
-            maps[method].append(found.to(images.device))
-    alone = chosen is None or torch.as_tensor(targets).dim() < 2
-    return {method: torch.cat(parts)[:, 0] if alone else torch.cat(parts) for method, parts in maps.items()}
+    return _Together(propagator, explainers, walks, keep)
+
+
+def _maps_of_batch(together: _Together, images: Tensor, targets: Tensor | None) -> dict[str, Tensor]:
+    """(N, K, H, W) by method, where the images lie; the targets are the predicted classes by default."""
+    batch = images.to(together.propagator.device)
+    activations = together.propagator.forward(batch, together.walks, together.keep)
+    of_batch = explained(activations.logits, targets)
+    maps = {}
+    for method, explainer in together.explainers.items():
+        if isinstance(explainer, SharedPass):
+            found = as_maps(explainer.read(activations, of_batch.T), batch.shape).transpose(0, 1)
+        else:
+            found = checked(explainer(batch, of_batch), of_batch, batch, method)
+        maps[method] = found.to(images.device)
+    return maps
 
 
 def checked(maps: Tensor, targets: Tensor, images: Tensor, method: str) -> Tensor:
@@ -124,6 +161,20 @@ def model_input(propagator: Propagator, images: Tensor) -> Tensor:
 
 def classes(targets: Tensor | Sequence[int] | int, count: int) -> Tensor:
     """Targets of this many images as (N, K)."""
+    targets = _whole_numbers(targets)
+    if targets.dim() == 0:
+        targets = targets.expand(count)
+    if targets.dim() > 2 or len(targets) != count:
+        raise InputError(f"targets have shape {tuple(targets.shape)}; {count} images need ({count},) or ({count}, K)")
+    return (targets if targets.dim() == 2 else targets[:, None]).long()
+
+
+def _whole_numbers(targets: Tensor | Sequence[int] | int) -> Tensor:
+    """Targets as one tensor of whole numbers, of whatever shape.
+
+    Raises:
+        InputError: they are text, of unequal lengths, or not whole numbers.
+    """
     if isinstance(targets, str):
         raise InputError(f"targets are numbers of classes, not {targets!r}; give a method as method={targets!r}")
     try:
@@ -132,11 +183,7 @@ def classes(targets: Tensor | Sequence[int] | int, count: int) -> Tensor:
         raise InputError(f"targets must be whole numbers, as many for each image: {error}") from error
     if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
         raise InputError(f"targets must be whole numbers, not {targets.dtype}")
-    if targets.dim() == 0:
-        targets = targets.expand(count)
-    if targets.dim() > 2 or len(targets) != count:
-        raise InputError(f"targets have shape {tuple(targets.shape)}; {count} images need ({count},) or ({count}, K)")
-    return (targets if targets.dim() == 2 else targets[:, None]).long()
+    return targets
 
 
 def explained(logits: Tensor, targets: Tensor | None) -> Tensor:

@@ -18,12 +18,12 @@ os.environ.update(
     PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
 )
 
-from relmap.catalogue.datasets import FORMATS
 from relmap.catalogue.grid import make_plan
 from relmap.catalogue.imported import from_file
+from relmap.catalogue.methods import CATALOGUE
 from relmap.catalogue.metrics import MODEL, metric_settings
 from relmap.catalogue.papers import Cell, cells, published, read_paper
-from relmap.catalogue.rows import load_rows, rank
+from relmap.catalogue.rows import as_configured, load_rows, rank
 from relmap.errors import InputError
 from relmap.evidence.claims import read_claims
 from relmap.job.config import check_ids, load
@@ -79,9 +79,12 @@ try:
     EXTENSIONS = [*(path for paper in PAPERS for path in beside(paper, "rows.py")), *map(named, config["extensions"])]
     ROWS = load_rows(EXTENSIONS, config)
     check_ids(config, ROWS)
+    ROWS = as_configured(ROWS, config)
     DATASETS = [name for name, entry in config["datasets"].items() if entry]
     MODELS = [name for name, entry in config["models"].items() if entry]
-    PLAN = make_plan(PAPERS, ROWS, DATASETS, MODELS, {paper.id: claimed_by(paper) for paper in PAPERS})
+    PLAN = make_plan(
+        PAPERS, ROWS, DATASETS, MODELS, {paper.id: claimed_by(paper) for paper in PAPERS}, config["methods"]
+    )
 except InputError as error:
     sys.exit(f"error: {error}")
 
@@ -230,9 +233,8 @@ def model_library(script):
 
 
 def reader_of(wildcards):
-    """What reads a data set: its row's reader, or that of the format that its config names."""
-    form = config["datasets"][wildcards.dataset]["format"] or wildcards.dataset
-    return FORMATS.get(form) or ROWS.datasets[form].reader
+    """What reads a data set."""
+    return ROWS.datasets[wildcards.dataset].reader
 
 
 def renderer_of(wildcards):
@@ -424,6 +426,8 @@ def tables_of(paper):
     ]
 
 
+# Every method of the catalogue, or those that the config names; what a network does not admit is left out there.
+ENGINE_METHODS = config["engine"]["methods"] or list(CATALOGUE)
 COST_MODELS = [
     model for dataset, model in PAIRS if dataset == PAIRS[0][0] and model in config["engine"]["cost"]["models"]
 ]

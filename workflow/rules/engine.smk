@@ -14,7 +14,7 @@ rule compare_methods:
         weights=pairs("<results>/models/{dataset}/{model}.safetensors"),
         cards=pairs("<results>/models/{dataset}/{model}.json"),
         targets=pairs("<results>/targets/{dataset}/{model}.parquet"),
-        library=library("workflow/scripts/compare_methods.py"),
+        library=library("workflow/scripts/compare_methods.py", *makers(ENGINE_METHODS)),
     output:
         maps=pairs("<results>/comparisons/{dataset}/{model}.npz"),
         steps="<results>/tables/conservation.csv",
@@ -47,7 +47,7 @@ rule measure_cost:
         manifest=[f"<results>/manifests/{dataset}.parquet" for dataset, _ in PAIRS[:1]],
         weights=[f"<results>/models/{PAIRS[0][0]}/{model}.safetensors" for model in COST_MODELS],
         cards=[f"<results>/models/{PAIRS[0][0]}/{model}.json" for model in COST_MODELS],
-        library=library("workflow/scripts/measure_cost.py"),
+        library=library("workflow/scripts/measure_cost.py", *makers(ENGINE_METHODS)),
     output:
         csv=report("<results>/tables/cost.csv", caption="../report/cost.rst", category="Engine"),
         md="<results>/tables/cost.md",

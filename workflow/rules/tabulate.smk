@@ -40,6 +40,7 @@ for paper_ in PAPERS:
             resamples=lookup(dpath="evaluation/resamples", within=config),
             confidence=lookup(dpath="evaluation/confidence", within=config),
             missing=missing_of(paper_),
+            guests=lookup(dpath="methods", within=config),
         message:
             f"Tables of {paper_.short}"
         script:

@@ -13,6 +13,14 @@ with job(snakemake.log[0]):
     scores = load_scores(given.scores, known)
     for (number, table), output in zip(paper.tables.items(), snakemake.output.csv, strict=True):
         frame = published(paper, number, known)
-        settings = (params.confidence, params.resamples, params.seed, paper.controls, known, params.missing)
+        settings = (
+            params.confidence,
+            params.resamples,
+            params.seed,
+            paper.controls,
+            known,
+            params.missing,
+            params.guests,
+        )
         filled = fill(frame, scores, *settings)
         write_table(filled, output, f"{paper.short}, Table {number}. {table['caption']}", table["rows"])

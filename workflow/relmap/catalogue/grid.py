@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from relmap.catalogue.metrics import MODEL
 from relmap.catalogue.papers import Cell, Paper, cells, published
 from relmap.catalogue.rows import Rows
 
 Pair = tuple[str, str]
+# Of scores: data set, model and metric.
+Place = tuple[str, str, str]
+Key = TypeVar("Key", Pair, Place)
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Plan:
     """
 
     methods: Mapping[Pair, tuple[str, ...]]
-    scores: Mapping[tuple[str, str, str], tuple[str, ...]]
-    by_paper: Mapping[str, tuple[tuple[str, str, str], ...]]
+    scores: Mapping[Place, tuple[str, ...]]
+    by_paper: Mapping[str, tuple[Place, ...]]
     missing: Mapping[Cell, str]
     cells: int
 
@@ -43,6 +46,7 @@ def make_plan(
     datasets: Sequence[str],
     models: Sequence[str],
     claimed: Mapping[str, Sequence[Cell]] | None = None,
+    guests: Sequence[str] = (),
 ) -> Plan:
     """What the cells of some papers, their controls and their files' own wishes ask of a run.
 
@@ -51,50 +55,40 @@ def make_plan(
         rows: the run's rows.
         datasets, models: ids that the config has.
         claimed: paper -> the cells that its claims compare.
+        guests: methods that the config sets beside every paper's own.
     """
-    methods: dict[Pair, dict[str, None]] = {}
-    scores: dict[tuple[str, str, str], dict[str, None]] = {}
-    missing: dict[Cell, str] = {}
-    by_paper: dict[str, tuple[tuple[str, str, str], ...]] = {}
-    count = 0
-
-    def ask(dataset: str, model: str, metric: str, method: str) -> None:
-        methods.setdefault((dataset, model), {})[method] = None
-        scores.setdefault((dataset, model, metric), {})[method] = None
-
     known = rows.columns()
+    asked: list[tuple[Place, str]] = []
+    missing: dict[Cell, str] = {}
+    by_paper: dict[str, tuple[Place, ...]] = {}
+    count = 0
     for paper in papers:
-        places: dict[tuple[str, str, str], None] = {}
-        for number in paper.tables:
-            for cell in cells(published(paper, number, rows)):
-                count += 1
-                lacking = first_lacking(cell, rows, datasets, models)
-                if lacking:
-                    missing[cell] = lacking
-                    continue
-                metric = known[cell.metric][0].id
-                ask(cell.dataset, cell.model, metric, cell.method)
-                places[(cell.dataset, cell.model, metric)] = None
-        for cell in (claimed or {}).get(paper.id, ()):
-            if not first_lacking(cell, rows, datasets, models):
-                metric = known[cell.metric][0].id
-                ask(cell.dataset, cell.model, metric, cell.method)
-                places[(cell.dataset, cell.model, metric)] = None
-        by_paper[paper.id] = tuple(places)
-        for dataset, model, metric in places:
-            beside = [method for *place, method in rows.wanted if tuple(place) == (dataset, model)]
-            for method in (*paper.controls, *beside):
-                ask(dataset, model, metric, method)
-    for dataset, model, method in rows.wanted:
-        if dataset in datasets and model in models:
-            methods.setdefault((dataset, model), {})[method] = None
-    return Plan(
-        {pair: tuple(found) for pair, found in methods.items()},
-        {key: tuple(found) for key, found in scores.items()},
-        by_paper,
-        missing,
-        count,
-    )
+        printed = [cell for number in paper.tables for cell in cells(published(paper, number, rows))]
+        both = (*printed, *(claimed or {}).get(paper.id, ()))
+        lacking = {cell: first_lacking(cell, rows, datasets, models) for cell in both}
+        count += len(printed)
+        missing |= {cell: lacking[cell] for cell in printed if lacking[cell]}
+        own = [((c.dataset, c.model, known[c.metric][0].id), c.method) for c in both if not lacking[c]]
+        by_paper[paper.id] = tuple(dict.fromkeys(place for place, _ in own))
+        asked += [*own, *_beside(by_paper[paper.id], (*guests, *paper.controls), rows)]
+    maps = [(place[:2], method) for place, method in asked]
+    maps += [((data, model), method) for data, model, method in rows.wanted if data in datasets and model in models]
+    return Plan(_grouped(maps), _grouped(asked), by_paper, missing, count)
+
+
+def _beside(places: Iterable[Place], methods: Sequence[str], rows: Rows) -> Iterator[tuple[Place, str]]:
+    """Guests, controls, and the methods that the run's files want of a pair, wherever the paper has scores."""
+    for place in places:
+        wanted = (method for *pair, method in rows.wanted if tuple(pair) == place[:2])
+        yield from ((place, method) for method in (*methods, *wanted))
+
+
+def _grouped(asked: Iterable[tuple[Key, str]]) -> dict[Key, tuple[str, ...]]:
+    """The methods asked for under each key, each once, in the order of asking."""
+    found: dict[Key, dict[str, None]] = {}
+    for key, method in asked:
+        found.setdefault(key, {})[method] = None
+    return {key: tuple(methods) for key, methods in found.items()}
 
 
 def first_lacking(cell: Cell, rows: Rows, datasets: Iterable[str], models: Iterable[str]) -> str:
@@ -106,21 +100,28 @@ def first_lacking(cell: Cell, rows: Rows, datasets: Iterable[str], models: Itera
         return _named("data set", cell.dataset, rows.datasets, "reader")
     if cell.model not in models:
         return _named("model", cell.model, rows.models, "maker")
+    return _lacking_map(cell, rows) or _lacking_score(cell, rows) or (f"variant {cell.variant}" if cell.variant else "")
+
+
+def _lacking_map(cell: Cell, rows: Rows) -> str:
+    """What a map by the cell's method lacks, in words: the method, its trained layers or its place."""
     if cell.method not in rows.methods:
         return f"method {cell.method}"
     places = rows.methods[cell.method].places
-    if places is None and rows.methods[cell.method].arm:
-        return f"trained layers of {cell.method}"
-    if places is not None and (cell.dataset, cell.model) not in places:
-        return f"{cell.method} on {cell.dataset} with {cell.model}"
+    if places is None:
+        return f"trained layers of {cell.method}" if rows.methods[cell.method].arm else ""
+    known = (cell.dataset, cell.model) in places
+    return "" if known else f"{cell.method} on {cell.dataset} with {cell.model}"
+
+
+def _lacking_score(cell: Cell, rows: Rows) -> str:
+    """What the cell's metric lacks, in words: itself or an annotation."""
     known = rows.columns()
     if cell.metric not in known:
         return f"metric {cell.metric}"
     has = (*rows.datasets[cell.dataset].has, MODEL)
-    for need in known[cell.metric][0].needs:
-        if need not in has:
-            return f"{need} of {cell.dataset}"
-    return f"variant {cell.variant}" if cell.variant else ""
+    absent = next((need for need in known[cell.metric][0].needs if need not in has), None)
+    return "" if absent is None else f"{absent} of {cell.dataset}"
 
 
 def _named(kind: str, identifier: str, known: Mapping[str, Any], maker: str) -> str:

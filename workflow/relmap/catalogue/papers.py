@@ -8,7 +8,7 @@ of data set, model, method, metric and variant; two rows with one key are refuse
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from relmap.errors import InputError
 
 PRINTED = ("dataset", "model", "method", "metric", "variant")
 COLUMNS = ("paper", "table", *PRINTED, "value", "std", "higher_is_better", "emphasis", "note")
-_KINDS = {"datasets", "models", "methods", "metrics", "variants"}
-_TABLE_KEYS = _KINDS | {"number", "caption", "rows"}
-_KEYS = _KINDS | {"title", "short", "citation", "tables", "figures", "controls", "notebooks", "extra"}
+_KINDS = ("datasets", "models", "methods", "metrics", "variants")
+_TABLE_KEYS = {*_KINDS, "number", "caption", "rows"}
+_KEYS = {*_KINDS, "title", "short", "citation", "tables", "figures", "controls", "notebooks", "extra"}
+_REQUIRED = ("title", "short", "citation", "methods", "metrics", "tables", "figures")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,23 @@ def read_paper(folder: str | os.PathLike) -> Paper:
         InputError: it is absent or not YAML, has an unknown key or lacks one, or has no file of a table.
     """
     folder = Path(folder)
-    path = folder / "paper.yaml"
+    content = _content(folder / "paper.yaml")
+    return Paper(
+        folder.resolve().name,
+        folder,
+        content["title"],
+        content["short"],
+        content["citation"],
+        _tables(folder, content),
+        tuple(content["figures"]),
+        tuple(content.get("controls") or ()),
+        {name: entry or {} for name, entry in (content.get("notebooks") or {}).items()},
+        tuple(content.get("extra") or ()),
+    )
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What stands in a ``paper.yaml``: no other keys than ours, and all that must be there."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
@@ -88,10 +105,16 @@ def read_paper(folder: str | os.PathLike) -> Paper:
         raise InputError(f"{path}: must be a mapping with the keys {', '.join(sorted(_KEYS))}")
     for key in sorted(content.keys() - _KEYS):
         raise InputError(f"{path}: unknown key `{key}`; known are {', '.join(sorted(_KEYS))}")
-    for key in ("title", "short", "citation", "methods", "metrics", "tables", "figures"):
+    for key in _REQUIRED:
         if key not in content:
             raise InputError(f"{path}: lacks the key `{key}`")
-    tables = {}
+    return content
+
+
+def _tables(folder: Path, content: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """What a paper says of each table, with what it says of all tables filled in."""
+    path = folder / "paper.yaml"
+    tables: dict[int, dict[str, Any]] = {}
     for entry in content["tables"]:
         for key in sorted(entry.keys() - _TABLE_KEYS):
             raise InputError(f"{path}: table {entry.get('number')}: unknown key `{key}`")
@@ -100,18 +123,7 @@ def read_paper(folder: str | os.PathLike) -> Paper:
             raise InputError(f"{path}: table {number} is named twice, or table{number}.csv is not beside it")
         common = {kind: {**(content.get(kind) or {}), **(entry.get(kind) or {})} for kind in _KINDS}
         tables[number] = {"rows": ["method"], **entry, **common}
-    return Paper(
-        folder.resolve().name,
-        folder,
-        content["title"],
-        content["short"],
-        content["citation"],
-        tables,
-        tuple(content["figures"]),
-        tuple(content.get("controls") or ()),
-        {name: entry or {} for name, entry in (content.get("notebooks") or {}).items()},
-        tuple(content.get("extra") or ()),
-    )
+    return tables
 
 
 def published(paper: Paper, number: int, known: Rows | None = None) -> pd.DataFrame:
@@ -132,23 +144,34 @@ def published(paper: Paper, number: int, known: Rows | None = None) -> pd.DataFr
         InputError: the file lacks a column, a label has no id, two rows have one printed key, or mean one cell, or the
             file and the metric's row differ in its direction.
     """
-    path, table = paper.folder / f"table{number}.csv", paper.tables[number]
+    path = paper.folder / f"table{number}.csv"
+    frame = _printed_rows(path)
+    known = known or Rows()
+    columns = known.columns()
+    rows = [
+        _with_labels(_resolved(row, paper.tables[number], columns, f"{path}, line {line}"), known)
+        for line, row in enumerate(frame.to_dict("records"), start=2)
+    ]
+    resolved = pd.DataFrame(rows, index=frame.index)
+    _refuse_repeated(resolved, path, "is the cell of two rows; give their labels ids of their own in paper.yaml")
+    return resolved
+
+
+def _printed_rows(path: Path) -> pd.DataFrame:
+    """A table's file, as text, if it has all columns and no row twice."""
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
         raise InputError(f"{path}: lacks the column {missing[0]}")
     _refuse_repeated(frame, path, "is printed twice")
-    known = known or Rows()
-    columns = known.columns()
-    rows = []
-    for line, row in enumerate(frame.to_dict("records"), start=2):
-        found = _resolved(row, table, columns, f"{path}, line {line}")
-        wraps = known.methods[found["method"]].wraps if found["method"] in known.methods else None
-        labels = {f"{kind}_label": known.label(found[kind]) for kind in ("dataset", "model")}
-        rows.append({**found, **labels, "wraps": wraps or ""})
-    resolved = pd.DataFrame(rows, index=frame.index)
-    _refuse_repeated(resolved, path, "is the cell of two rows; give their labels ids of their own in paper.yaml")
-    return resolved
+    return frame
+
+
+def _with_labels(row: Mapping[str, Any], known: Rows) -> dict[str, Any]:
+    """A row in ids with the labels of data set and model, and the method that its own refines."""
+    wraps = known.methods[row["method"]].wraps if row["method"] in known.methods else None
+    labels = {f"{kind}_label": known.label(row[kind]) for kind in ("dataset", "model")}
+    return {**row, **labels, "wraps": wraps or ""}
 
 
 def cells(frame: pd.DataFrame) -> Iterator[Cell]:
@@ -162,39 +185,68 @@ def _refuse_repeated(frame: pd.DataFrame, path: Path, why: str) -> None:
         raise InputError(f"{path}: {', '.join(repeated.iloc[0][list(PRINTED)])} {why}")
 
 
+@dataclass(frozen=True)
+class _Variant:
+    """What the other ids of a row do not say: in ids, as it is printed, and the pairs that it wants."""
+
+    id: str
+    label: str
+    select: str
+
+
 def _resolved(
     row: Mapping[str, str], table: Mapping[str, Any], columns: Mapping[str, Any], where: str
 ) -> dict[str, Any]:
+    """A printed row in catalogue ids, with what the table prints for them."""
     method = _named(table["methods"], row["method"], "methods", where)
     metric = _metric(_named(table["metrics"], row["metric"], "metrics", where), columns, row, where)
-    parts = [part for part in row["variant"].split(";") if part]
-    method_id = method["id"]
-    labels = []
-    if isinstance(method_id, Mapping):
-        deciding = [part for part in parts if part in method_id] or [""]
-        if len(deciding) > 1 or deciding[0] not in method_id:
-            raise InputError(
-                f"{where}: variant {row['variant']!r} decides on no one id of {row['method']} in paper.yaml"
-            )
-        method_id = method_id[deciding[0]]
-        labels = [part for part in parts if part in deciding]
-        parts = [part for part in parts if part not in deciding]
-    known = [_named(table["variants"], part, "variants", where) for part in parts]
-    kept = [part for part, entry in zip(parts, known, strict=True) if not entry.get("redundant")]
-    labels += [entry["label"] for part, entry in zip(parts, known, strict=True) if part in kept]
+    deciding = _deciding(method["id"], row, where)
+    variant = _variant(_parts(row), deciding, table["variants"], where)
     return {
         **row,
         "dataset": table["datasets"].get(row["dataset"], row["dataset"]),
         "model": table["models"].get(row["model"], row["model"]),
-        "method": method_id,
+        "method": method["id"] if deciding is None else method["id"][deciding],
         "metric": metric["id"],
-        "variant": ";".join(kept),
+        "variant": variant.id,
         "printed": row["method"],
         "label": method["label"],
-        "variant_label": ", ".join(labels),
+        "variant_label": variant.label,
         **{key: metric[key] for key in ("head", "digits", "scale", "spread")},
-        "select": ";".join(entry["select"] for entry in known if entry.get("select")),
+        "select": variant.select,
     }
+
+
+def _parts(row: Mapping[str, str]) -> list[str]:
+    """What a row's variant says, one thing after the other."""
+    return [part for part in row["variant"].split(";") if part]
+
+
+def _deciding(ids: str | Mapping[str, str], row: Mapping[str, str], where: str) -> str | None:
+    """The part of the variant that decides which of a method's ids is meant; None where it has but one.
+
+    ``""`` is the part that stands for none of the others.
+
+    Raises:
+        InputError: several parts decide, or none.
+    """
+    if not isinstance(ids, Mapping):
+        return None
+    deciding = [part for part in _parts(row) if part in ids] or [""]
+    if len(deciding) > 1 or deciding[0] not in ids:
+        raise InputError(f"{where}: variant {row['variant']!r} decides on no one id of {row['method']} in paper.yaml")
+    return deciding[0]
+
+
+def _variant(parts: Sequence[str], deciding: str | None, entries: Mapping[str, Any], where: str) -> _Variant:
+    """A row's variant, once the part that decides on the method's id is taken out of it."""
+    labels = [part for part in parts if part == deciding]
+    rest = [part for part in parts if part != deciding]
+    known = [_named(entries, part, "variants", where) for part in rest]
+    kept = [part for part, entry in zip(rest, known, strict=True) if not entry.get("redundant")]
+    labels += [entry["label"] for part, entry in zip(rest, known, strict=True) if part in kept]
+    select = ";".join(entry["select"] for entry in known if entry.get("select"))
+    return _Variant(";".join(kept), ", ".join(labels), select)
 
 
 def _metric(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from relmap.catalogue.datasets import DATASETS, DataSet
+from relmap.catalogue.datasets import DATASETS, FORMATS, DataSet
 from relmap.catalogue.imported import from_file
 from relmap.catalogue.methods import CATALOGUE, Method, clam_methods
 from relmap.catalogue.metrics import METRICS, Column, Metric, columns
@@ -105,6 +105,19 @@ def _as_text(row: Any, kind: str, path: str | os.PathLike) -> Any:
                 )
             texts[name] = f"{folder / file}:{attribute}"
     return replace(row, **texts)
+
+
+def as_configured(rows: Rows, config: Mapping[str, Any]) -> Rows:
+    """The rows with what a data set has by the format that the config gives it: a folder of folders has no boxes."""
+    found = dict(rows.datasets)
+    for name, entry in config["datasets"].items():
+        form = entry and entry["format"]
+        if form and form != name and name in found:
+            other = rows.datasets.get(form)
+            found[name] = replace(
+                found[name], reader=other.reader if other else FORMATS[form], has=other.has if other else ()
+            )
+    return replace(rows, datasets=found)
 
 
 def label(identifier: str) -> str:

@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -104,6 +105,16 @@ class _Evidence:
     p_against: float
 
 
+@dataclass(frozen=True)
+class _Tested:
+    """A claim with the evidence of each of its comparisons, and their p-values after Holm's correction inside it."""
+
+    claim: Claim
+    evidence: Sequence[_Evidence]
+    holm_for: np.ndarray
+    holm_against: np.ndarray
+
+
 def read_claims(path: str | os.PathLike, methods: Sequence[str], known: Rows | None = None) -> list[Claim]:
     """Read a file of claims (its keys are explained at the top of ``papers/clam/claims.yaml``).
 
@@ -157,54 +168,66 @@ def decide(
     summaries, details = [], []
     for claim in claims:
         differences = [_printed_difference(comparison, printed) for comparison in claim.comparisons]
-        summary = {
-            "claim": claim.id,
-            "text": claim.text,
-            "source": claim.source,
-            "table": claim.table,
-            "quantifier": claim.quantifier,
-            "ours": claim.ours,
-            "published_verdict": _published_verdict(claim, differences, printed),
-        }
-        lacking = next((cell for c in claim.comparisons for cell in c.cells() if not has_values(values, cell)), None)
+        summary = _summary(claim, _published_verdict(claim, differences, printed))
+        lacking = _first_lacking(claim, values)
         if lacking:
             summaries.append(summary | {"verdict": "no data", "evidence": _no_scores(lacking), "n_images": 0})
             continue
         for comparison in claim.comparisons:
             if comparison not in known_evidence:  # claims share comparisons
                 known_evidence[comparison] = _compare(comparison, values, claim.id, permutations, seed)
-        evidence = [known_evidence[comparison] for comparison in claim.comparisons]
-        holm_for, holm_against = (holm([getattr(e, name) for e in evidence]) for name in ("p_for", "p_against"))
-        summaries.append(
-            summary
-            | {
-                "verdict": _verdict(claim.quantifier, evidence, holm_for, holm_against, significance),
-                "evidence": _in_words(claim, evidence, holm_against, significance),
-                "n_images": min(e.images for e in evidence),
-            }
-        )
-        details += [
-            {
-                "claim": claim.id,
-                "dataset": comparison.dataset,
-                "model": comparison.model,
-                "metric": comparison.metric,
-                "first": comparison.first,
-                "second": comparison.second,
-                "relation": comparison.relation,
-                "published_difference": difference,
-                "difference": e.difference,
-                "p_for": e.p_for,
-                "p_against": e.p_against,
-                "holm_for": adjusted_for,
-                "holm_against": adjusted_against,
-                "n_images": e.images,
-            }
-            for comparison, e, difference, adjusted_for, adjusted_against in zip(
-                claim.comparisons, evidence, differences, holm_for, holm_against, strict=True
-            )
-        ]
+        tested = _tested(claim, [known_evidence[comparison] for comparison in claim.comparisons])
+        decision = {"verdict": _verdict(tested, significance), "evidence": _in_words(tested, significance)}
+        summaries.append(summary | decision | {"n_images": min(e.images for e in tested.evidence)})
+        details += _details(tested, differences)
     return pd.DataFrame(summaries), pd.DataFrame(details, columns=DETAILS)
+
+
+def _summary(claim: Claim, published_verdict: str) -> dict[str, Any]:
+    """What is said of a claim before its tests."""
+    return {
+        "claim": claim.id,
+        "text": claim.text,
+        "source": claim.source,
+        "table": claim.table,
+        "quantifier": claim.quantifier,
+        "ours": claim.ours,
+        "published_verdict": published_verdict,
+    }
+
+
+def _first_lacking(claim: Claim, values: Values) -> tuple[str, str, str, str] | None:
+    """The first cell of a claim without scores."""
+    return next((cell for c in claim.comparisons for cell in c.cells() if not has_values(values, cell)), None)
+
+
+def _tested(claim: Claim, evidence: Sequence[_Evidence]) -> _Tested:
+    return _Tested(claim, evidence, holm([e.p_for for e in evidence]), holm([e.p_against for e in evidence]))
+
+
+def _details(tested: _Tested, differences: Sequence[float]) -> list[dict[str, Any]]:
+    """A row for each comparison, with its published difference."""
+    return [
+        {
+            "claim": tested.claim.id,
+            "dataset": comparison.dataset,
+            "model": comparison.model,
+            "metric": comparison.metric,
+            "first": comparison.first,
+            "second": comparison.second,
+            "relation": comparison.relation,
+            "published_difference": difference,
+            "difference": e.difference,
+            "p_for": e.p_for,
+            "p_against": e.p_against,
+            "holm_for": adjusted_for,
+            "holm_against": adjusted_against,
+            "n_images": e.images,
+        }
+        for comparison, e, difference, adjusted_for, adjusted_against in zip(
+            tested.claim.comparisons, tested.evidence, differences, tested.holm_for, tested.holm_against, strict=True
+        )
+    ]
 
 
 def _claim(entry: dict, path: str | os.PathLike, methods: Sequence[str], known: Rows) -> Claim:
@@ -283,16 +306,14 @@ def _compare(comparison: Comparison, values: Values, claim: str, permutations: i
     return _Evidence(float(d.mean()), len(set(images)), p_for, p_against)
 
 
-def _verdict(
-    quantifier: str, evidence: Sequence[_Evidence], holm_for: np.ndarray, holm_against: np.ndarray, level: float
-) -> str:
-    half = len(evidence) / 2
-    if quantifier == "all":
-        holds = all(e.p_for <= level for e in evidence)
-        fails = bool((holm_against <= level).any())
+def _verdict(tested: _Tested, level: float) -> str:
+    half = len(tested.evidence) / 2
+    if tested.claim.quantifier == "all":
+        holds = all(e.p_for <= level for e in tested.evidence)
+        fails = bool((tested.holm_against <= level).any())
     else:
-        holds = int((holm_for <= level).sum()) > half
-        fails = int((holm_against <= level).sum()) >= half
+        holds = int((tested.holm_for <= level).sum()) > half
+        fails = int((tested.holm_against <= level).sum()) >= half
     return "holds" if holds else "fails" if fails else "undecided"
 
 
@@ -308,36 +329,46 @@ def _printed_difference(comparison: Comparison, printed: dict) -> float:
 def _published_verdict(claim: Claim, differences: Sequence[float], printed: dict) -> str:
     if np.isnan(differences).any():
         return "not in the paper"
-
-    def true(comparison: Comparison, difference: float) -> bool:
-        return difference > 0 if comparison.relation == "above" else comparison.low < difference < comparison.high
-
-    def supported(truths: Sequence[bool]) -> bool:
-        return all(truths) if claim.quantifier == "all" else sum(truths) > len(truths) / 2
-
-    truths = [true(*pair) for pair in zip(claim.comparisons, differences, strict=True)]
-    sound = [not any("suspect" in printed[cell]["note"] for cell in c.cells()) for c in claim.comparisons]
-    if supported(truths):
+    truths = [_is_true(*pair) for pair in zip(claim.comparisons, differences, strict=True)]
+    if _is_supported(claim.quantifier, truths):
         return "supported"
-    trusted = [truth for truth, is_sound in zip(truths, sound, strict=True) if is_sound]
-    return "supported but for suspect cells" if trusted and supported(trusted) else "contradicted"
+    trusted = [t for c, t in zip(claim.comparisons, truths, strict=True) if not _is_suspect(c, printed)]
+    doubtful = trusted and _is_supported(claim.quantifier, trusted)
+    return "supported but for suspect cells" if doubtful else "contradicted"
 
 
-def _in_words(claim: Claim, evidence: Sequence[_Evidence], holm_against: np.ndarray, level: float) -> str:
+def _is_true(comparison: Comparison, difference: float) -> bool:
+    """Whether a comparison holds by a difference alone."""
+    return difference > 0 if comparison.relation == "above" else comparison.low < difference < comparison.high
+
+
+def _is_supported(quantifier: str, truths: Sequence[bool]) -> bool:
+    return all(truths) if quantifier == "all" else sum(truths) > len(truths) / 2
+
+
+def _is_suspect(comparison: Comparison, printed: dict) -> bool:
+    """Whether the transcription doubts one of the two printed numbers."""
+    return any("suspect" in printed[cell]["note"] for cell in comparison.cells())
+
+
+def _in_words(tested: _Tested, level: float) -> str:
     """Counts, the range of differences, and the comparisons that speak against or are open (at most four by name)."""
-    needed = holm([e.p_for for e in evidence]) if claim.quantifier == "most" else [e.p_for for e in evidence]
-    held = [p <= level for p in needed]
-    reversed_ = [bool(p <= level) for p in holm_against]
-    differences = [e.difference for e in evidence]
-    text = f"{sum(held)} of {len(evidence)} comparisons hold, {sum(reversed_)} are reversed; differences "
+    needed = tested.holm_for if tested.claim.quantifier == "most" else [e.p_for for e in tested.evidence]
+    held = [bool(p <= level) for p in needed]
+    reversed_ = [bool(p <= level) for p in tested.holm_against]
+    open_ = [not (h or r) for h, r in zip(held, reversed_, strict=True)]
+    differences = [e.difference for e in tested.evidence]
+    text = f"{sum(held)} of {len(held)} comparisons hold, {sum(reversed_)} are reversed; differences "
     text += f"{digits(min(differences), True)} to {digits(max(differences), True)}"
-    for name, chosen in (
-        ("reversed", reversed_),
-        ("open", [not (h or r) for h, r in zip(held, reversed_, strict=True)]),
-    ):
-        named = [(c, e) for c, e, is_one in zip(claim.comparisons, evidence, chosen, strict=True) if is_one]
-        if named:
-            items = [f"{c} = {digits(e.difference, True)} (p = {digits(min(e.p_for, e.p_against))})" for c, e in named]
-            more = f", and {len(items) - 4} more" if len(items) > 4 else ""
-            text += f"; {name}: {', '.join(items[:4])}{more}"
-    return text
+    return text + _listed("reversed", tested, reversed_) + _listed("open", tested, open_)
+
+
+def _listed(name: str, tested: _Tested, chosen: Sequence[bool]) -> str:
+    """Some comparisons with their differences and p-values, at most four; nothing where there is none."""
+    items = [
+        f"{c} = {digits(e.difference, True)} (p = {digits(min(e.p_for, e.p_against))})"
+        for c, e, is_one in zip(tested.claim.comparisons, tested.evidence, chosen, strict=True)
+        if is_one
+    ]
+    more = f", and {len(items) - 4} more" if len(items) > 4 else ""
+    return f"; {name}: {', '.join(items[:4])}{more}" if items else ""

@@ -8,7 +8,7 @@ without scores stays empty and says what it lacks.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from relmap.catalogue.papers import PRINTED, cells
+from relmap.catalogue.metrics import Column
+from relmap.catalogue.papers import PRINTED, Cell, cells
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 from relmap.evidence.statistics import RESAMPLES, Interval, bootstrap_mean
@@ -26,8 +27,10 @@ CELL = ["dataset", "model", "method", "metric"]
 # What has a value: a pair of an image and the class that is explained.
 PAIR = ["image_id", "target"]
 
-NOTHING = Interval(np.nan, np.nan, np.nan, 0, 0)
 Values = Mapping[tuple[str, str, str, str], pd.Series]
+# A cell as it is shown: text, bold, underlined.
+Shown = tuple[str, bool, bool]
+_BLANK: Shown = ("", False, False)
 
 
 def image_scores(rows: pd.DataFrame, dataset: str, model: str, known: Rows | None = None) -> pd.DataFrame:
@@ -54,18 +57,28 @@ def image_scores(rows: pd.DataFrame, dataset: str, model: str, known: Rows | Non
         raise InputError(f"{where}: no metric's row reads {unknown[0]}; delete the scores and run again")
     parts = []
     for metric, family in rows.groupby("metric", sort=True):
-        levels = family.groupby(["method", *PAIR], sort=False)["level"].nunique(dropna=False)
-        if len(family) != levels.sum() or levels.nunique() != 1:
-            method, image, target = levels.idxmin()
-            raise InputError(
-                f"{where}: image {image} with target {target} of {method} has {levels.min()} distinct levels of "
-                f"{metric}, another has {levels.max()}, or levels are repeated; delete the scores and run again"
-            )
-        for column in (column for column in columns if column.rows == metric):
-            chosen = family if column.levels is None else family[column.levels(family["level"])]
-            values = chosen.groupby(["method", *PAIR], sort=False)["value"].mean().reset_index()
-            parts.append(values.assign(dataset=dataset, model=model, metric=column.id))
-    return pd.concat(parts, ignore_index=True)[[*CELL, *PAIR, "value"]]
+        _check_levels(family, metric, where)
+        parts += [_means(family, column) for column in columns if column.rows == metric]
+    scores = pd.concat(parts, ignore_index=True).assign(dataset=dataset, model=model)
+    return scores[[*CELL, *PAIR, "value"]]
+
+
+def _check_levels(family: pd.DataFrame, metric: str, where: str) -> None:
+    """Every pair and method has as many levels of a metric as the others, each once."""
+    levels = family.groupby(["method", *PAIR], sort=False)["level"].nunique(dropna=False)
+    if len(family) != levels.sum() or levels.nunique() != 1:
+        method, image, target = levels.idxmin()
+        raise InputError(
+            f"{where}: image {image} with target {target} of {method} has {levels.min()} distinct levels of "
+            f"{metric}, another has {levels.max()}, or levels are repeated; delete the scores and run again"
+        )
+
+
+def _means(family: pd.DataFrame, column: Column) -> pd.DataFrame:
+    """Of each pair and method, the mean over the levels that a published number is read from."""
+    chosen = family if column.levels is None else family[column.levels(family["level"])]
+    values = chosen.groupby(["method", *PAIR], sort=False)["value"].mean().reset_index()
+    return values.assign(metric=column.id)
 
 
 def load_scores(paths: Iterable[str | os.PathLike], known: Rows | None = None) -> pd.DataFrame:
@@ -128,8 +141,9 @@ def fill(
     control_methods: Sequence[str] = (),
     known: Rows | None = None,
     missing: Mapping[str, str] | None = None,
+    guests: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Put our value beside every published one, and the controls below.
+    """Put our value beside every published one, the user's own methods below, and the controls last.
 
     Args:
         published: a table as :func:`relmap.catalogue.papers.published` gives it.
@@ -140,40 +154,60 @@ def fill(
         control_methods: methods to add a row of for each data set, model, metric and variant of the table.
         known: the rows of the run; the catalogue's by default.
         missing: cell, as text -> the ingredient that the run lacks for it.
+        guests: methods that the paper has not, and the user sets beside its own.
 
     Returns:
-        The published rows in their order, then the controls' (``role`` tells them apart), and ``reproduced``,
+        The published rows in their order, the guests', the controls' (``role`` tells them apart), and ``reproduced``,
         ``ci_low``, ``ci_high``, ``reproduced_std`` over pairs, ``n_images`` and ``n_pairs``. A cell that this run has
         no ingredient for has no value, and ``missing`` names the first ingredient that it lacks.
     """
     values = by_cell(scores)
-    table = pd.concat(
-        [published.assign(role="published"), *_control_rows(published, control_methods, known or Rows())],
-        ignore_index=True,
-    )
-    found, spread, lacks = [], [], []
+    known = known or Rows()
+    below = [
+        *_rows_below(published, guests, "guest", known),
+        *_rows_below(published, control_methods, "control", known),
+    ]
+    table = pd.concat([published.assign(role="published"), *below], ignore_index=True)
+    ours = []
     for cell in cells(table):
-        key = (cell.dataset, cell.model, cell.method, cell.metric)
-        scored = has_values(values, key) and not cell.variant
-        lacking = (missing or {}).get(str(cell), "" if scored else f"scores of {cell}")
-        lacks.append(lacking)
-        found.append(NOTHING if lacking else interval_of(values[key], confidence, resamples, seed))
-        spread.append(np.nan if lacking else values[key].std(ddof=0))
-    return table.assign(
-        reproduced=[interval.mean for interval in found],
-        ci_low=[interval.low for interval in found],
-        ci_high=[interval.high for interval in found],
-        reproduced_std=spread,
-        n_images=[interval.n for interval in found],
-        n_pairs=[interval.pairs for interval in found],
-        missing=lacks,
-    )
+        lacking = _lacking(cell, values, missing or {})
+        ours.append(_Ours(missing=lacking) if lacking else _our_value(values[_key(cell)], confidence, resamples, seed))
+    return table.assign(**{name: [getattr(one, name) for one in ours] for name in _Ours.__dataclass_fields__})
 
 
-def _control_rows(published: pd.DataFrame, methods: Sequence[str], known: Rows) -> list[pd.DataFrame]:
-    """A row for each control in each column of a table, without a printed value."""
+@dataclass(frozen=True)
+class _Ours:
+    """What stands beside a published value: the columns that :func:`fill` adds."""
+
+    reproduced: float = np.nan
+    ci_low: float = np.nan
+    ci_high: float = np.nan
+    reproduced_std: float = np.nan
+    n_images: int = 0
+    n_pairs: int = 0
+    missing: str = ""
+
+
+def _our_value(values: pd.Series, confidence: float, resamples: int, seed: int) -> _Ours:
+    interval = interval_of(values, confidence, resamples, seed)
+    return _Ours(interval.mean, interval.low, interval.high, values.std(ddof=0), interval.n, interval.pairs)
+
+
+def _lacking(cell: Cell, values: Values, missing: Mapping[str, str]) -> str:
+    """What a cell lacks, in words: what the run knows of, or else its scores; nothing if it has a value."""
+    scored = has_values(values, _key(cell)) and not cell.variant
+    return missing.get(str(cell), "" if scored else f"scores of {cell}")
+
+
+def _key(cell: Cell) -> tuple[str, str, str, str]:
+    """Where a cell's values are found."""
+    return cell.dataset, cell.model, cell.method, cell.metric
+
+
+def _rows_below(published: pd.DataFrame, methods: Sequence[str], role: str, known: Rows) -> list[pd.DataFrame]:
+    """A row for each method in each column of a table, without a printed value."""
     columns = published.drop_duplicates(["dataset", "model", "metric", "variant"])
-    blank = {"value": "", "std": "", "emphasis": "", "note": "", "wraps": "", "role": "control"}
+    blank = {"value": "", "std": "", "emphasis": "", "note": "", "wraps": "", "role": role}
     return [
         columns.assign(method=method, printed=method, label=known.label(method), **blank)
         for method in methods
@@ -206,17 +240,22 @@ def to_latex(table: pd.DataFrame, caption: str = "", rows: Sequence[str] = ("met
     """The same as :func:`to_markdown`, for LaTeX with booktabs."""
     layout = lay_out(table, rows)
     count = len(layout.columns)
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escape(caption)}}}"] if caption else []
-    lines += [rf"\begin{{tabular}}{{l{'rr' * count}}}", r"\toprule"]
-    for level in range(len(layout.columns[0])):
-        heads = [column[: level + 1] for column in layout.columns]
-        if any(head[-1] for head in heads):
-            lines += _spans(heads)
+    lines = [rf"\begin{{tabular}}{{l{'rr' * count}}}", r"\toprule", *_latex_heads(layout.columns)]
     lines += [" & " + " & ".join(["published & ours"] * count) + r" \\", r"\midrule"]
     for name, line in layout.rows:
         lines.append(" & ".join([_escape(name), *(_mark_latex(*cell) for cell in line)]) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}", *([r"\end{table}"] if caption else [])]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if caption:
+        lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escape(caption)}}}", *lines, r"\end{table}"]
     return "\n".join(lines) + "\n"
+
+
+def _latex_heads(columns: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """The lines of the heads, but for levels that say nothing."""
+    for level in range(len(columns[0])):
+        heads = [column[: level + 1] for column in columns]
+        if any(head[-1] for head in heads):
+            yield from _spans(heads)
 
 
 def _spans(keys: Sequence[tuple[str, ...]]) -> tuple[str, str]:
@@ -273,12 +312,12 @@ class Layout:
 
     Attributes:
         columns: heads of each column: data set, model, metric, variant; empty where they are rows.
-        rows: label, and by turns the published and our cell of each column: (text, bold, underlined).
+        rows: label, and by turns the published and our cell of each column.
         controls: how many of the last rows are controls.
     """
 
     columns: list[tuple[str, ...]]
-    rows: list[tuple[str, list[tuple[str, bool, bool]]]]
+    rows: list[tuple[str, list[Shown]]]
     controls: int
 
 
@@ -294,35 +333,55 @@ def lay_out(table: pd.DataFrame, rows: Sequence[str] = ("method",)) -> Layout:
     """
     across = [key for key in PRINTED if key not in rows]
     records = table.to_dict("records")
-    places = {(tuple(r[key] for key in rows), tuple(r[key] for key in across)): r for r in records}
-    if len(places) < len(records):
-        raise InputError(f"table {records[0]['paper']} {records[0]['table']}: two cells have one place in the layout")
+    places = _places(records, rows, across)
     lines = list(dict.fromkeys(row for row, _ in places))
     columns = list(dict.fromkeys(column for _, column in places))
     best = {column: _best([r for (_, at), r in places.items() if at == column]) for column in columns}
-
-    def cell(row: tuple[str, ...], column: tuple[str, ...]) -> list[tuple[str, bool, bool]]:
-        found = places.get((row, column))
-        if found is None:
-            return [("", False, False)] * 2
-        emphasis = found["emphasis"].split("+")
-        printed = found["value"] + (f" ± {found['std']}" if found["std"] else "")
-        printed = printed.removeprefix("0") if printed.startswith("0.") and found["digits"] == 4 else printed
-        value = found["reproduced"]
-        if np.isnan(value):
-            return [(printed, "bold" in emphasis, "underline" in emphasis), ("", False, False)]
-        ours = _ours(found)
-        before = next(
-            (r["reproduced"] for r in records if found["wraps"] and _same_but_method(r, found, found["wraps"])), np.nan
-        )
-        gain = (value - before) * (-1 if found["higher_is_better"] == "false" else 1)
-        marked = found["role"] == "published" and ours == best[column]
-        return [(printed, "bold" in emphasis, "underline" in emphasis), (ours, marked, bool(gain > 0))]
-
     first = {row: r for (row, _), r in reversed(places.items())}
-    shown = [(_row_name(first[row], rows), [text for column in columns for text in cell(row, column)]) for row in lines]
+    shown = []
+    for row in lines:
+        pairs = [_pair(places.get((row, column)), best[column], records) for column in columns]
+        shown.append((_row_name(first[row], rows), [cell for pair in pairs for cell in pair]))
     heads = {column: _heads(r, across) for (_, column), r in places.items()}
     return Layout([heads[column] for column in columns], shown, sum(first[row]["role"] == "control" for row in lines))
+
+
+def _places(
+    records: Sequence[Mapping[str, Any]], rows: Sequence[str], across: Sequence[str]
+) -> dict[tuple[tuple[str, ...], tuple[str, ...]], Mapping[str, Any]]:
+    """Row and column, by their keys, -> the cell there; refuses two cells in one place."""
+    places = {(tuple(r[key] for key in rows), tuple(r[key] for key in across)): r for r in records}
+    if len(places) < len(records):
+        raise InputError(f"table {records[0]['paper']} {records[0]['table']}: two cells have one place in the layout")
+    return places
+
+
+def _pair(record: Mapping[str, Any] | None, best: str, records: Sequence[Mapping[str, Any]]) -> tuple[Shown, Shown]:
+    """The published and our cell of one place."""
+    return (_BLANK, _BLANK) if record is None else (_printed_cell(record), _our_cell(record, best, records))
+
+
+def _printed_cell(record: Mapping[str, Any]) -> Shown:
+    emphasis = record["emphasis"].split("+")
+    text = record["value"] + (f" ± {record['std']}" if record["std"] else "")
+    text = text.removeprefix("0") if text.startswith("0.") and record["digits"] == 4 else text
+    return text, "bold" in emphasis, "underline" in emphasis
+
+
+def _our_cell(record: Mapping[str, Any], best: str, records: Sequence[Mapping[str, Any]]) -> Shown:
+    """Ours: bold as the best of its column, underlined where it improves on the method that it refines."""
+    if np.isnan(record["reproduced"]):
+        return _BLANK
+    ours = _ours(record)
+    gain = (record["reproduced"] - _refined(record, records)) * (-1 if record["higher_is_better"] == "false" else 1)
+    return ours, record["role"] == "published" and ours == best, bool(gain > 0)
+
+
+def _refined(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> float:
+    """Our value of the method that a cell's method refines, in the same place; NaN where there is none."""
+    if not record["wraps"]:
+        return np.nan
+    return next((r["reproduced"] for r in records if _same_but_method(r, record, record["wraps"])), np.nan)
 
 
 def _row_name(record: Mapping[str, Any], rows: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -35,16 +36,26 @@ def build(model: nn.Module | Propagator, method: str | Method, **parameters: Any
     model = plain if first == "model" else as_propagator(model)
     if row.wraps is not None:
         given["inner"] = build(model, row.wraps)
-    bounds = getattr(plain, "input_range", None)
-    if BOUNDS in row.needs and bounds is not None and not {"low", "high"} & given.keys():
-        given |= {"low": bounds[0], "high": bounds[1]}
+    given |= _bounds(plain, row, given)
     try:
         signature.bind(model, **given)
     except TypeError as error:
-        free = [name for name in names if name not in row.parameters and name != "inner"]
-        takes = f"takes {', '.join(free)}" if free else "takes none"
-        raise InputError(f"method {row.id!r}: {error}; it {takes}") from error
+        raise InputError(f"method {row.id!r}: {error}; it {_takes(row, names)}") from error
     return maker(model, **given)
+
+
+def _bounds(model: nn.Module | None, row: Method, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's own range of valid inputs, for a method that takes it and is given none."""
+    bounds = getattr(model, "input_range", None)
+    if BOUNDS not in row.needs or bounds is None or {"low", "high"} & given.keys():
+        return {}
+    return {"low": bounds[0], "high": bounds[1]}
+
+
+def _takes(row: Method, names: Iterable[str]) -> str:
+    """In words, which of its maker's parameters a method leaves free."""
+    free = [name for name in names if name not in row.parameters and name != "inner"]
+    return f"takes {', '.join(free)}" if free else "takes none"
 
 
 def _untraced(model: nn.Module | Propagator) -> nn.Module | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,33 +59,44 @@ def defaults(schema: Path = SCHEMA) -> dict[str, Any]:
 
 
 def check_ids(config: Mapping[str, Any], rows: Rows) -> None:
-    """Refuse data sets and models that no row describes, or that nothing reads or makes.
+    """Refuse data sets, models and methods that no row describes, or that nothing reads or makes.
 
     Raises:
         InputError: with the nearest known id.
     """
-    sections = {
-        "datasets": {name for name, row in rows.datasets.items() if row.reader},
-        "models": {name for name, row in rows.models.items() if row.maker},
+    known = {
+        "datasets": sorted(name for name, row in rows.datasets.items() if row.reader),
+        "models": sorted(name for name, row in rows.models.items() if row.maker),
+        "methods": list(rows.methods),
     }
-    chosen = {f"{section}.{name}": (name, section) for section in sections for name in config[section] or ()}
-    chosen |= {f"engine.cost.models.{name}": (name, "models") for name in config["engine"]["cost"]["models"]}
-    base = config["training"]["base"]
-    chosen["training.base"] = (base, "datasets")
-    for where, (name, section) in chosen.items():
-        known = sorted(sections[section])
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            guess = f"did you mean `{nearest[0]}`? " if nearest else ""
+    for where, name, section in _chosen_ids(config):
+        if name not in known[section]:
+            hint = _hint(name, known[section], after=" ")
             raise InputError(
-                f"config: `{where}`: no row of `{section}` has this id; {guess}known: {', '.join(known)}; "
+                f"config: `{where}`: no row of `{section}` has this id; {hint}known: {', '.join(known[section])}; "
                 "your own come from a Python file named under `extensions`"
             )
+    base = config["training"]["base"]
     if any(config["models"].values()) and not config["datasets"].get(base):
         raise InputError(
             f"config: `training.base` is `{base}`, which `datasets` leaves out; classifiers are trained or measured on "
             "it first: take it in, or name another base"
         )
+
+
+def _chosen_ids(config: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Where a config names a data set or model, its id, and the section that must have it."""
+    for section in ("datasets", "models"):
+        yield from ((f"{section}.{name}", name, section) for name in config[section] or ())
+    yield from ((f"engine.cost.models.{name}", name, "models") for name in config["engine"]["cost"]["models"])
+    yield from ((f"methods.{name}", name, "methods") for name in config["methods"])
+    yield "training.base", config["training"]["base"], "datasets"
+
+
+def _hint(word: str, known: Iterable[str], before: str = "", after: str = "") -> str:
+    """A question for the nearest known word, or nothing where none is near."""
+    nearest = difflib.get_close_matches(word, known, n=1)
+    return f"{before}did you mean `{nearest[0]}`?{after}" if nearest else ""
 
 
 def dump(config: Mapping[str, Any]) -> str:
@@ -114,14 +125,17 @@ def resolve(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, 
 
 
 def _with_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
-    """Add the defaults of absent keys, in the schema's order, through all levels."""
+    """Add the defaults of absent keys, in the schema's order, through all levels; other keys follow."""
     schema = resolve(schema, root)
     if not isinstance(value, dict) or schema.get("partial"):
         return value
-    known = schema.get("properties", {})
-    other = schema.get("additionalProperties", False)
+    return {**_known_keys(value, schema, root), **_other_keys(value, schema, root)}
+
+
+def _known_keys(value: Mapping[str, Any], schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that a schema names, where they are given, have a default or hold keys that have one."""
     complete = {}
-    for key, inner in known.items():
+    for key, inner in schema.get("properties", {}).items():
         inner = resolve(inner, root)
         if key in value:
             complete[key] = _with_defaults(value[key], inner, root)
@@ -129,34 +143,55 @@ def _with_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any
             complete[key] = _with_defaults(copy.deepcopy(inner["default"]), inner, root)
         elif "properties" in inner and (filled := _with_defaults({}, inner, root)):
             complete[key] = filled
-    for key in value.keys() - known.keys():
-        complete[key] = _with_defaults(value[key], other, root) if isinstance(other, Mapping) else value[key]
-    return {key: complete[key] for key in (*known, *(key for key in value if key not in known)) if key in complete}
+    return complete
+
+
+def _other_keys(value: Mapping[str, Any], schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that a schema allows without naming them, such as ids."""
+    rest = {key: inner for key, inner in value.items() if key not in schema.get("properties", {})}
+    other = schema.get("additionalProperties", False)
+    if not isinstance(other, Mapping):
+        return rest
+    return {key: _with_defaults(inner, other, root) for key, inner in rest.items()}
 
 
 def _explain(error: ValidationError) -> str:
     """One sentence: where, what was found, what is allowed."""
     where = ".".join(str(part) for part in error.absolute_path)
     if error.validator == "additionalProperties":
-        known = list(error.schema.get("properties", {}))
-        unknown = next(key for key in error.instance if key not in known)
-        nearest = difflib.get_close_matches(str(unknown), known, n=1)
-        guess = f"did you mean `{nearest[0]}`? " if nearest else ""
-        return f"config: unknown key `{_join(where, unknown)}`; {guess}known here: {', '.join(known)}"
-    meaning = str(error.schema.get("description", "")).split("\n")[0].strip().rstrip(".")
-    meaning = f" ({meaning})" if meaning else ""
+        return _unknown_key(error, where)
     if error.validator == "propertyNames":
         where = _join(where, error.instance)
     if error.validator == "enum":
-        allowed = [str(choice) for choice in error.validator_value]
-        nearest = difflib.get_close_matches(str(error.instance), allowed, n=1)
-        hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
-        return f"config: `{where}` is `{error.instance}`, but must be one of {', '.join(allowed)}{hint}{meaning}"
+        return _not_among(error, where) + _meaning(error)
     if error.validator == "type":
-        wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
-        found = type(error.instance).__name__
-        return f"config: `{where}` is `{error.instance}` ({found}), but must be of type {wanted}{meaning}"
-    return f"config: `{where}`: {error.message}{meaning}"
+        return _of_wrong_type(error, where) + _meaning(error)
+    return f"config: `{where}`: {error.message}{_meaning(error)}"
+
+
+def _unknown_key(error: ValidationError, where: str) -> str:
+    known = list(error.schema.get("properties", {}))
+    unknown = next(key for key in error.instance if key not in known)
+    hint = _hint(str(unknown), known, after=" ")
+    return f"config: unknown key `{_join(where, unknown)}`; {hint}known here: {', '.join(known)}"
+
+
+def _not_among(error: ValidationError, where: str) -> str:
+    allowed = [str(choice) for choice in error.validator_value]
+    hint = _hint(str(error.instance), allowed, before="; ")
+    return f"config: `{where}` is `{error.instance}`, but must be one of {', '.join(allowed)}{hint}"
+
+
+def _of_wrong_type(error: ValidationError, where: str) -> str:
+    wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
+    found = type(error.instance).__name__
+    return f"config: `{where}` is `{error.instance}` ({found}), but must be of type {wanted}"
+
+
+def _meaning(error: ValidationError) -> str:
+    """The first line of the key's description, in parentheses."""
+    meaning = str(error.schema.get("description", "")).split("\n")[0].strip().rstrip(".")
+    return f" ({meaning})" if meaning else ""
 
 
 def _join(where: str, key: Any) -> str:
@@ -165,39 +200,66 @@ def _join(where: str, key: Any) -> str:
 
 def _check(config: Mapping[str, Any]) -> None:
     """What a schema cannot say: names of layers, sizes that must fit each other."""
-    for arm, per_dataset in config["clam"]["arms"].items():
+    _check_arms(config["clam"]["arms"])
+    _check_crops(config["models"])
+    _check_methods(config["engine"]["methods"] or ())
+    _check_layers(config["clam"]["layers"])
+    _check_ablation(config)
+    _check_patches(config["clam"])
+
+
+def _check_arms(arms: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """No arm has a reserved name, and its layers are the model's."""
+    for arm, per_dataset in arms.items():
         if arm in RESERVED_ARMS:
             raise InputError(f"config: `clam.arms.{arm}`: this name is reserved; choose another for the arm")
-        for dataset, per_model in per_dataset.items():
+        for dataset, per_model in (per_dataset or {}).items():
             for model, selection in per_model.items():
                 try:
                     select_layers(model, selection)
                 except InputError as error:
                     raise InputError(f"config: `clam.arms.{arm}.{dataset}.{model}`: {error}") from error
-    for model, settings in config["models"].items():
+
+
+def _check_crops(models: Mapping[str, Mapping[str, Any] | None]) -> None:
+    """The crop that a model takes lies inside its resized image."""
+    for model, settings in models.items():
         if settings and settings["resize"] < settings["input_size"]:
             raise InputError(
                 f"config: `models.{model}.resize` is {settings['resize']}, smaller than the crop of "
                 f"{settings['input_size']} pixels taken from it (`input_size`); raise one or lower the other"
             )
-    for method in config["engine"]["methods"] or ():
+
+
+def _check_methods(methods: Iterable[str]) -> None:
+    for method in methods:
         if method not in CATALOGUE:
-            nearest = difflib.get_close_matches(method, CATALOGUE, n=1)
-            hint = f"did you mean `{nearest[0]}`? " if nearest else ""
+            hint = _hint(method, CATALOGUE, after=" ")
             raise InputError(f"config: `engine.methods`: no method `{method}`; {hint}known: {', '.join(CATALOGUE)}")
-    clam = config["clam"]
+
+
+def _check_layers(layers: Iterable[str]) -> None:
+    """Each is a layer of some architecture that relevance can be refined at."""
     known = [name for architecture in LAYER_SETS for name in candidate_layers(architecture)]
-    for layer in clam["layers"]:
+    for layer in layers:
         if layer not in known:
-            nearest = difflib.get_close_matches(layer, known, n=1)
-            hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
+            hint = _hint(layer, known, before="; ")
             raise InputError(f"config: `clam.layers.{layer}`: no model has this layer{hint}")
+
+
+def _check_ablation(config: Mapping[str, Any]) -> None:
+    """The config with any variant's changes is valid too."""
+    clam = config["clam"]
     for variant in clam["ablation"]:
         try:
             load({**config, "clam": {**clam, **variant["set"], "ablation": []}})
         except InputError as error:
             message = str(error).removeprefix("config: ")
             raise InputError(f"config: `clam.ablation`, variant `{variant['name']}`: {message}") from error
+
+
+def _check_patches(clam: Mapping[str, Any]) -> None:
+    """An attribute is smaller than its patch, for all layers together and for each by itself."""
     pairs = {"clam": clam, **{f"clam.layers.{name}": {**clam, **values} for name, values in clam["layers"].items()}}
     for where, values in pairs.items():
         patch, attribute = values["patch_size"], values["attribute_size"]

@@ -35,26 +35,34 @@ def config_text() -> str:
 
 
 def _entry(key: str, value: Any, node: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Iterator[str]:
+    """The lines of one key: a section, a list with an item a line, or a line."""
     indent, comment = "  " * depth, _comment(node)
     if isinstance(value, Mapping) and value and not node.get("partial"):
         yield from _above(comment, indent)
         yield f"{indent}{key}:"
-        for inner, content in value.items():
-            known = node.get("properties", {}).get(inner, node.get("additionalProperties"))
-            yield from _entry(inner, content, resolve(known or {}, root), root, depth + 1)
+        yield from _inner_entries(value, node, root, depth + 1)
     elif isinstance(value, list) and value and isinstance(value[0], Mapping):
         yield from _above(comment, indent)
         yield f"{indent}{key}:"
-        for item in value:
-            yield f"{indent}  - {_flow(item)}"
+        yield from (f"{indent}  - {_flow(item)}" for item in value)
     else:
-        text = f"{indent}{key}: {_flow(value)}"
-        beside = f"{text:<{_COLUMN}}# {comment}" if len(text) < _COLUMN else f"{text}  # {comment}"
-        if not comment or len(beside) <= _WIDTH + 20:
-            yield beside if comment else text
-        else:
-            yield from _above(comment, indent)
-            yield text
+        yield from _line(f"{indent}{key}: {_flow(value)}", comment, indent)
+
+
+def _inner_entries(
+    value: Mapping[str, Any], node: Mapping[str, Any], root: Mapping[str, Any], depth: int
+) -> Iterator[str]:
+    for key, content in value.items():
+        known = node.get("properties", {}).get(key, node.get("additionalProperties"))
+        yield from _entry(key, content, resolve(known or {}, root), root, depth)
+
+
+def _line(text: str, comment: str, indent: str) -> list[str]:
+    """A line with its comment beside it, or above it where it is long."""
+    if not comment:
+        return [text]
+    beside = f"{text:<{_COLUMN}}# {comment}" if len(text) < _COLUMN else f"{text}  # {comment}"
+    return [beside] if len(beside) <= _WIDTH + 20 else [*_above(comment, indent), text]
 
 
 def _above(comment: str, indent: str) -> list[str]:

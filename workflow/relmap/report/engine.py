@@ -50,19 +50,22 @@ def costs(results: Path, label: reading.Label) -> Lines | None:
     frame["seconds_per_image"] *= 1000
     models = list(dict.fromkeys(frame["model"]))
     values = frame.set_index(["method", "model"])
-    rows = []
-    for method in dict.fromkeys(frame["method"]):
-        line = [
-            (form.format(values.loc[(method, model), name]) if (method, model) in values.index else "", "")
-            for model in models
-            for name, (_, form) in _COSTS.items()
-        ]
-        rows.append((label(method), line))
+    rows = [
+        (label(method), [cost for model in models for cost in _costs(values, method, model)])
+        for method in dict.fromkeys(frame["method"])
+    ]
     return Lines(
         [(label(model), len(_COSTS)) for model in models],
         [head for _ in models for head, _ in _COSTS.values()],
         rows,
     )
+
+
+def _costs(values: pd.DataFrame, method: str, model: str) -> list[tuple[str, str]]:
+    """A method's costs on one network; empty cells where it was not measured."""
+    if (method, model) not in values.index:
+        return [("", "")] * len(_COSTS)
+    return [(form.format(values.loc[(method, model), name]), "") for name, (_, form) in _COSTS.items()]
 
 
 def leaks(results: Path, label: reading.Label) -> Lines | None:

@@ -65,9 +65,8 @@ def gather(results: Path, papers: Sequence[Paper], rows: Rows) -> dict[str, Any]
     """Everything that the template shows, by name."""
     config_text, config = reading.read_config(results / "config.yaml")
     folder = results / "figures"
-    rules = costs(results / "benchmarks")
+    rules = _rules(results)
     shown = [_paper(results, paper, rows) for paper in papers]
-    verdicts = sum((paper["verdicts"] for paper in shown), Counter())
     return {
         "run": str(config.get("run") or results.resolve().name),
         "config_text": config_text,
@@ -80,19 +79,34 @@ def gather(results: Path, papers: Sequence[Paper], rows: Rows) -> dict[str, Any]
         "datasets": _datasets(results, rows),
         "models": _models(results, rows),
         "provenance": reading.read_optional_json(results / "provenance.json"),
-        "rules": sorted(rules.items(), key=lambda item: -item[1]["seconds"]),
-        "seconds": sum(rule["seconds"] for rule in rules.values()),
-        "jobs": sum(rule["jobs"] for rule in rules.values()),
+        **rules,
         "accuracies": _sortable(results, "accuracies", rows),
-        "cells": tuple(sum(paper[key] for paper in shown) for key in ("filled", "cells")),
-        "drawn": tuple(sum(paper[key] for paper in shown) for key in ("drawn", "drawable")),
-        "verdicts": verdicts,
+        **_totals(shown),
         "costs": engine.costs(results, rows.label),
         "leaks": engine.leaks(results, rows.label),
         "has_steps": (results / "tables" / "conservation.csv").is_file(),
         "galleries": engine.galleries(folder, rows),
         "training": reading.read_figure(folder, "training_curves", rows.label),
-        "notebooks": [path for path in _notebooks(results) if not path.startswith(tuple(f"{p.id}/" for p in papers))],
+        "notebooks": _shared_notebooks(results, papers),
+    }
+
+
+def _rules(results: Path) -> dict[str, Any]:
+    """What the rules took, the longest first, and all together."""
+    rules = costs(results / "benchmarks")
+    return {
+        "rules": sorted(rules.items(), key=lambda item: -item[1]["seconds"]),
+        "seconds": sum(rule["seconds"] for rule in rules.values()),
+        "jobs": sum(rule["jobs"] for rule in rules.values()),
+    }
+
+
+def _totals(shown: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Over all papers' sections: cells and figures, made and to be made, and claims by verdict."""
+    return {
+        "cells": tuple(sum(paper[key] for paper in shown) for key in ("filled", "cells")),
+        "drawn": tuple(sum(paper[key] for paper in shown) for key in ("drawn", "drawable")),
+        "verdicts": sum((paper["verdicts"] for paper in shown), Counter()),
     }
 
 
@@ -151,17 +165,21 @@ def _claims(results: Path, paper: Paper) -> dict[str, Any]:
 
 def _figures(results: Path, paper: Paper, rows: Rows) -> dict[str, Any]:
     """A paper's figures that are drawn, and the numbers of those that are not or are schematic."""
-    by_kind = {kind: [f["number"] for f in paper.figures if bool(f.get("schematic")) is kind] for kind in (True, False)}
-    names = {number: f"{paper.id}_figure{number:02}" for number in by_kind[False]}
+    names = {number: f"{paper.id}_figure{number:02}" for number in _figure_numbers(paper, schematic=False)}
     found = {number: reading.read_figure(results / "figures", name, rows.label) for number, name in names.items()}
     drawn = [{"number": number, **figure} for number, figure in found.items() if figure]
     return {
         "figures": drawn,
         "undrawn": [number for number, figure in found.items() if not figure],
-        "schematic": by_kind[True],
+        "schematic": _figure_numbers(paper, schematic=True),
         "drawn": len(drawn),
         "drawable": len(names),
     }
+
+
+def _figure_numbers(paper: Paper, schematic: bool) -> list[int]:
+    """Of the schematic figures, or of the others."""
+    return [figure["number"] for figure in paper.figures if bool(figure.get("schematic")) is schematic]
 
 
 def _table(results: Path, paper: Paper, number: int, rows: Rows) -> dict[str, Any]:
@@ -208,6 +226,12 @@ def _notebooks(results: Path) -> list[str]:
     folder = results / "notebooks"
     found = (path.relative_to(folder) for path in folder.rglob("*.ipynb"))
     return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+
+
+def _shared_notebooks(results: Path, papers: Sequence[Paper]) -> list[str]:
+    """Those of no paper."""
+    folders = tuple(f"{paper.id}/" for paper in papers)
+    return [path for path in _notebooks(results) if not path.startswith(folders)]
 
 
 def _rendered(config: Mapping[str, Any], rows: Rows) -> list[str]:

@@ -110,15 +110,19 @@ def filled_table(frame: pd.DataFrame) -> pd.DataFrame:
     shown = frame[["dataset", "model"]].copy()
     shown["as printed"], shown["metric"], shown["variant"] = frame["label"], frame["head"], frame["variant_label"]
     shown["published"], shown["published spread"] = frame["value"], frame["std"]
-    for name in ("reproduced", "ci_low", "ci_high"):
-        scaled = pd.to_numeric(frame[name], errors="coerce") * scale
-        shown[name] = ["" if number != number else f"{number:.6f}" for number in scaled]
-    limits = zip(shown.pop("ci_low"), shown.pop("ci_high"), strict=True)
+    shown["reproduced"] = _at_scale(frame["reproduced"], scale)
+    limits = zip(_at_scale(frame["ci_low"], scale), _at_scale(frame["ci_high"], scale), strict=True)
     shown["interval"] = [" to ".join(cell(limit).text for limit in pair if limit) for pair in limits]
     shown["difference"] = [f"{number:.6f}" for number in ours * scale - value]
     shown["images"], shown["missing"], shown["note"] = frame["n_images"], frame["missing"], frame["note"]
     # A column that says nothing is left out.
     return shown.loc[:, (shown != "").any()]
+
+
+def _at_scale(column: pd.Series, scale: pd.Series) -> list[str]:
+    """Numbers at the table's own scale; nothing where there is none."""
+    scaled = pd.to_numeric(column, errors="coerce") * scale
+    return ["" if number != number else f"{number:.6f}" for number in scaled]
 
 
 def grid(frame: pd.DataFrame, rows: Sequence[str]) -> Grid:
@@ -192,10 +196,7 @@ def read_figure(folder: Path, name: str, label: Label = str) -> dict[str, Any] |
     with Image.open(png) as image:
         width, height = image.size
     words = read_optional_json(folder / f"{name}.json") or {}
-    rows = words.get("rows", [])
-    frame = pd.DataFrame([{key: _text(value) for key, value in row.items()} for row in rows])
-    first = [name for name in _FIRST if name in frame]
-    frame = frame[first + [name for name in frame if name not in first]]
+    frame = _figure_rows(words.get("rows", []))
     return {
         "png": f"{name}.png",
         "pdf": f"{name}.pdf" if (folder / f"{name}.pdf").is_file() else None,
@@ -205,6 +206,13 @@ def read_figure(folder: Path, name: str, label: Label = str) -> dict[str, Any] |
         "selection": words.get("selection"),
         "rows": sortable(frame, label) if len(frame) else None,
     }
+
+
+def _figure_rows(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """A figure's rows as text, with the columns that readers want to see first at the front."""
+    frame = pd.DataFrame([{key: _text(value) for key, value in row.items()} for row in rows])
+    first = [name for name in _FIRST if name in frame]
+    return frame[first + [name for name in frame if name not in first]]
 
 
 def _text(value: Any) -> str:

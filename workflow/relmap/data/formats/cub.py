@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -52,51 +53,28 @@ def read_cub(
     if classes:
         raise InputError(f"{root}: CUB-200-2011 names its classes in classes.txt; remove `datasets.{dataset}.classes`")
     root, base = _locate(Path(root))
-    inner = base.relative_to(root)
-    images = _table(base / "images.txt", str)
-    splits = _table(base / "train_test_split.txt", int)
-    labels = _table(base / "image_class_labels.txt", int)
-    boxes = _table(base / "bounding_boxes.txt", _four_numbers)
-    classes = _table(base / "classes.txt", str)
-    if not classes:
-        raise InputError(f"{base / 'classes.txt'}: no classes; restore the file from the archive")
+    tables = _tables(base)
     # Class ids are 1-based and contiguous in the data; ranking them keeps a subset of classes readable.
-    label_of = {class_id: label for label, class_id in enumerate(sorted(classes))}
-    class_names = [_class_name(classes[class_id]) for class_id in sorted(classes)]
-    for name, table in (
-        ("train_test_split.txt", splits),
-        ("image_class_labels.txt", labels),
-        ("bounding_boxes.txt", boxes),
-    ):
-        absent = sorted(images.keys() - table.keys())
-        if absent:
-            raise InputError(f"{base / name}: no line for image {absent[0]} ({images[absent[0]]}); restore the file")
-    unknown = sorted(key for key in images if labels[key] not in label_of)
-    if unknown:
-        raise InputError(
-            f"{base / 'image_class_labels.txt'}: image {unknown[0]} has class {labels[unknown[0]]}, which classes.txt "
-            "does not list; restore both files"
-        )
-    order = sorted(images)
-    sizes = thread_map(lambda key: read_size(base / "images" / images[key]), order, workers)
+    label_of = {class_id: label for label, class_id in enumerate(sorted(tables.classes))}
+    order = sorted(tables.images)
+    sizes = thread_map(lambda key: read_size(base / "images" / tables.images[key]), order, workers)
     masks = _segmentations(root, base)
     truth = root / TRUTH if (root / TRUTH).is_dir() else base / TRUTH
     part_names, part_map_of = _part_maps(root, truth)
     point_names, points = _points(base)
+    images = PurePosixPath(base.relative_to(root).as_posix()) / "images"
     rows = []
     for key, (width, height) in zip(order, sizes, strict=True):
-        x, y, w, h = boxes[key]
-        picture = PurePosixPath(images[key])
-        label = label_of[labels[key]]
-        mask = None if masks is None else masks / picture.with_suffix(".png")
+        x, y, w, h = tables.boxes[key]
+        picture = PurePosixPath(tables.images[key])
         rows.append(
             {
                 "image_id": picture.stem,
-                "path": (PurePosixPath(inner.as_posix()) / "images" / picture).as_posix(),
-                "split": "train" if splits[key] == 1 else "test",
-                "labels": [label],
+                "path": (images / picture).as_posix(),
+                "split": "train" if tables.splits[key] == 1 else "test",
+                "labels": [label_of[tables.labels[key]]],
                 "boxes": [[x, y, x + w, y + h]],
-                "mask_path": mask.as_posix() if mask is not None and (root / mask).is_file() else None,
+                "mask_path": _mask_path(root, masks, picture),
                 "part_map_path": part_map_of(picture),
                 "part_points": points.get(key, []),
                 "width": width,
@@ -107,13 +85,60 @@ def read_cub(
         dataset,
         root,
         rows,
-        class_names,
+        [_class_name(tables.classes[class_id]) for class_id in label_of],
         part_names=part_names,
-        distinguishing=_distinguishing(truth, classes, label_of, part_names),
+        distinguishing=_distinguishing(truth, tables.classes, label_of, part_names),
         point_names=point_names,
         require_masks=require_masks,
         workers=workers,
     )
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The data set's text files, by image id, and its classes' names by class id."""
+
+    images: dict[int, str]
+    splits: dict[int, int]
+    labels: dict[int, int]
+    boxes: dict[int, tuple[float, float, float, float]]
+    classes: dict[int, str]
+
+
+def _tables(base: Path) -> _Tables:
+    """The text files, if each has a line for every image, and each image a class that is listed."""
+    tables = _Tables(
+        _table(base / "images.txt", str),
+        _table(base / "train_test_split.txt", int),
+        _table(base / "image_class_labels.txt", int),
+        _table(base / "bounding_boxes.txt", _four_numbers),
+        _table(base / "classes.txt", str),
+    )
+    if not tables.classes:
+        raise InputError(f"{base / 'classes.txt'}: no classes; restore the file from the archive")
+    _refuse_absent(base / "train_test_split.txt", tables.splits, tables.images)
+    _refuse_absent(base / "image_class_labels.txt", tables.labels, tables.images)
+    _refuse_absent(base / "bounding_boxes.txt", tables.boxes, tables.images)
+    unknown = sorted(key for key in tables.images if tables.labels[key] not in tables.classes)
+    if unknown:
+        raise InputError(
+            f"{base / 'image_class_labels.txt'}: image {unknown[0]} has class {tables.labels[unknown[0]]}, which "
+            "classes.txt does not list; restore both files"
+        )
+    return tables
+
+
+def _refuse_absent(path: Path, table: Mapping[int, object], images: Mapping[int, str]) -> None:
+    """A file has a line for every image."""
+    absent = sorted(images.keys() - table.keys())
+    if absent:
+        raise InputError(f"{path}: no line for image {absent[0]} ({images[absent[0]]}); restore the file")
+
+
+def _mask_path(root: Path, masks: PurePosixPath | None, picture: PurePosixPath) -> str | None:
+    """Where an image's segmentation lies, if it has one."""
+    mask = None if masks is None else masks / picture.with_suffix(".png")
+    return mask.as_posix() if mask is not None and (root / mask).is_file() else None
 
 
 def _locate(root: Path) -> tuple[Path, Path]:

@@ -49,28 +49,29 @@ def read_folder(
     if stray is not None:
         raise InputError(f"{stray}: no class of that name in `classes`; add it there, or take the folder away")
     label_of = {name: label for label, name in enumerate(names)}
-    pictures = [
-        path
-        for folder in folders
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    ]
-
-    def row(path: Path) -> dict[str, Any]:
-        width, height = read_size(path)
-        name, xml = path.parent.name, path.with_suffix(".xml")
-        objects = read_annotation(xml).objects if xml.is_file() else ()
-        own = [(box, difficult) for wanted, box, difficult in objects if wanted == name]
-        return {
-            "image_id": f"{name}/{path.stem}",
-            "path": path.relative_to(root).as_posix(),
-            "split": "test",
-            "labels": [label_of[name]],
-            "boxes": [list(box) for box, _ in own],
-            "box_difficult": [difficult for _, difficult in own],
-            "width": width,
-            "height": height,
-        }
-
-    rows = thread_map(row, pictures, workers)
+    pictures = [path for folder in folders for path in _pictures(folder)]
+    rows = thread_map(lambda path: _row(path, root, label_of[path.parent.name]), pictures, workers)
     return build_manifest(dataset, root, rows, list(names.values()), require_training=False, workers=workers)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    paths = sorted(folder.iterdir())
+    return [path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+
+
+def _row(path: Path, root: Path, label: int) -> dict[str, Any]:
+    """A picture's row of the manifest, with the boxes of its class from the XML file beside it."""
+    width, height = read_size(path)
+    name, xml = path.parent.name, path.with_suffix(".xml")
+    objects = read_annotation(xml).objects if xml.is_file() else ()
+    own = [(box, difficult) for wanted, box, difficult in objects if wanted == name]
+    return {
+        "image_id": f"{name}/{path.stem}",
+        "path": path.relative_to(root).as_posix(),
+        "split": "test",
+        "labels": [label],
+        "boxes": [list(box) for box, _ in own],
+        "box_difficult": [difficult for _, difficult in own],
+        "width": width,
+        "height": height,
+    }

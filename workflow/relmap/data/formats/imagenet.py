@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import os
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,11 @@ class Annotation:
     height: int
     objects: tuple[tuple[str, tuple[float, float, float, float], bool], ...]
 
+    @property
+    def has_size(self) -> bool:
+        """Whether a size is declared."""
+        return min(self.width, self.height) > 0
+
 
 def read_imagenet(
     root: str | os.PathLike,
@@ -83,37 +88,22 @@ def read_imagenet(
         InputError: images, labels or boxes are missing or contradict each other; the message names the file.
     """
     root = Path(root)
-    train, val = (_images_folder(root, split) for split in ("train", "val"))
-    if val is None or (train is None and require_training):
-        split = "val" if val is None else "train"
-        raise InputError(
-            f"{root}: no folder of {'validation' if val is None else 'training'} images; expected one of "
-            f"{', '.join(pattern.format(split) for pattern in _IMAGES)} (extract ILSVRC2012_img_{split}.tar there)"
-        )
+    train, val = _split_folders(root, require_training)
     words = dict(classes) if classes else _words(root)
     val_annotations = _annotation_folder(root, "val")
     tests = _validation_images(root, val, val_annotations)
     trains = [] if train is None else list(_class_folders(train))
-    if classes:
-        wnids = list(classes)
-    elif train is not None:
-        wnids = sorted({wnid for wnid, _ in trains} | {entry.name for entry in os.scandir(train) if entry.is_dir()})
-    else:
-        wnids = sorted(words) or sorted({wnid for wnid, _ in tests})
+    wnids = list(classes) if classes else _sorted_wnids(train, trains, words, tests)
     label_of = {wnid: label for label, wnid in enumerate(wnids)}
-    stray = next(((wnid, path) for wnid, path in tests if wnid not in label_of), None)
-    if stray:
-        raise InputError(
-            f"{stray[1]}: its class {stray[0]} has no folder in {train or root}; add it, or remove the image"
-        )
+    _refuse_stray(tests, label_of, train or root)
     names = _unique([words.get(wnid, wnid) for wnid in wnids], wnids)
     train_annotations = _annotation_folder(root, "train")
 
     def row(item: tuple[str, str, Path]) -> dict[str, Any]:
         split, wnid, path = item
         annotations = train_annotations if split == "train" else val_annotations
-        width, height, boxes, difficult = _annotated(path, wnid, annotations, opened=split == "test")
-        if split == "test" and require_boxes and not boxes:
+        found = _annotated(path, wnid, annotations, opened=split == "test")
+        if split == "test" and require_boxes and not found.boxes:
             where = annotations or root / _ANNOTATIONS[0].format("val")
             raise InputError(
                 f"{path}: no box of class {wnid}; put {path.stem}.xml (from ILSVRC2012_bbox_val_v3.tgz) into {where}, "
@@ -124,15 +114,43 @@ def read_imagenet(
             "path": path.relative_to(root).as_posix(),
             "split": split,
             "labels": [label_of[wnid]],
-            "boxes": boxes,
-            "width": width,
-            "height": height,
-            "box_difficult": difficult,
+            "boxes": found.boxes,
+            "width": found.width,
+            "height": found.height,
+            "box_difficult": found.difficult,
         }
 
     items = [("train", *pair) for pair in trains] + [("test", *pair) for pair in tests]
     rows = thread_map(row, items, workers)
     return build_manifest(dataset, root, rows, names, require_training=require_training, workers=workers)
+
+
+def _split_folders(root: Path, require_training: bool) -> tuple[Path | None, Path]:
+    """Where training images lie, None where they may be absent, and where validation images do."""
+    train, val = (_images_folder(root, split) for split in ("train", "val"))
+    if val is None or (train is None and require_training):
+        split = "val" if val is None else "train"
+        raise InputError(
+            f"{root}: no folder of {'validation' if val is None else 'training'} images; expected one of "
+            f"{', '.join(pattern.format(split) for pattern in _IMAGES)} (extract ILSVRC2012_img_{split}.tar there)"
+        )
+    return train, val
+
+
+def _sorted_wnids(
+    train: Path | None, trains: Sequence[tuple[str, Path]], words: Mapping[str, str], tests: Sequence[tuple[str, Path]]
+) -> list[str]:
+    """The classes that a tree names: by its training folders, else by its words, else by its validation images."""
+    if train is not None:
+        return sorted({wnid for wnid, _ in trains} | {entry.name for entry in os.scandir(train) if entry.is_dir()})
+    return sorted(words) or sorted({wnid for wnid, _ in tests})
+
+
+def _refuse_stray(tests: Sequence[tuple[str, Path]], known: Container[str], expected: Path) -> None:
+    """Every validation image is of a known class."""
+    for wnid, path in tests:
+        if wnid not in known:
+            raise InputError(f"{path}: its class {wnid} has no folder in {expected}; add it, or remove the image")
 
 
 def read_annotation(path: str | os.PathLike) -> Annotation:
@@ -205,25 +223,34 @@ def _flat_labels(root: Path, flat: list[Path], annotations: Path | None) -> tupl
     """Image stem -> wnid: from Kaggle's solution, else the devkit, else the boxes' own class names."""
     for solution in (root / "LOC_val_solution.csv", root / "ILSVRC" / "LOC_val_solution.csv"):
         if solution.is_file():
-            with open(solution, newline="") as file:
-                table = {row[0]: row[1].split()[0] for row in list(csv.reader(file))[1:] if len(row) > 1 and row[1]}
-            return table, str(solution)
+            return _solution_labels(solution), str(solution)
     for folder in _DEVKIT:
         truth = root / folder / "ILSVRC2012_validation_ground_truth.txt"
         if truth.is_file():
             return _devkit_labels(truth, root / folder / "meta.mat", flat), str(truth)
     if annotations is not None:
-        table = {}
-        for path in flat:
-            xml = annotations / f"{path.stem}.xml"
-            objects = read_annotation(xml).objects if xml.is_file() else ()
-            if objects:
-                table[path.stem] = objects[0][0]
-        return table, f"the annotation in {annotations}"
+        return _annotated_labels(flat, annotations), f"the annotation in {annotations}"
     raise InputError(
         f"{root}: validation images lie in one folder and nothing tells their classes; add LOC_val_solution.csv, or "
         "extract ILSVRC2012_devkit_t12.tar.gz or ILSVRC2012_bbox_val_v3.tgz here"
     )
+
+
+def _solution_labels(solution: Path) -> dict[str, str]:
+    """From the first word of each line's prediction, the wnid of its first box."""
+    with open(solution, newline="") as file:
+        return {row[0]: row[1].split()[0] for row in list(csv.reader(file))[1:] if len(row) > 1 and row[1]}
+
+
+def _annotated_labels(flat: Sequence[Path], annotations: Path) -> dict[str, str]:
+    """From the first object of each image's annotation, where it has one."""
+    table = {}
+    for path in flat:
+        xml = annotations / f"{path.stem}.xml"
+        objects = read_annotation(xml).objects if xml.is_file() else ()
+        if objects:
+            table[path.stem] = objects[0][0]
+    return table
 
 
 def _devkit_labels(truth: Path, meta: Path, flat: list[Path]) -> dict[str, str]:
@@ -279,31 +306,54 @@ def _unique(names: list[str], wnids: list[str]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({wnid})" for name, wnid in zip(names, wnids, strict=True)]
 
 
-def _annotated(
-    path: Path, wnid: str, annotations: Path | None, opened: bool
-) -> tuple[int, int, list[list[float]], list[bool]]:
-    """(width, height, boxes of the class in stored pixels, whether each is difficult)."""
-    xml = None
-    if annotations is not None:
-        candidates = (annotations / wnid / f"{path.stem}.xml", annotations / f"{path.stem}.xml")
-        xml = next((candidate for candidate in candidates if candidate.is_file()), None)
+@dataclass(frozen=True)
+class _Annotated:
+    """An image's stored size, the boxes of its class in stored pixels, and whether each is difficult."""
+
+    width: int
+    height: int
+    boxes: list[list[float]]
+    difficult: list[bool]
+
+
+def _annotated(path: Path, wnid: str, annotations: Path | None, opened: bool) -> _Annotated:
+    """What is known of an image; an unopened one has the declared size, and boxes that are cut to it."""
+    xml = _annotation_file(path, wnid, annotations)
     annotation = read_annotation(xml) if xml is not None else Annotation(0, 0, ())
-    declared = (annotation.width, annotation.height)
-    size = read_size(path) if opened or min(declared) <= 0 else declared
-    if min(declared) > 0 and abs(np.log(size[0] * declared[1] / (size[1] * declared[0]))) > 0.1:
-        raise InputError(
-            f"{xml}: declares {declared[0]} x {declared[1]} pixels, but {path} has {size[0]} x {size[1]}; they are not "
-            "of the same picture: restore both from their archives"
-        )
-    scale_x, scale_y = (1.0, 1.0) if min(declared) <= 0 else (size[0] / declared[0], size[1] / declared[1])
+    size = read_size(path) if opened or not annotation.has_size else (annotation.width, annotation.height)
+    scale_x, scale_y = _scale(annotation, size, xml, path)
     own = [(box, difficult) for name, box, difficult in annotation.objects if name == wnid]
     boxes = [[x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y] for (x0, y0, x1, y1), _ in own]
     difficult = [difficult for _, difficult in own]
-    if not opened:
-        kept = [_usable(box, *size) for box in boxes]
-        difficult = [mark for mark, box in zip(difficult, kept, strict=True) if box]
-        boxes = [box for box in kept if box]
-    return *size, boxes, difficult
+    if opened:
+        return _Annotated(*size, boxes, difficult)
+    kept = [(cut, mark) for box, mark in zip(boxes, difficult, strict=True) if (cut := _usable(box, *size))]
+    return _Annotated(*size, [cut for cut, _ in kept], [mark for _, mark in kept])
+
+
+def _annotation_file(path: Path, wnid: str, annotations: Path | None) -> Path | None:
+    """An image's XML file, in its class's folder or in one for all."""
+    if annotations is None:
+        return None
+    candidates = (annotations / wnid / f"{path.stem}.xml", annotations / f"{path.stem}.xml")
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _scale(annotation: Annotation, size: tuple[int, int], xml: Path | None, path: Path) -> tuple[float, float]:
+    """Stored pixels of a declared one, along width and height; 1 where no size is declared.
+
+    Raises:
+        InputError: the two sizes have different shapes.
+    """
+    if not annotation.has_size:
+        return 1.0, 1.0
+    width, height = annotation.width, annotation.height
+    if abs(np.log(size[0] * height / (size[1] * width))) > 0.1:
+        raise InputError(
+            f"{xml}: declares {width} x {height} pixels, but {path} has {size[0]} x {size[1]}; they are not "
+            "of the same picture: restore both from their archives"
+        )
+    return size[0] / width, size[1] / height
 
 
 def _usable(box: list[float], width: int, height: int) -> list[float] | None:
