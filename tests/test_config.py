@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from relmap.catalogue.rows import Rows
+from relmap.catalogue.rows import load_rows
 from relmap.errors import InputError
 from relmap.explainers.clam.layers import LAYER_SETS, candidate_layers, layer_file, layer_label, select_layers
 from relmap.explainers.clam.settings import ClamOptions, Optimiser
-from relmap.job.config import SCHEMA, check_ids, defaults, dump, load
+from relmap.job.config import check_ids, defaults, dump, load, read_schema
 from relmap.job.config_text import config_text
 from relmap.models.training import TrainingConfig
 
@@ -50,7 +50,7 @@ def test_other_configs_are_valid(name):
 
 
 def test_schema_describes_every_key():
-    schema = yaml.safe_load(SCHEMA.read_text())
+    schema = read_schema()
     Draft202012Validator.check_schema(schema)
 
     def walk(node, where):
@@ -107,7 +107,8 @@ def test_dump_round_trips():
 )
 def test_wrong_configs_name_culprit_and_cure(override, words):
     with pytest.raises(InputError) as caught:
-        check_ids(load(merged(override)), Rows())
+        config = load(merged(override))
+        check_ids(config, load_rows([ROOT / "papers" / "clam" / "rows.py"], config))
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message

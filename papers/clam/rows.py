@@ -1,4 +1,4 @@
-"""What CLAM adds to a run: the methods of the config's own arms, and where arms are."""
+"""What CLAM adds to a run: the methods of the config's own arms, where arms are, and what its settings must obey."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from relmap.catalogue.methods import CLAM_ARM, UNTRAINED_ARM, Method, clam_methods
+from relmap.errors import InputError
+from relmap.explainers.clam.layers import LAYER_SETS, candidate_layers, select_layers
+from relmap.job.config import hint, load
 
+RESERVED_ARMS = (UNTRAINED_ARM, "lrp", "baselines")
 Pair = tuple[str, str]
 
 
@@ -35,3 +39,59 @@ def places(config: Mapping[str, Any]) -> dict[str, list[Pair]]:
 def wanted(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Every arm, and the untrained control, wherever they are: the paper's tables name only the arm `clam`."""
     return [(*pair, method) for method, where in places(config).items() for pair in where]
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Refuse what the schema cannot: names of arms and layers, sizes that do not fit, variants that are no config.
+
+    Raises:
+        InputError: with the key and the cure.
+    """
+    _check_arms(config["clam"]["arms"])
+    _check_layers(config["clam"]["layers"])
+    _check_ablation(config)
+    _check_patches(config["clam"])
+
+
+def _check_arms(arms: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """No arm has a reserved name, and its layers are the model's."""
+    for arm, per_dataset in arms.items():
+        if arm in RESERVED_ARMS:
+            raise InputError(f"config: `clam.arms.{arm}`: this name is reserved; choose another for the arm")
+        for dataset, per_model in (per_dataset or {}).items():
+            for model, selection in per_model.items():
+                try:
+                    select_layers(model, selection)
+                except InputError as error:
+                    raise InputError(f"config: `clam.arms.{arm}.{dataset}.{model}`: {error}") from error
+
+
+def _check_layers(layers: Mapping[str, Any]) -> None:
+    """Each is a layer of some architecture that relevance can be refined at."""
+    known = [name for architecture in LAYER_SETS for name in candidate_layers(architecture)]
+    for layer in layers:
+        if layer not in known:
+            raise InputError(f"config: `clam.layers.{layer}`: no model has this layer{hint(layer, known, before='; ')}")
+
+
+def _check_ablation(config: Mapping[str, Any]) -> None:
+    """The config with any variant's changes is valid too."""
+    clam = config["clam"]
+    for variant in clam["ablation"]:
+        try:
+            check(load({**config, "clam": {**clam, **variant["set"], "ablation": []}}))
+        except InputError as error:
+            message = str(error).removeprefix("config: ")
+            raise InputError(f"config: `clam.ablation`, variant `{variant['name']}`: {message}") from error
+
+
+def _check_patches(clam: Mapping[str, Any]) -> None:
+    """An attribute is smaller than its patch, for all layers together and for each by itself."""
+    pairs = {"clam": clam, **{f"clam.layers.{name}": {**clam, **values} for name, values in clam["layers"].items()}}
+    for where, values in pairs.items():
+        patch, attribute = values["patch_size"], values["attribute_size"]
+        if patch is not None and attribute is not None and patch <= attribute:
+            raise InputError(
+                f"config: `{where}`: patch_size {patch} is not larger than attribute_size {attribute}; an attribute "
+                "slides inside its patch, so enlarge the patch or shrink the attribute"
+            )

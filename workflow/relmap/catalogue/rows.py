@@ -2,8 +2,8 @@
 
 Such a file, ``papers/<id>/rows.py`` or a user's own, may define ``METHODS``, ``METRICS``, ``DATASETS`` and ``MODELS``,
 each a sequence of rows; ``methods(config)``, rows that follow from the config; ``places(config)``, for ids of methods
-the pairs of data set and model that they can be made for; and ``wanted(config)``, the (data set, model, method) triples
-that its own rules need maps of beside those of the published cells.
+the pairs of data set and model that they can be made for; ``wanted(config)``, the (data set, model, method) triples
+that its own rules need maps of beside the published cells'; and ``check(config)``, which refuses a wrong config.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def load_rows(files: Iterable[str | os.PathLike] = (), config: Mapping[str, Any]
         for kind in _KINDS:
             _add(found[kind], getattr(module, kind, ()), kind, path)
         if config is not None:
+            getattr(module, "check", lambda config: None)(config)
             _add(found["METHODS"], getattr(module, "methods", lambda config: ())(config), "METHODS", path)
             for method, places in getattr(module, "places", lambda config: {})(config).items():
                 found["METHODS"][method] = replace(found["METHODS"][method], places=tuple(places))

@@ -13,13 +13,11 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
-from relmap.catalogue.methods import CATALOGUE
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
-from relmap.explainers.clam.layers import LAYER_SETS, candidate_layers, select_layers
 
-RESERVED_ARMS = ("untrained", "lrp", "baselines")
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
+PAPERS = Path(__file__).parents[3] / "papers"
 
 
 def load(config: Mapping[str, Any], schema: Path = SCHEMA) -> dict[str, Any]:
@@ -42,7 +40,7 @@ def load(config: Mapping[str, Any], schema: Path = SCHEMA) -> dict[str, Any]:
     if error is not None:
         raise InputError(_explain(error))
     complete = _with_defaults(copy.deepcopy(dict(config)), validator.schema, validator.schema)
-    _check(complete)
+    _check_crops(complete["models"])
     return complete
 
 
@@ -71,9 +69,9 @@ def check_ids(config: Mapping[str, Any], rows: Rows) -> None:
     }
     for where, name, section in _chosen_ids(config):
         if name not in known[section]:
-            hint = _hint(name, known[section], after=" ")
+            guess = hint(name, known[section], after=" ")
             raise InputError(
-                f"config: `{where}`: no row of `{section}` has this id; {hint}known: {', '.join(known[section])}; "
+                f"config: `{where}`: no row of `{section}` has this id; {guess}known: {', '.join(known[section])}; "
                 "your own come from a Python file named under `extensions`"
             )
     base = config["training"]["base"]
@@ -89,11 +87,12 @@ def _chosen_ids(config: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for section in ("datasets", "models"):
         yield from ((f"{section}.{name}", name, section) for name in config[section] or ())
     yield from ((f"engine.cost.models.{name}", name, "models") for name in config["engine"]["cost"]["models"])
-    yield from ((f"methods.{name}", name, "methods") for name in config["methods"])
+    for where, methods in (("methods", config["methods"]), ("engine.methods", config["engine"]["methods"] or ())):
+        yield from ((f"{where}.{name}", name, "methods") for name in methods)
     yield "training.base", config["training"]["base"], "datasets"
 
 
-def _hint(word: str, known: Iterable[str], before: str = "", after: str = "") -> str:
+def hint(word: str, known: Iterable[str], before: str = "", after: str = "") -> str:
     """A question for the nearest known word, or nothing where none is near."""
     nearest = difflib.get_close_matches(word, known, n=1)
     return f"{before}did you mean `{nearest[0]}`?{after}" if nearest else ""
@@ -104,9 +103,25 @@ def dump(config: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120)
 
 
-def read_schema(schema: Path = SCHEMA) -> dict[str, Any]:
-    """The schema, as it is written."""
-    return yaml.load(schema.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+def read_schema(schema: Path = SCHEMA, papers: Path = PAPERS) -> dict[str, Any]:
+    """The schema, with a section of its own for each paper that has a ``config.schema.yaml``.
+
+    Raises:
+        InputError: two define one name under ``$defs``.
+    """
+    whole = _read_yaml(schema)
+    for path in sorted(papers.glob("*/config.schema.yaml")):
+        section = _read_yaml(path)
+        own = section.pop("$defs", {})
+        for name in own.keys() & whole["$defs"].keys():
+            raise InputError(f"{path}: `$defs.{name}` is defined elsewhere already; rename it")
+        whole["$defs"] |= own
+        whole["properties"][path.parent.name] = section
+    return whole
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    return yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 @functools.cache
@@ -172,14 +187,14 @@ def _explain(error: ValidationError) -> str:
 def _unknown_key(error: ValidationError, where: str) -> str:
     known = list(error.schema.get("properties", {}))
     unknown = next(key for key in error.instance if key not in known)
-    hint = _hint(str(unknown), known, after=" ")
-    return f"config: unknown key `{_join(where, unknown)}`; {hint}known here: {', '.join(known)}"
+    guess = hint(str(unknown), known, after=" ")
+    return f"config: unknown key `{_join(where, unknown)}`; {guess}known here: {', '.join(known)}"
 
 
 def _not_among(error: ValidationError, where: str) -> str:
     allowed = [str(choice) for choice in error.validator_value]
-    hint = _hint(str(error.instance), allowed, before="; ")
-    return f"config: `{where}` is `{error.instance}`, but must be one of {', '.join(allowed)}{hint}"
+    guess = hint(str(error.instance), allowed, before="; ")
+    return f"config: `{where}` is `{error.instance}`, but must be one of {', '.join(allowed)}{guess}"
 
 
 def _of_wrong_type(error: ValidationError, where: str) -> str:
@@ -198,29 +213,6 @@ def _join(where: str, key: Any) -> str:
     return f"{where}.{key}" if where else str(key)
 
 
-def _check(config: Mapping[str, Any]) -> None:
-    """What a schema cannot say: names of layers, sizes that must fit each other."""
-    _check_arms(config["clam"]["arms"])
-    _check_crops(config["models"])
-    _check_methods(config["engine"]["methods"] or ())
-    _check_layers(config["clam"]["layers"])
-    _check_ablation(config)
-    _check_patches(config["clam"])
-
-
-def _check_arms(arms: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """No arm has a reserved name, and its layers are the model's."""
-    for arm, per_dataset in arms.items():
-        if arm in RESERVED_ARMS:
-            raise InputError(f"config: `clam.arms.{arm}`: this name is reserved; choose another for the arm")
-        for dataset, per_model in (per_dataset or {}).items():
-            for model, selection in per_model.items():
-                try:
-                    select_layers(model, selection)
-                except InputError as error:
-                    raise InputError(f"config: `clam.arms.{arm}.{dataset}.{model}`: {error}") from error
-
-
 def _check_crops(models: Mapping[str, Mapping[str, Any] | None]) -> None:
     """The crop that a model takes lies inside its resized image."""
     for model, settings in models.items():
@@ -228,43 +220,4 @@ def _check_crops(models: Mapping[str, Mapping[str, Any] | None]) -> None:
             raise InputError(
                 f"config: `models.{model}.resize` is {settings['resize']}, smaller than the crop of "
                 f"{settings['input_size']} pixels taken from it (`input_size`); raise one or lower the other"
-            )
-
-
-def _check_methods(methods: Iterable[str]) -> None:
-    for method in methods:
-        if method not in CATALOGUE:
-            hint = _hint(method, CATALOGUE, after=" ")
-            raise InputError(f"config: `engine.methods`: no method `{method}`; {hint}known: {', '.join(CATALOGUE)}")
-
-
-def _check_layers(layers: Iterable[str]) -> None:
-    """Each is a layer of some architecture that relevance can be refined at."""
-    known = [name for architecture in LAYER_SETS for name in candidate_layers(architecture)]
-    for layer in layers:
-        if layer not in known:
-            hint = _hint(layer, known, before="; ")
-            raise InputError(f"config: `clam.layers.{layer}`: no model has this layer{hint}")
-
-
-def _check_ablation(config: Mapping[str, Any]) -> None:
-    """The config with any variant's changes is valid too."""
-    clam = config["clam"]
-    for variant in clam["ablation"]:
-        try:
-            load({**config, "clam": {**clam, **variant["set"], "ablation": []}})
-        except InputError as error:
-            message = str(error).removeprefix("config: ")
-            raise InputError(f"config: `clam.ablation`, variant `{variant['name']}`: {message}") from error
-
-
-def _check_patches(clam: Mapping[str, Any]) -> None:
-    """An attribute is smaller than its patch, for all layers together and for each by itself."""
-    pairs = {"clam": clam, **{f"clam.layers.{name}": {**clam, **values} for name, values in clam["layers"].items()}}
-    for where, values in pairs.items():
-        patch, attribute = values["patch_size"], values["attribute_size"]
-        if patch is not None and attribute is not None and patch <= attribute:
-            raise InputError(
-                f"config: `{where}`: patch_size {patch} is not larger than attribute_size {attribute}; an attribute "
-                "slides inside its patch, so enlarge the patch or shrink the attribute"
             )

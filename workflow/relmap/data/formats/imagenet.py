@@ -107,7 +107,7 @@ def read_imagenet(
             where = annotations or root / _ANNOTATIONS[0].format("val")
             raise InputError(
                 f"{path}: no box of class {wnid}; put {path.stem}.xml (from ILSVRC2012_bbox_val_v3.tgz) into {where}, "
-                "or read the dataset without require_boxes"
+                f"or, where there are no boxes, set `datasets.{dataset}.format: folder` and `path` to the class folders"
             )
         return {
             "image_id": path.stem,
