@@ -79,8 +79,7 @@ def test_commands_of_snakemake_are_understood(command, tmp_path):
     assert run.returncode == 0 or (own and "data/own/resnet50.safetensors" in said), said[-2000:]
 
 
-@pytest.mark.parametrize("target", commands(r"\bmake (?=(?:[a-z]+)(?:\s|`|$))([a-z]+)"))
+@pytest.mark.parametrize("target", commands(r"(?m)(?:^|`)make ([a-z]+)"))
 def test_targets_of_make_exist(target):
     known = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    words = {"one", "one's", "it", "them", "a", "the", "what", "everything"}  # prose
-    assert target in known or target in words
+    assert target in known

@@ -15,13 +15,13 @@ from PIL import Image
 from relmap.errors import InputError
 from relmap.figures import overlays, pictures
 from relmap.figures.page import Page
-from relmap.figures.results import Setting, readable, settings
+from relmap.figures.results import Row, Setting, readable, settings
 from relmap.figures.style import save_figure, signed
 from relmap.figures.training import read_histories, training_curves
 from synthetic_results import SIDE, make_dataset, make_examples, make_scores
 
 from papers.clam.figures import layers
-from papers.clam.figures.comparison import Row, choose, columns, comparison_figure, gains
+from papers.clam.figures.comparison import choose, columns, comparison_figure, gains
 from papers.clam.figures.curves import bootstrap_band, clam_figure05, clam_figure06, energy_curves
 
 

@@ -10,7 +10,7 @@ from relmap.errors import InputError
 from relmap.explainers.clam.layers import LAYER_SETS, candidate_layers, select_layers
 from relmap.job.config import hint, load
 
-RESERVED_ARMS = (UNTRAINED_ARM, "lrp", "baselines")
+RESERVED_ARMS = (UNTRAINED_ARM, "plain")
 Pair = tuple[str, str]
 
 

@@ -5,11 +5,11 @@ Inputs: manifest, targets (which pairs), classifier; for methods that need them,
 Outputs: <results>/maps/{dataset}/{model}/{method}.zarr and .json.
 """
 
-for name_, (dataset_, model_, arm_, methods_) in BATCHES.items():
+for dataset_, model_, arm_, methods_ in BATCHES:
 
     rule:
         name:
-            f"attribute_{name_}"
+            "_".join(["attribute", dataset_, model_, *([arm_] if arm_ != "plain" else [])])
         input:
             manifest=f"<results>/manifests/{dataset_}.parquet",
             targets=f"<results>/targets/{dataset_}/{model_}.parquet",

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(workflow.basedir).resolve()
@@ -18,7 +19,7 @@ os.environ.update(
     PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
 )
 
-from relmap.catalogue.grid import make_plan
+from relmap.catalogue.grid import first_lacking, make_plan
 from relmap.catalogue.imported import from_file
 from relmap.catalogue.methods import CATALOGUE
 from relmap.catalogue.metrics import MODEL, metric_settings
@@ -61,20 +62,43 @@ def beside(paper, name):
 
 def claimed_by(paper):
     """The cells that a paper's claims compare."""
-    methods = [entry["id"] for entry in paper.tables[min(paper.tables)]["methods"].values()]
-    methods = [method for method in methods if isinstance(method, str)]
+    printed = [method for number in paper.tables for method in published(paper, number, ROWS)["method"]]
     return [
         Cell(dataset, model, method, metric)
         for path in beside(paper, "claims.yaml")
-        for claim in read_claims(path, list(dict.fromkeys(methods)), ROWS)
+        for claim in read_claims(path, list(dict.fromkeys(printed)), ROWS)
         for comparison in claim.comparisons
         for dataset, model, method, metric in comparison.cells()
     ]
 
 
+def refuse_clashes(papers):
+    """Names of papers are names of files and rules: each is one paper's, and none of the workflow's own."""
+    ids = [paper.id for paper in papers]
+    for paper in papers:
+        theirs = ROOT / "papers" / paper.id
+        taken = ids.count(paper.id) > 1 or (theirs.is_dir() and theirs.resolve() != Path(paper.folder).resolve())
+        if taken or paper.id in ("all", "engine", "gallery") or not re.fullmatch(r"[A-Za-z]\w*", paper.id):
+            raise InputError(
+                f"{paper.folder}: the name of a paper's folder is its id, and {paper.id!r} is another's, the workflow's, "
+                "or not made of letters, digits and underscores; rename the folder"
+            )
+
+
+def refuse_absent_files():
+    """A user's own files, named before anything runs."""
+    named = {f"models.{name}.weights": entry["weights"] for name, entry in config["models"].items() if entry}
+    named |= {f"datasets.{name}.classes": entry["classes"] for name, entry in config["datasets"].items() if entry}
+    for where, path in named.items():
+        if path not in (None, "train", "torchvision") and not os.path.isfile(path):
+            raise InputError(f"config: `{where}`: no file {path}; put it there, or correct the path")
+
+
 try:
     config.update(load(config))
     PAPERS = [read_paper(folder_of(paper)) for paper in config["papers"]]
+    refuse_clashes(PAPERS)
+    refuse_absent_files()
     # Python files that add rows to the catalogue: the papers' and the user's own.
     EXTENSIONS = [*(path for paper in PAPERS for path in beside(paper, "rows.py")), *map(named, config["extensions"])]
     ROWS = load_rows(EXTENSIONS, config)
@@ -224,7 +248,8 @@ def model_settings(wildcards):
     own = [path for path in EXTENSIONS if wildcards.model in [row.id for row in getattr(from_file(path), "MODELS", ())]]
     architecture = f"{own[0]}:{wildcards.model}" if own else wildcards.model
     sizes = {key: entry[key] for key in ("weights", "width", "input_size", "resize")}
-    return {"architecture": architecture, **sizes}
+    row = ROWS.models[wildcards.model]
+    return {"architecture": architecture, "head": row.head, "last": row.last, **sizes}
 
 
 def model_library(script):
@@ -235,6 +260,12 @@ def model_library(script):
 def reader_of(wildcards):
     """What reads a data set."""
     return ROWS.datasets[wildcards.dataset].reader
+
+
+def classes_of(wildcards):
+    """The file that names a data set's classes, where its config names one."""
+    named = config["datasets"][wildcards.dataset]["classes"]
+    return [named] if named else []
 
 
 def renderer_of(wildcards):
@@ -269,12 +300,10 @@ def batches_of(dataset, model):
     return found
 
 
-# Name of the job -> data set, model, arm, methods.
-BATCHES = {
-    "_".join(filter(None, [dataset, model, "" if arm == "plain" else arm])): (dataset, model, arm, methods)
-    for dataset, model in PAIRS
-    for arm, methods in batches_of(dataset, model).items()
-}
+# What one job makes: data set, model, arm, and its methods.
+BATCHES = [
+    (dataset, model, arm, methods) for dataset, model in PAIRS for arm, methods in batches_of(dataset, model).items()
+]
 
 
 def artifacts_of(arm, dataset, model):
@@ -329,8 +358,10 @@ def scores_of(paper):
 
 def missing_of(paper):
     """What this run lacks for each cell of a paper that it cannot fill."""
-    printed = (cell for number in paper.tables for cell in cells(published(paper, number, ROWS)))
-    return {str(cell): PLAN.missing[cell] for cell in printed if cell in PLAN.missing}
+    printed = [cell for number in paper.tables for cell in cells(published(paper, number, ROWS))]
+    below = [replace(cell, method=method) for cell in printed for method in (*config["methods"], *paper.controls)]
+    lacking = {cell: first_lacking(cell, ROWS, DATASETS, MODELS) for cell in dict.fromkeys([*printed, *below])}
+    return {str(cell): why for cell, why in lacking.items() if why}
 
 
 def formats(name, *suffixes):

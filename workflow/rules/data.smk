@@ -103,6 +103,7 @@ rule register_dataset:
 rule build_manifest:
     input:
         card="<results>/data/{dataset}.json",
+        classes=classes_of,
         library=lambda wildcards: library(
             "workflow/scripts/build_manifest.py", maker_file(reader_of(wildcards), "workflow/relmap/data/formats")
         ),
@@ -120,7 +121,6 @@ rule build_manifest:
         runtime=30,
     params:
         reader=reader_of,
-        classes=lookup(dpath="datasets/{dataset}/classes", within=config),
         trains=trains_on,
     message:
         "Reading {wildcards.dataset} into one manifest"

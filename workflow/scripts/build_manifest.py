@@ -12,7 +12,7 @@ with job(snakemake.log[0]) as log:
     manifest = read(
         read_json(snakemake.input.card)["root"],
         dataset=dataset,
-        classes=params.classes and read_classes(params.classes),
+        classes=read_classes(snakemake.input.classes[0]) if snakemake.input.classes else None,
         require_training=params.trains,
         workers=snakemake.threads,
     )

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from relmap.catalogue.methods import CLAM_ARM, clam_methods
 from relmap.errors import InputError
 from relmap.figures.overlays import CLIP_PERCENTILE, overlay
 from relmap.figures.page import Page
+from relmap.figures.results import Row
 from relmap.figures.style import PAGE_WIDTH, signed
 
 from papers.clam.figures.names import method_name
 
 # Beside the LRP rules. Figures 7 and 8 show these; the other captions name no columns, so they are used throughout.
 _OTHER_COLUMNS = ("saliency", "guided_backprop", "grad_cam", "excitation_backprop")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One image and its maps.
-
-    Attributes:
-        picture: uint8 (H, W, 3), as the network saw it.
-        boxes: (k, 4) object boxes [x0, y0, x1, y1] in its pixels.
-        maps: method id -> (H, W) signed map; methods without one are drawn as an empty cell.
-        label: lines printed at the row's left.
-        gains: method id with CLAM -> gain in pointing accuracy, printed under its map.
-    """
-
-    picture: np.ndarray
-    boxes: np.ndarray
-    maps: Mapping[str, np.ndarray]
-    label: str
-    gains: Mapping[str, float] = field(default_factory=dict)
 
 
 def columns(arm: str = CLAM_ARM) -> tuple[str, ...]:

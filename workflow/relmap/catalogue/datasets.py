@@ -61,7 +61,7 @@ DATASETS: dict[str, DataSet] = {
 }
 
 # Formats that are no data set of a paper: `datasets.<id>.format` names one of these, or the id of a data set.
-FORMATS: dict[str, str] = {"folder": "folder:read_folder"}
+FORMATS: dict[str, DataSet] = {"folder": DataSet("folder", "Folders", "a folder a class", "folder:read_folder")}
 
 
 def reader_of(dataset: DataSet) -> Callable[..., Any]:

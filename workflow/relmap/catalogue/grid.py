@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from relmap.catalogue.metrics import MODEL
 from relmap.catalogue.papers import Cell, Paper, cells, published
 from relmap.catalogue.rows import Rows
+from relmap.errors import InputError
 
 Pair = tuple[str, str]
 # Of scores: data set, model and metric.
@@ -79,8 +80,13 @@ def make_plan(
 def _beside(places: Iterable[Place], methods: Sequence[str], rows: Rows) -> Iterator[tuple[Place, str]]:
     """Guests, controls, and the methods that the run's files want of a pair, wherever the paper has scores."""
     for place in places:
-        wanted = (method for *pair, method in rows.wanted if tuple(pair) == place[:2])
-        yield from ((place, method) for method in (*methods, *wanted))
+        wanted = [method for *pair, method in rows.wanted if tuple(pair) == place[:2]]
+        for method in (*methods, *wanted):
+            lacking = _lacking_map(Cell(*place[:2], method, ""), rows)
+            if lacking == f"method {method}":
+                raise InputError(f"{lacking} is no row's; correct `methods` of the config, or `controls` of a paper")
+            if not lacking:
+                yield place, method
 
 
 def _grouped(asked: Iterable[tuple[Key, str]]) -> dict[Key, tuple[str, ...]]:

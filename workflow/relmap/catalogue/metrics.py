@@ -5,7 +5,7 @@ Adding a metric is one file with its ``score`` function and one row here, or in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,7 @@ class Metric:
             (case, method, maps) -> score rows, as ``case.tidy`` makes them.
         columns: the published numbers that are read from its rows.
         needs: of ``BOXES``, ``MASKS``, ``MODEL``.
-        settings: keys below the config's ``evaluation`` that it reads.
+        settings: keys below the config's ``evaluation`` (or its ``own``) that it reads.
     """
 
     id: str
@@ -176,12 +176,13 @@ def columns(metrics: Mapping[str, Metric] = METRICS) -> dict[str, tuple[Metric, 
 
 
 def metric_settings(metric: Metric, evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a metric reads, from the config's ``evaluation``.
+    """The settings that a metric reads, from the config's ``evaluation``, or ``evaluation.own`` for a user's metric.
 
     Raises:
         InputError: one is absent.
     """
-    missing: Iterable[str] = [key for key in metric.settings if key not in evaluation]
-    for key in missing:
-        raise InputError(f"config: `evaluation.{key}` is what metric {metric.id} reads; give it a value")
-    return {key: evaluation[key] for key in metric.settings}
+    given = {**evaluation.get("own", {}), **evaluation}
+    for key in metric.settings:
+        if key not in given:
+            raise InputError(f"config: `evaluation.own.{key}` is what metric {metric.id} reads; give it a value")
+    return {key: given[key] for key in metric.settings}

@@ -7,6 +7,7 @@ of data set, model, method, metric and variant; two rows with one key are refuse
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,17 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 
+SCHEMA = Path(__file__).parents[2] / "schemas" / "paper.schema.yaml"
 PRINTED = ("dataset", "model", "method", "metric", "variant")
 COLUMNS = ("paper", "table", *PRINTED, "value", "std", "higher_is_better", "emphasis", "note")
 _KINDS = ("datasets", "models", "methods", "metrics", "variants")
+EMPHASIS = {"", "bold", "underline", "star"}
 _TABLE_KEYS = {*_KINDS, "number", "caption", "rows"}
 _KEYS = {*_KINDS, "title", "short", "citation", "tables", "figures", "controls", "notebooks", "extra"}
 _REQUIRED = ("title", "short", "citation", "methods", "metrics", "tables", "figures")
@@ -108,7 +113,19 @@ def _content(path: Path) -> dict[str, Any]:
     for key in _REQUIRED:
         if key not in content:
             raise InputError(f"{path}: lacks the key `{key}`")
+    error = best_match(_validator().iter_errors(content))
+    if error is not None:
+        where = ".".join(map(str, error.absolute_path))
+        raise InputError(f"{path}: `{where}`: {error.message}; see {SCHEMA.name}")
+    for figure in content["figures"]:
+        if figure.get("notebook") not in (None, *(content.get("notebooks") or {})):
+            raise InputError(f"{path}: figure {figure['number']}: `notebooks` has no entry {figure['notebook']!r}")
     return content
+
+
+@functools.cache
+def _validator() -> Draft202012Validator:
+    return Draft202012Validator(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
 
 
 def _tables(folder: Path, content: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
@@ -159,10 +176,20 @@ def published(paper: Paper, number: int, known: Rows | None = None) -> pd.DataFr
 
 def _printed_rows(path: Path) -> pd.DataFrame:
     """A table's file, as text, if it has all columns and no row twice."""
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a table of commas ({error}); mend it") from error
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
         raise InputError(f"{path}: lacks the column {missing[0]}")
+    for column in ("value", "std"):
+        words = frame[(frame[column] != "") & pd.to_numeric(frame[column], errors="coerce").isna()]
+        if len(words):
+            raise InputError(f"{path}, line {words.index[0] + 2}: {column} is {words[column].iloc[0]!r}, not a number")
+    marks = frame[~frame["emphasis"].map(lambda text: set(text.split("+")) <= EMPHASIS)]
+    if len(marks):
+        raise InputError(f"{path}, line {marks.index[0] + 2}: emphasis {marks['emphasis'].iloc[0]!r} is none of ours")
     _refuse_repeated(frame, path, "is printed twice")
     return frame
 

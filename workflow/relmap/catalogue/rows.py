@@ -74,12 +74,19 @@ def load_rows(files: Iterable[str | os.PathLike] = (), config: Mapping[str, Any]
             getattr(module, "check", lambda config: None)(config)
             _add(found["METHODS"], getattr(module, "methods", lambda config: ())(config), "METHODS", path)
             for method, places in getattr(module, "places", lambda config: {})(config).items():
+                if method not in found["METHODS"]:
+                    raise InputError(f"{path}: places() names the method {method!r}, which no row has")
                 found["METHODS"][method] = replace(found["METHODS"][method], places=tuple(places))
             wanted += getattr(module, "wanted", lambda config: ())(config)
+    unknown = next((method for *_, method in wanted if method not in found["METHODS"]), None)
+    if unknown:
+        raise InputError(f"{path}: wanted() names the method {unknown!r}, which no row has")
     return Rows(*found.values(), tuple(dict.fromkeys(wanted)))
 
 
 def _add(known: dict[str, Any], rows: Sequence[Any], kind: str, path: str | os.PathLike) -> None:
+    if not isinstance(rows, Sequence):
+        raise InputError(f"{path}: {kind} is {rows!r}; make it a list of rows")
     for row in rows:
         if not isinstance(row, _KINDS[kind]):
             raise InputError(
@@ -110,14 +117,16 @@ def _as_text(row: Any, kind: str, path: str | os.PathLike) -> Any:
 
 def as_configured(rows: Rows, config: Mapping[str, Any]) -> Rows:
     """The rows with what a data set has by the format that the config gives it: a folder of folders has no boxes."""
+    formats = {name: row for name, row in (rows.datasets | FORMATS).items() if row.reader}
     found = dict(rows.datasets)
     for name, entry in config["datasets"].items():
-        form = entry and entry["format"]
-        if form and form != name and name in found:
-            other = rows.datasets.get(form)
-            found[name] = replace(
-                found[name], reader=other.reader if other else FORMATS[form], has=other.has if other else ()
-            )
+        if not entry or name not in found:
+            continue
+        form = entry["format"] or name
+        if form not in formats:
+            raise InputError(f"config: `datasets.{name}.format` is `{form}`; choose one of {', '.join(formats)}")
+        if form != name:
+            found[name] = replace(found[name], reader=formats[form].reader, has=formats[form].has)
     return replace(rows, datasets=found)
 
 

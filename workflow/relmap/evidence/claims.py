@@ -269,6 +269,11 @@ def _expand(block: dict, where: str, methods: Sequence[str], rows: Rows) -> list
         if unknown:
             raise InputError(f"{where}: unknown {key} {sorted(unknown)}; choose from {sorted(ids)}")
     pairs = []
+    named = {method for pair in block["pairs"] for method in pair} - {_OTHERS, *methods, *rows.methods}
+    if named:
+        raise InputError(
+            f"{where}: unknown methods {sorted(named)}; give ids of the catalogue or of the paper's tables"
+        )
     for first, second in block["pairs"]:
         pairs += [(first, m) for m in methods if m != first] if second == _OTHERS else [(first, second)]
     limits = {key: float(block[key]) for key in margins}

@@ -20,7 +20,7 @@ import yaml
 
 from relmap.catalogue.grid import first_lacking
 from relmap.catalogue.papers import Paper, cells, published, read_paper, read_papers
-from relmap.catalogue.rows import Rows, load_rows
+from relmap.catalogue.rows import Rows, as_configured, load_rows
 from relmap.errors import InputError
 from relmap.job.config import load
 
@@ -87,9 +87,14 @@ def status_of(
     known = read_papers(folder)
     at = {paper.folder.resolve() for paper in known}
     papers = [*known, *(paper for paper in own if paper.folder.resolve() not in at)]
-    rows = _rows(papers, config)
     datasets, models = (_chosen(config, kind) for kind in ("datasets", "models"))
-    return [_status(paper, rows, datasets, models, Path(results)) for paper in papers]
+    of_run = [paper for paper in papers if paper.folder.resolve() in {one.folder.resolve() for one in own}]
+    together = _rows(of_run, config)
+    # A paper that the run leaves out is asked what it could fill beside nothing but itself.
+    rows = {
+        paper.folder: together if paper in of_run else _rows([paper], {**config, "extensions": []}) for paper in papers
+    }
+    return [_status(paper, rows[paper.folder], datasets, models, Path(results)) for paper in papers]
 
 
 def as_text(statuses: Iterable[Status]) -> str:
@@ -197,7 +202,7 @@ def _rows(papers: Sequence[Paper], config: Mapping[str, Any]) -> Rows:
     own = (paper.folder / "rows.py" for paper in papers)
     files = [*(path for path in own if path.is_file()), *map(Path, config.get("extensions") or ())]
     try:
-        return load_rows({path.resolve(): path for path in files}.values(), config)
+        return as_configured(load_rows({path.resolve(): path for path in files}.values(), config), config)
     except KeyError as error:
         raise InputError(f"the run's config.yaml: lacks the key {error}; delete it and run again") from error
 

@@ -208,8 +208,10 @@ def _rows_below(published: pd.DataFrame, methods: Sequence[str], role: str, know
     """A row for each method in each column of a table, without a printed value."""
     columns = published.drop_duplicates(["dataset", "model", "metric", "variant"])
     blank = {"value": "", "std": "", "emphasis": "", "note": "", "wraps": "", "role": role}
+    taken = set(published["label"])
+    labels = {name: known.label(name) + (f" ({name})" if known.label(name) in taken else "") for name in methods}
     return [
-        columns.assign(method=method, printed=method, label=known.label(method), **blank)
+        columns.assign(method=method, printed=method, label=labels[method], **blank)
         for method in methods
         if method not in set(published["method"])
     ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from papers.clam.figures.comparison import Row
 from relmap.catalogue.rows import rank
 from relmap.data.manifest import Manifest, read_manifest
 from relmap.errors import InputError
@@ -34,6 +34,25 @@ def read_parquet(path: str | os.PathLike) -> pd.DataFrame:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file; run the rule that makes it")
     return pd.read_parquet(path)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image and its maps.
+
+    Attributes:
+        picture: uint8 (H, W, 3), as the network saw it.
+        boxes: (k, 4) object boxes [x0, y0, x1, y1] in its pixels.
+        maps: method id -> (H, W) signed map; methods without one are drawn as an empty cell.
+        label: lines printed at the row's left.
+        gains: method id -> gain over the method that it refines, printed under its map.
+    """
+
+    picture: np.ndarray
+    boxes: np.ndarray
+    maps: Mapping[str, np.ndarray]
+    label: str
+    gains: Mapping[str, float] = field(default_factory=dict)
 
 
 class Setting:
@@ -158,7 +177,7 @@ class Setting:
         Args:
             image_ids: images, in the order of the rows.
             methods: columns.
-            gains: of ``papers.clam.figures.comparison.gains``.
+            gains: image ids by method -> gain.
             heading: first line of every label.
         """
         maps = self.maps(methods, image_ids)

@@ -13,6 +13,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
+from relmap.catalogue.methods import CATALOGUE
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 
@@ -67,6 +68,7 @@ def check_ids(config: Mapping[str, Any], rows: Rows) -> None:
         "models": sorted(name for name, row in rows.models.items() if row.maker),
         "methods": list(rows.methods),
     }
+    known["catalogue"] = list(CATALOGUE)
     for where, name, section in _chosen_ids(config):
         if name not in known[section]:
             guess = hint(name, known[section], after=" ")
@@ -87,8 +89,8 @@ def _chosen_ids(config: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for section in ("datasets", "models"):
         yield from ((f"{section}.{name}", name, section) for name in config[section] or ())
     yield from ((f"engine.cost.models.{name}", name, "models") for name in config["engine"]["cost"]["models"])
-    for where, methods in (("methods", config["methods"]), ("engine.methods", config["engine"]["methods"] or ())):
-        yield from ((f"{where}.{name}", name, "methods") for name in methods)
+    yield from ((f"methods.{name}", name, "methods") for name in config["methods"])
+    yield from ((f"engine.methods.{name}", name, "catalogue") for name in config["engine"]["methods"] or ())
     yield "training.base", config["training"]["base"], "datasets"
 
 

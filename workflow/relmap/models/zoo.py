@@ -6,11 +6,14 @@ layers therefore reads the same for the demo and for the full run.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 from torch import nn
 
+from relmap.catalogue.imported import from_file
 from relmap.catalogue.models import MODELS, Model
-from relmap.catalogue.rows import load_rows
 from relmap.errors import InputError
 from relmap.torchvision_shim import torchvision
 
@@ -72,6 +75,15 @@ def resnet50(classes: int, width: float, input_size: int) -> nn.Module:
     return model
 
 
+def _own(path: str) -> dict[str, Model]:
+    """The models of a Python file; what makes them lies in it or beside it."""
+    found = {}
+    for row in from_file(path).MODELS:
+        beside = isinstance(row.maker, str) and row.maker.rpartition(":")[0].endswith(".py")
+        found[row.id] = replace(row, maker=str(Path(path).parent / row.maker)) if beside else row
+    return found
+
+
 def architecture_of(name: str) -> Model:
     """The row of that id, or, of ``file.py:id``, the one in that file's ``MODELS``.
 
@@ -79,7 +91,7 @@ def architecture_of(name: str) -> Model:
         InputError: there is none, or nothing makes it yet.
     """
     path, _, identifier = name.rpartition(":")
-    known = load_rows([path]).models if path else MODELS
+    known = _own(path) if path else MODELS
     made = [key for key, row in known.items() if row.maker]
     if identifier not in made:
         raise InputError(f"unknown architecture {name!r}; choose one of {', '.join(sorted(made))}")
