@@ -12,7 +12,7 @@ import yaml
 from relmap.catalogue.grid import first_lacking, make_plan
 from relmap.catalogue.metrics import METRICS, Column, Metric, columns
 from relmap.catalogue.papers import COLUMNS, Cell, cells, published, read_paper, read_papers
-from relmap.catalogue.rows import Rows
+from relmap.catalogue.rows import Rows, as_configured
 from relmap.errors import InputError
 from relmap.evidence.tables import fill, image_scores, lay_out, to_latex, to_markdown
 from relmap.report import reading
@@ -166,6 +166,12 @@ def test_a_small_paper_reads(small):
         ({"tables": [{"number": 2, "caption": "?"}]}, ["table 2", "table2.csv"]),
         ({"tables": [{"number": 1, "caption": "?", "colour": 1}]}, ["table 1", "`colour`"]),
         ({"methods": {"LRP": {"label": "LRP", "id": "lrp_epsilon"}}}, ["table1.csv, line 3", "'Grad'", "`methods`"]),
+        ({"methods": {"LRP": "lrp_epsilon"}}, ["paper.yaml", "`methods.LRP`", "object"]),
+        ({"tables": []}, ["paper.yaml", "`tables`"]),
+        ({"tables": [{"number": 1, "caption": "?", "rows": ["colour"]}]}, ["`tables.0.rows.0`", "'colour'"]),
+        ({"figures": [{"number": "1"}]}, ["`figures.0.number`", "'1'"]),
+        ({"figures": [{"number": 1, "notebook": "none"}]}, ["figure 1", "'none'"]),
+        ({"controls": "constant"}, ["`controls`"]),
         (
             {"methods": {name: {"label": name, "id": "saliency"} for name in ("LRP", "Grad")}},
             ["table1.csv", "saliency", "the cell of two rows"],
@@ -188,6 +194,47 @@ def test_a_row_printed_twice_or_turned_round_is_refused(small):
     table.assign(higher_is_better="false").to_csv(folder / "table1.csv", index=False)
     with pytest.raises(InputError, match="line 2: higher_is_better is false, unlike in the row of mean_iou"):
         published(read_paper(folder), 1)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("value", "abc", "line 2: value is 'abc', not a number"),
+        ("std", "wide", "line 2: std is 'wide', not a number"),
+        ("emphasis", "bold+bolld", "line 2: emphasis 'bold.bolld' is none of ours"),
+    ],
+)
+def test_a_cell_that_is_no_number_is_refused(small, column, value, words):
+    folder = small()
+    table = pd.read_csv(folder / "table1.csv", dtype=str, keep_default_na=False)
+    table.loc[0, column] = value
+    table.to_csv(folder / "table1.csv", index=False)
+    with pytest.raises(InputError, match=words):
+        published(read_paper(folder), 1)
+    (folder / "table1.csv").write_text("")
+    with pytest.raises(InputError, match=r"table1\.csv: not a table"):
+        published(read_paper(folder), 1)
+
+
+def test_guests_and_controls_are_known_and_go_where_they_can():
+    clam = next(paper for paper in PAPERS if paper.id == "clam")
+    rows, places = Rows(), (["imagenet"], ["vgg16"])
+    plan = make_plan([clam], rows, *places, guests=["clrp", "lrp_clam"])
+    assert "clrp" in plan.methods["imagenet", "vgg16"]
+    assert "lrp_clam" not in plan.methods["imagenet", "vgg16"], "it has no trained layers there"
+    with pytest.raises(InputError, match="method rndom is no row's"):
+        make_plan([replace(clam, controls=("rndom",))], rows, *places)
+    labels = fill(published(clam, 1), NO_SCORES, guests=["clrp", "rap"])
+    assert {"CLRP", "CLRP (clrp)", "RAP"} <= set(labels["label"]), "two rows never have one name"
+
+
+def test_rows_are_as_the_config_has_them():
+    config = {"datasets": {"imagenet": {"format": "folder"}, "cub200_2011": None}}
+    found = as_configured(Rows(), config)
+    assert found.datasets["imagenet"].has == () and found.datasets["cub200_2011"] == Rows().datasets["cub200_2011"]
+    for form in ("foo", "voc2012"):
+        with pytest.raises(InputError, match=rf"`datasets\.imagenet\.format` is `{form}`; choose one of"):
+            as_configured(Rows(), {"datasets": {"imagenet": {"format": form}}})
 
 
 def test_metrics_that_collide_are_refused():

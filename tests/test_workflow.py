@@ -113,6 +113,8 @@ def test_engine_needs_classifiers_alone(tmp_path, default):
         ),
         (["--config", "papers=[clamm]"], ["`papers`", "papers/clamm", "abslrp, ae, c3lrp, clam, ucag"]),
         (["--config", "datasets={imagenet: null}"], ["`training.base`", "`imagenet`"]),
+        (["--configfile", "config/own.yaml"], ["`models.resnet50.weights`", "data/own/resnet50.safetensors"]),
+        (["--config", "engine={methods: [lrp_epsilom]}"], ["`engine.methods.lrp_epsilom`", "`lrp_epsilon`"]),
     ],
 )
 def test_wrong_config_ends_in_one_line(tmp_path, arguments, words):
@@ -153,3 +155,13 @@ def test_rule_script_and_log_share_a_name():
             assert script is None or script[1] == name, f"{name} runs {script[1]}.py"
             for directive in ("log:", "message:", "params:" if "params." in block else "log:"):
                 assert directive in block, f"{name} has no {directive}"
+
+
+def test_two_papers_of_one_name_are_refused(tmp_path):
+    (tmp_path / "ae").mkdir()
+    for name in ("paper.yaml", "table1.csv", "table2.csv", "table3.csv"):
+        (tmp_path / "ae" / name).write_text((ROOT / "papers" / "ae" / name).read_text())
+    for papers in (f"[{tmp_path / 'ae'}]", f"[ae,{tmp_path / 'ae'}]"):
+        run = snakemake(tmp_path, "--dry-run", "--config", f"papers={papers}")
+        (line,) = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+        assert run.returncode != 0 and "'ae' is another's" in line
