@@ -7,19 +7,18 @@
 #   manifests/{dataset}.parquet                           one row per image
 #   models/{dataset}/{model}.safetensors .json .history.csv
 #   targets/{dataset}/{model}.parquet                     what is explained: a row per pair of image and target
-#   clam/{dataset}/{model}/{arm}/{place}_{layer}.safetensors   one CLA-layer, place counted from the output
-#   clam/{dataset}/{model}/{arm}/related.zarr             index of training images' best regions
-#   clam/{dataset}/{model}/{arm}/examples.npz             regions and related images of some test images
+#   {paper}/{dataset}/{model}/...                         what a paper's own rules train or keep, see its rules.smk
 #   maps/{dataset}/{model}/{method}.zarr .json            maps of one method; the JSON carries their content hash
 #   comparisons/{dataset}/{model}.npz                     one image's map by every method of the catalogue
-#   scores/{dataset}/{model}/{metric family}.parquet      tidy rows per image, method, metric and level
+#   scores/{dataset}/{model}/{metric}.parquet             tidy rows per pair of image and target, method and level
 #   tables/{name}.csv .md .tex                            published and reproduced
-#   figures/{name}.png .pdf, notebooks/{name}.ipynb       executed notebooks and what they drew
+#   figures/{name}.png .pdf, notebooks/{paper}/{name}.ipynb    executed notebooks and what they drew
 #   index.html, config.yaml, provenance.json              the report, the merged config, what ran where
 #   logs/{rule}/{wildcards}.log, benchmarks/{rule}/{wildcards}.tsv
 #
-# Rules, their scripts and their logs share one name, verb_noun. Numerics live in workflow/relmap, whose files are inputs
-# of the rules that use them, so that a change of mathematics remakes what it made.
+# Rules, their scripts and their logs share one name, verb_noun; where a rule is written once and made for each pair or
+# paper, its name goes on with theirs. What a script imports, and what the rows that it works on name, are inputs of its
+# rule, so that a change of mathematics remakes what it made.
 from snakemake.utils import min_version
 
 min_version("9.20")

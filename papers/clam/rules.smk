@@ -3,7 +3,9 @@ CLAM's own: CLA-layers, one job each, from the output to the input; the control 
 images; where attributes look; ablations.
 
 Inputs: manifest, classifier.
-Outputs: <results>/clam/{dataset}/{model}/{arm}/: CLA-layers, related.zarr, examples.npz; tables clam_*.
+Outputs: below <results>/clam/{dataset}/{model}/{arm}/ the CLA-layers {place}_{layer}.safetensors, place counted from the
+output; related.zarr, the index of training images' best regions; examples.npz, regions and related images of some test
+images. Tables clam_*.
 """
 
 from relmap.catalogue.methods import CLAM_ARM, UNTRAINED_ARM
