@@ -457,6 +457,12 @@ def tables_of(paper):
     ]
 
 
+def files_of_papers():
+    """What the report reads of every paper, of the run or not: it says how far the run takes each."""
+    found = [*Path(here("papers")).glob("*/*"), *(path for paper in PAPERS for path in Path(paper.folder).iterdir())]
+    return sorted({str(path) for path in found if path.suffix in (".csv", ".yaml") or path.name == "rows.py"})
+
+
 # Every method of the catalogue, or those that the config names; what a network does not admit is left out there.
 ENGINE_METHODS = config["engine"]["methods"] or list(CATALOGUE)
 COST_MODELS = [

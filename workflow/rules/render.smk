@@ -90,12 +90,6 @@ rule record_provenance:
         "../scripts/record_provenance.py"
 
 
-def files_of_papers():
-    """What the report reads of every paper, of the run or not: it says how far the run takes each."""
-    found = [*Path(here("papers")).glob("*/*"), *(path for paper in PAPERS for path in Path(paper.folder).iterdir())]
-    return sorted({str(path) for path in found if path.suffix in (".csv", ".yaml") or path.name == "rows.py"})
-
-
 rule write_report:
     input:
         config="<results>/config.yaml",
