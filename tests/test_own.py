@@ -15,6 +15,7 @@ from relmap.catalogue.rows import as_configured, load_rows
 from relmap.data.manifest import read_manifest
 from relmap.job.config import load
 from relmap.job.files import sha256_file
+from relmap.job.provenance import collect
 from relmap.models.zoo import build
 from safetensors.torch import save_file
 
@@ -132,6 +133,8 @@ def test_the_card_names_the_weights(workplace):
     assert card["origin"].startswith("own weights: resnet50.safetensors")
     assert card["class_names"] == [f"the {name}" for name in CLASSES]
     assert card["width"] == 1.0
+    recorded = collect(workplace / "results" / "own", ROOT)["weights"]["imagenet/resnet50"]
+    assert recorded == {"sha256": card["sha256"], "origin": card["origin"]}, "and so does the run's provenance"
 
 
 def test_a_box_is_asked_for_by_name(tmp_path):

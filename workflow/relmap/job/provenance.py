@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from relmap.job.files import read_json
+
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "zarr", "pillow", "snakemake", "papermill")
 
 
@@ -22,13 +24,15 @@ def collect(results: str | os.PathLike, repository: str | os.PathLike) -> dict[s
         repository: the workflow's folder.
 
     Returns:
-        JSON values: ``versions``, ``source`` (commit, and whether files differed from it), ``machine``, ``rules`` (per
+        JSON values: ``versions``, ``source`` (commit, and whether files differed from it), ``machine``, ``weights`` (of
+        each network: SHA-256 and origin, which for weights from a file names it and its own SHA-256), ``rules`` (per
         rule: jobs, seconds in all, largest memory in MB).
     """
     return {
         "versions": {"python": platform.python_version(), **versions()},
         "source": source(repository),
         "machine": machine(),
+        "weights": weights(Path(results) / "models"),
         "rules": costs(Path(results) / "benchmarks"),
     }
 
@@ -72,6 +76,15 @@ def gpus() -> list[str]:
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     run = subprocess.run(query, capture_output=True, text=True, check=False)
     return run.stdout.split("\n")[:-1] if run.returncode == 0 else []
+
+
+def weights(models: Path) -> dict[str, dict[str, str]]:
+    """Per network, from the cards ``<dataset>/<model>.json``: its SHA-256 and where it comes from."""
+    cards = {path: read_json(path) for path in sorted(models.glob("*/*.json"))}
+    return {
+        f"{path.parent.name}/{path.stem}": {"sha256": card.get("sha256", ""), "origin": card.get("origin", "")}
+        for path, card in cards.items()
+    }
 
 
 def costs(benchmarks: Path) -> dict[str, dict[str, float]]:
