@@ -213,6 +213,7 @@ def test_a_filled_table_counts_images_and_pairs():
         "method": "lrp",
         "metric": "mean_iou",
         "variant": "",
+        "label": "LRP",
     }
     filled = fill(pd.DataFrame([cell]), scores).iloc[0]
     assert filled["reproduced"] == pytest.approx(0.3)
