@@ -16,7 +16,7 @@ CORES ?= all
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := workflow papers tests benchmarks
+SOURCES := workflow papers tests benchmarks notebooks
 
 results: $(READY)
 	$(BIN)/snakemake --cores $(CORES)

@@ -116,7 +116,7 @@ class _Tested:
 
 
 def read_claims(path: str | os.PathLike, methods: Sequence[str], known: Rows | None = None) -> list[Claim]:
-    """Read a file of claims (its keys are explained at the top of ``papers/clam/claims.yaml``).
+    """Read a file of claims; the module's text explains relations and quantifiers.
 
     Args:
         path: YAML.

@@ -40,8 +40,8 @@ def read_folder(
     root = Path(root)
     if require_training:
         raise InputError(
-            f"{root}: a plain folder has no training images; take networks with `weights` from a file, and leave out "
-            "`clam.arms` of this data set"
+            f"{root}: a plain folder has no training images; take networks with `weights` from a file, and "
+            "leave out of the config what is trained on this data set"
         )
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     names = dict(classes) if classes else {folder.name: folder.name for folder in folders}
