@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,15 +174,25 @@ def published(paper: Paper, number: int, known: Rows | None = None) -> pd.DataFr
     return resolved
 
 
-def _printed_rows(path: Path) -> pd.DataFrame:
-    """A table's file, as text, if it has all columns and no row twice."""
+def read_table(path: Path, needed: Iterable[str], cure: str) -> pd.DataFrame:
+    """A CSV file as the text that stands in it.
+
+    Raises:
+        InputError: it is not a table, or lacks a column; ``cure`` ends the message.
+    """
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a table of commas ({error}); mend it") from error
-    missing = [name for name in COLUMNS if name not in frame]
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a table ({error}); {cure}") from error
+    missing = [name for name in needed if name not in frame]
     if missing:
-        raise InputError(f"{path}: lacks the column {missing[0]}")
+        raise InputError(f"{path}: lacks the column {', '.join(missing)}; {cure}")
+    return frame
+
+
+def _printed_rows(path: Path) -> pd.DataFrame:
+    """A table's file, as text, if it has all columns and no row twice."""
+    frame = read_table(path, COLUMNS, "mend it")
     for column in ("value", "std"):
         words = frame[(frame[column] != "") & pd.to_numeric(frame[column], errors="coerce").isna()]
         if len(words):

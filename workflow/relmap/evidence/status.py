@@ -20,6 +20,7 @@ import yaml
 
 from relmap.catalogue.grid import first_lacking
 from relmap.catalogue.papers import Paper, cells, published, read_paper, read_papers
+from relmap.catalogue.papers import read_table as read_whole
 from relmap.catalogue.rows import Rows, as_configured, load_rows
 from relmap.errors import InputError
 from relmap.job.config import load
@@ -115,16 +116,7 @@ def read_table(path: Path, needed: Iterable[str] = ()) -> pd.DataFrame | None:
     Raises:
         InputError: it is there and not a table, or lacks a column.
     """
-    if not path.is_file():
-        return None
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a table ({error}); delete it and run again") from error
-    missing = [name for name in needed if name not in frame]
-    if missing:
-        raise InputError(f"{path}: lacks the column {', '.join(missing)}; delete it and run again")
-    return frame
+    return read_whole(path, needed, "delete it and run again") if path.is_file() else None
 
 
 def printed_cells(frame: pd.DataFrame) -> pd.DataFrame:
