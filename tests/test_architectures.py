@@ -145,7 +145,7 @@ def run(graph: Graph, tensor: torch.Tensor) -> torch.Tensor:
     values, shapes = {}, {}
     for operation in graph:
         inputs = [tensor] if operation.kind == "input" else [values[name] for name in operation.inputs]
-        values[operation.name] = operation.forward(inputs, shapes)
+        values[operation.name] = operation.bound(values, shapes).run(*inputs)
         shapes[operation.name] = values[operation.name].shape
     return values[graph.output.name]
 

@@ -70,7 +70,7 @@ def compare(
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
     chosen = _with_parameters(methods)
-    propagator = as_propagator(model)
+    propagator = as_propagator(model, size_of(images))
     together = _together(propagator, {row.id: build(propagator, row, **given) for row, given in chosen})
     images = model_input(propagator, images)
     known = None if targets is None else classes(targets, len(images))
@@ -144,6 +144,11 @@ def checked(maps: Tensor, targets: Tensor, images: Tensor, method: str) -> Tenso
         given = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise InputError(f"method {method!r} must return maps of shape {expected}, a map a target; it returned {given}")
     return maps
+
+
+def size_of(images: Any) -> tuple[int, ...] | None:
+    """(C, H, W) of images; None of token ids, and of what is refused later."""
+    return tuple(images.shape[1:]) if isinstance(images, Tensor) and images.dim() == 4 else None
 
 
 def model_input(propagator: Propagator, images: Tensor) -> Tensor:

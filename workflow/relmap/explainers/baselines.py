@@ -12,6 +12,7 @@ from relmap.explainers.base import SharedPass
 from relmap.explainers.cam import grad_cam, last_feature_map
 from relmap.explainers.gradients import linear_approximation, sensitivity
 from relmap.network import Graph
+from relmap.network.layouts import layout_of
 from relmap.propagation import Activations, Propagator, composites, starts
 
 
@@ -19,16 +20,6 @@ def _at_input(graph: Graph) -> str:
     """The input, or the embedding of its tokens."""
     embedded = [user.name for user in graph.consumers(graph.operations[0].name) if user.kind == "embedding"]
     return embedded[0] if embedded else graph.operations[0].name
-
-
-def _channels_first(values: Tensor) -> Tensor:
-    """(N, C, ...) of feature maps as they are, of tokens (N, T, C), or of rows (N, F), whose features are places."""
-    match values.dim():
-        case 2:
-            return values[:, None]
-        case 3:
-            return values.movedim(-1, 1)
-    return values
 
 
 @dataclass(frozen=True)
@@ -73,7 +64,8 @@ class BaselineMap(SharedPass):
     def __init__(self, propagator: Propagator, *, baseline: str, layer: str | None = None) -> None:
         if baseline not in BASELINES:
             raise InputError(f"unknown baseline {baseline!r}; choose from {', '.join(BASELINES)}")
-        self.baseline, graph = BASELINES[baseline], propagator.graph
+        self.baseline, self.graph = BASELINES[baseline], propagator.graph
+        graph = self.graph
         self.layer = self.baseline.layer(graph) if layer is None else graph.activation_of(layer)
         self.walk = propagator.by(PASSES[self.baseline.backward])
         self.walks, self.keep = (self.walk,), (self.layer,)
@@ -81,8 +73,14 @@ class BaselineMap(SharedPass):
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         start = starts.stacked(starts.one_hot, activations.logits, targets)
         relevance = self.walk.propagate(activations, start, stop=self.layer).relevance
-        features, relevance = (
-            _channels_first(values.flatten(0, 1))
-            for values in (activations.outputs[self.layer].expand_as(relevance), relevance)
-        )
-        return self.baseline.read(features, relevance).unflatten(0, targets.shape)
+        features = activations.outputs[self.layer].expand_as(relevance)
+        pair = (self._channels_first(values, activations).flatten(0, 1) for values in (features, relevance))
+        return self.baseline.read(*pair).unflatten(0, targets.shape)
+
+    def _channels_first(self, values: Tensor, activations: Activations) -> Tensor:
+        """(K, N, C, h, w) of a feature map, (K, N, 1, F) of features without positions, (K, N, C, T) of text."""
+        if values.dim() == 3:
+            return values[:, :, None]
+        if values.dim() == 4 and self.graph[self.layer].kind == "embedding":
+            return values.movedim(-1, 2)
+        return layout_of(self.graph, self.layer, activations.shapes).to_map(values)

@@ -62,6 +62,6 @@ def _untraced(model: nn.Module | Propagator) -> nn.Module | None:
     return model.model if isinstance(model, Propagator) else model
 
 
-def as_propagator(model: nn.Module | Propagator) -> Propagator:
-    """The model, traced unless it is a propagator already."""
-    return model if isinstance(model, Propagator) else Propagator(model)
+def as_propagator(model: nn.Module | Propagator, size: tuple[int, ...] | None = None) -> Propagator:
+    """The model, traced for images of a size (C, H, W) unless it is a propagator already."""
+    return model if isinstance(model, Propagator) else Propagator(model, size)

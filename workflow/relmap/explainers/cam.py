@@ -8,7 +8,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from relmap.errors import InputError
-from relmap.network import Graph
+from relmap.network.graph import Graph, Operation
+from relmap.network.layouts import FeatureMaps, feature_maps, layout_of
 
 
 def grad_cam(features: Tensor, gradient: Tensor) -> Tensor:
@@ -17,23 +18,93 @@ def grad_cam(features: Tensor, gradient: Tensor) -> Tensor:
 
 
 def last_feature_map(graph: Graph) -> str:
-    """Name of the operation whose output is the last feature map: what is pooled or flattened for the classifier.
+    """Name of the operation whose output is the last feature map: its positions are mixed no more but to be collapsed.
 
-    ``features.29`` in torchvision's VGG-16, the last ReLU of ``layer4`` in its ResNets, as in TorchRay. Of a network
-    that flattens nothing, its last pool's input.
+    Of the operations that every way to the logits crosses, the last with several positions that the logits depend on:
+    ``features.29`` in torchvision's VGG-16, the last ReLU of ``layer4`` in its ResNets, as in TorchRay, the last
+    block's sum in ConvNeXt. Pools and rearrangements after it belong to the collapse. Where the logits are read off one
+    token, it is the map before the last layer that mixes tokens.
 
     Raises:
-        InputError: the model neither flattens nor pools a feature map.
+        InputError: there is none, or its channels and positions are not known.
     """
-    before = graph.preprocessing()
-    flat = next(
-        (operation for operation in graph if operation.kind == "reshape" and operation.name not in before), None
+    found = feature_maps(graph)
+    name, one_read = graph.output.name, False
+    while name != graph.operations[0].name:
+        name, after = graph.dominators[name], name
+        if not _has_positions(found, name):
+            continue
+        between = [graph[other] for other in graph.between(name, after)]
+        if any(_mixes(found, operation) for operation in between):
+            one_read = False
+        elif any(_reads_one(found, operation) for operation in between):
+            one_read = True
+        if not one_read:
+            return _what_computed_it(graph, found, name)
+    raise InputError("this model has no feature map that its classifier pools, flattens or reads; name the layer")
+
+
+def stage_before(graph: Graph, layer: str) -> str:
+    """Name of the operation with which the last stage before a feature map's resolution begins.
+
+    Of the operations that every way crosses, the first of the map's resolution if it is a pool (``features.23`` of
+    VGG-16, as in TorchRay), else the last of another resolution (``layer3`` of a ResNet, as in TorchRay).
+    """
+    found = feature_maps(graph)
+    grid, first = layout_of(graph, layer).grid, layer
+    name = graph.dominators[layer]
+    while name != graph.operations[0].name:
+        layout = found.get(name)
+        if layout is not None:
+            if layout.grid != grid:
+                return first if graph[first].kind in _POOLS else _unmoved(graph, found, name)
+            first = name
+        name = graph.dominators[name]
+    return first
+
+
+_POOLS = ("average_pool", "max_pool")
+
+
+def _has_positions(found: FeatureMaps, name: str) -> bool:
+    """Whether an output has several positions, known or not."""
+    shape = found.shapes[name]
+    return len(shape) > 2 and (sum(size > 1 for size in shape[1:]) > 1 or found.get(name) is not None)
+
+
+def _reads_one(found: FeatureMaps, operation: Operation) -> bool:
+    """Whether this takes one position out of several."""
+    return (
+        operation.kind == "reshape"
+        and _has_positions(found, operation.inputs[0])
+        and not _has_positions(found, operation.name)
+        and found.shapes[operation.name].numel() < found.shapes[operation.inputs[0]].numel()
     )
-    if flat is None:
-        flat = next((o for o in reversed(graph.operations) if o.kind in ("average_pool", "max_pool")), None)
-    if flat is None:
-        raise InputError("this model has no flattened or pooled feature map; name the layer")
-    operation = graph[flat.inputs[0]]
-    while operation.kind in ("average_pool", "max_pool"):
-        operation = graph[operation.inputs[0]]
-    return operation.name
+
+
+def _mixes(found: FeatureMaps, operation: Operation) -> bool:
+    """Whether an output's position depends on several of the input."""
+    if operation.kind == "linear":
+        source = operation.inputs[0]
+        layout = found.get(source)
+        return _has_positions(found, source) and (layout is None or layout.channels != -1)
+    spread = operation.kind == "conv" and operation.affine.weight.shape[2:].numel() > 1
+    return spread or operation.kind == "matmul"
+
+
+def _what_computed_it(graph: Graph, found: FeatureMaps, name: str) -> str:
+    """Name of the operation behind pools and rearrangements."""
+    while (behind := _unmoved(graph, found, name)) and graph[behind].kind in _POOLS:
+        name = graph[behind].inputs[0]
+    layout_of(graph, behind)
+    return behind
+
+
+def _unmoved(graph: Graph, found: FeatureMaps, name: str) -> str:
+    """Name of the operation whose output this one only rearranges."""
+    while (
+        graph[name].kind in ("reshape", "identity")
+        and found.shapes[name].numel() == found.shapes[graph[name].inputs[0]].numel()
+    ):
+        name = graph[name].inputs[0]
+    return name

@@ -18,6 +18,7 @@ from relmap.errors import InputError
 from relmap.explainers.base import SharedPass
 from relmap.explainers.cam import last_feature_map
 from relmap.network import Graph
+from relmap.network.layouts import layout_of
 from relmap.propagation import Activations, Composite, Propagation, Propagator, Walk, composites, starts
 from relmap.propagation.engine import Transform
 from relmap.propagation.rules import Rule, Share, ZBox
@@ -54,10 +55,14 @@ def equilibrium(gamma: float, terms: Terms, residual: Residual, first: Rule) -> 
 
 
 def contribution_map(gradient: Walk, activations: Activations, targets: Tensor, layer: str) -> Tensor:
-    """Activation times the mean gradient of the target's logit, (K, N, C, h, w): signed, channels apart."""
+    """Activation times the mean gradient of the target's logit over positions, (K, N, ...) as the layer's output lies.
+
+    Signed, channels apart.
+    """
     start = starts.stacked(starts.one_hot, activations.logits, targets)
-    at = gradient.propagate(activations, start, stop=layer).relevance
-    return activations.outputs[layer] * at.mean((-2, -1), keepdim=True)
+    layout = layout_of(gradient.graph, layer, activations.shapes)
+    at = layout.to_map(gradient.propagate(activations, start, stop=layer).relevance)
+    return layout.from_map(layout.to_map(activations.outputs[layer]) * at.mean((-2, -1), keepdim=True))
 
 
 def doubled_branches(graph: Graph) -> dict[str, Transform]:

@@ -23,15 +23,13 @@ from torch import Tensor
 
 from relmap.errors import InputError
 from relmap.explainers.base import SharedPass
-from relmap.explainers.cam import last_feature_map
+from relmap.explainers.cam import last_feature_map, stage_before
 from relmap.network import Graph
+from relmap.network.layouts import layout_of
 from relmap.propagation import Activations, Composite, Propagator, composites, starts
 from relmap.propagation.rules import AlphaBeta, Gradient, ReluGradient, Rule
 from relmap.propagation.rules.precision import Difference, InDouble
 from relmap.propagation.rules.released import ReleasedPlus
-
-# Where to read by the block of the last feature map: TorchRay's layer3 for ResNets, and alike for Inception.
-LAYERS = {"layer4": "layer3", "Mixed_7c": "Mixed_6e"}
 
 
 def excitation(features: Tensor, relevance: Tensor) -> Tensor:
@@ -40,19 +38,8 @@ def excitation(features: Tensor, relevance: Tensor) -> Tensor:
 
 
 def excitation_layer(graph: Graph) -> str:
-    """Name of the operation at whose output to stop: where the last stage begins.
-
-    ``LAYERS`` by the last feature map's block, else the last pooling before that map (``features.23`` in VGG-16, as in
-    TorchRay), else that map itself.
-    """
-    last = last_feature_map(graph)
-    for block, layer in LAYERS.items():
-        if last == block or last.startswith(f"{block}."):
-            return graph.activation_of(layer)
-    before = [operation for operation in graph if operation.kind in ("max_pool", "average_pool")]
-    order = [operation.name for operation in graph]
-    names = [operation.name for operation in before if order.index(operation.name) < order.index(last)]
-    return names[-1] if names else last
+    """Name of the operation at whose output to stop: where the last stage begins (``cam.stage_before``)."""
+    return stage_before(graph, last_feature_map(graph))
 
 
 def torchray_excitation(additions: Literal["share", "copy"] = "share") -> Composite:
@@ -88,7 +75,7 @@ class ExcitationBackprop(SharedPass):
     def __init__(
         self, propagator: Propagator, *, layer: str | None = None, additions: Literal["share", "copy"] = "share"
     ) -> None:
-        graph = propagator.graph
+        self.graph = graph = propagator.graph
         self.layer = excitation_layer(graph) if layer is None else graph.activation_of(layer)
         composite = torchray_excitation(additions)
         self.walk = propagator.by(composite if self.last is None else composites.with_class_layer(composite, self.last))
@@ -96,7 +83,8 @@ class ExcitationBackprop(SharedPass):
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         start = starts.stacked(starts.one_hot, activations.logits, targets)
-        return self.walk.propagate(activations, start, stop=self.layer).relevance.sum(2)
+        relevance = self.walk.propagate(activations, start, stop=self.layer).relevance
+        return layout_of(self.graph, self.layer, activations.shapes).to_map(relevance).sum(2)
 
 
 class ContrastiveExcitationBackprop(ExcitationBackprop):

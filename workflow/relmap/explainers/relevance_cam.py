@@ -13,6 +13,7 @@ from torch import Tensor
 
 from relmap.explainers.base import SharedPass
 from relmap.explainers.cam import last_feature_map
+from relmap.network.layouts import layout_of
 from relmap.propagation import Activations, Composite, Propagator, composites, starts
 from relmap.propagation.rules import Pass
 from relmap.propagation.rules.released import ReleasedPlus
@@ -36,7 +37,7 @@ class RelevanceCAM(SharedPass):
     """
 
     def __init__(self, propagator: Propagator, *, layer: str | None = None) -> None:
-        graph = propagator.graph
+        self.graph = graph = propagator.graph
         self.layer = last_feature_map(graph) if layer is None else graph.activation_of(layer)
         self.walk = propagator.by(relevance_cam_rules())
         self.walks, self.keep = (self.walk,), (self.layer,)
@@ -44,5 +45,6 @@ class RelevanceCAM(SharedPass):
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         start = starts.stacked(starts.contrast, activations.logits, targets)
         relevance = self.walk.propagate(activations, start, stop=self.layer).relevance
-        weights = relevance.mean(dim=(-2, -1), keepdim=True)
-        return (activations.outputs[self.layer] * weights).sum(2)
+        layout = layout_of(self.graph, self.layer, activations.shapes)
+        weights = layout.to_map(relevance).mean(dim=(-2, -1), keepdim=True)
+        return (layout.to_map(activations.outputs[self.layer]) * weights).sum(2)

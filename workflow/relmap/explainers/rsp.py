@@ -54,7 +54,7 @@ class RelativeSectionalPropagation(SharedPass):
     def start(self, activations: Activations, targets: Tensor) -> Tensor:
         """(K, N, C, h, w), its maximum over an image is 1."""
         contributions = contribution_map(self.gradient, activations, targets, self.layer)
-        return contributions / (contributions.amax((2, 3, 4), keepdim=True) + 1e-9)
+        return contributions / (contributions.amax(tuple(range(2, contributions.dim())), keepdim=True) + 1e-9)
 
     def propagate(self, activations: Activations, targets: Tensor, **options: Any) -> Propagation:
         """From the start on; ``options`` are those of ``Walk.propagate`` (capture, stop, observe)."""

@@ -142,9 +142,13 @@ def measure(
 def explanation(
     model: nn.Module, images: Tensor, method: str, parameters: Mapping[str, Any] | None = None
 ) -> Callable[[int], Tensor]:
-    """A function of K that makes the maps (K, N, H, W) of K targets of each image; tracing is done before."""
-    propagator = Propagator(model)
+    """A function of K that makes the maps (K, N, H, W) of K targets of each image.
+
+    Tracing, and comparing the graph with the model, is done before.
+    """
+    propagator = Propagator(model, tuple(images.shape[1:]))
     explainer = build(propagator, method, **(parameters or {}))
+    propagator.forward(images[:1])
 
     def run(count: int) -> Tensor:
         if not isinstance(explainer, SharedPass):

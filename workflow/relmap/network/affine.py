@@ -50,6 +50,16 @@ class Affine(ABC):
     def forward(self, x: Tensor) -> Tensor:
         return self.apply(x, self.weights("own"), self.bias)
 
+    @property
+    def channels(self) -> int:
+        """How many outputs with a bias of their own."""
+        return self.weight.shape[0]
+
+    @property
+    def dimensions(self) -> int:
+        """How many dimensions of the output come after that of the channels."""
+        return max(self.weight.dim() - 2, 0)
+
     @abstractmethod
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """``weight x + bias`` for ``x`` of shape (N, ...)."""

@@ -209,15 +209,18 @@ def _scores(scale: float | None) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda query, key: (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
 
 
+_WITHIN = {"moves": ("within", (), {})}  # each image's values stay in it
+
+
 def _to_heads(count: int, batch_first: bool) -> Primitive:
     if batch_first:
-        return Primitive("reshape", lambda x: x.unflatten(-1, (count, -1)).transpose(-3, -2))
+        return Primitive("reshape", lambda x: x.unflatten(-1, (count, -1)).transpose(-3, -2), settings=_WITHIN)
     return Primitive("reshape", lambda x: x.unflatten(-1, (count, -1)).permute(1, 2, 0, 3))
 
 
 def _merge(batch_first: bool) -> Primitive:
     if batch_first:
-        return Primitive("reshape", lambda x: x.transpose(-3, -2).flatten(-2))
+        return Primitive("reshape", lambda x: x.transpose(-3, -2).flatten(-2), settings=_WITHIN)
     return Primitive("reshape", lambda x: x.permute(2, 0, 1, 3).flatten(-2))
 
 

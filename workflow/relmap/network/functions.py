@@ -26,7 +26,12 @@ class Emitter(Protocol):
     """What adds operations to a graph."""
 
     def emit(
-        self, name: str, primitive: Primitive, inputs: tuple[Output, ...], sizes: tuple[str, ...] = ()
+        self,
+        name: str,
+        primitive: Primitive,
+        inputs: tuple[Output, ...],
+        sizes: tuple[str, ...] = (),
+        constants: tuple[Output, ...] = (),
     ) -> Output: ...
 
     def tensor(self, value: Any, name: str) -> Output: ...
@@ -74,9 +79,24 @@ class Call:
             raise InputError(f"operation {self.label!r}: its argument {name!r} must depend on the model's input")
         return value
 
-    def emit(self, label: str, primitive: Primitive, *inputs: Output, whole: bool = False) -> Output:
+    def emit(
+        self,
+        label: str,
+        primitive: Primitive,
+        *inputs: Output,
+        whole: bool = False,
+        constants: tuple[Output, ...] = (),
+    ) -> Output:
         name = self.module if whole and self.module else self.prefix + label
-        return self.emitter.emit(name, primitive, inputs)
+        return self.emitter.emit(name, primitive, inputs, (), constants)
+
+    def fixed(self, value: Any, label: str) -> Output:
+        """What is no part of the input, as an operation's output."""
+        return self.emitter.tensor(value, self.prefix + label)
+
+    def mask(self, label: str, run: Callable[..., Tensor], *of: Output, non_negative: bool = False) -> Output:
+        """A function of operations' outputs through which no relevance goes."""
+        return self.emit(label, Primitive("mask", run, settings={"non_negative": non_negative}), *of)
 
     def generic(self, label: str, kind: str, function: Callable | None = None, **settings: Any) -> Output:
         """This very call as an operation of its tensors."""
@@ -103,12 +123,16 @@ def _known_as(*names: str) -> Callable[[Callable], Callable]:
     return register
 
 
-MASKING = frozenset(
+COMPARING = frozenset(
     everywhere(
-        *("eq", "ne", "lt", "le", "gt", "ge", "logical_not", "isnan", "isinf", "argmax", "argmin"),
-        *("ones_like", "zeros_like", "full_like", "new_zeros", "new_ones", "new_full", "new_tensor"),
+        *("eq", "ne", "lt", "le", "gt", "ge", "greater", "greater_equal", "less", "less_equal", "not_equal"),
+        *("logical_not", "logical_and", "logical_or", "isnan", "isinf", "isfinite", "argmax", "argmin", "signbit"),
+        *("ones_like", "zeros_like", "new_zeros", "new_ones"),
     )
 )
+"""Functions whose results are no part of their tensors, and not negative."""
+
+MASKING = COMPARING | frozenset(everywhere("full_like", "new_full", "new_tensor", "new_empty", "empty_like", "sign"))
 """Functions whose results are no part of their tensors, so that no relevance travels through them."""
 
 SHAPE_METHODS: dict[Callable, Callable[..., Any]] = {
@@ -173,7 +197,10 @@ def _negative(call: Call) -> Output:
 def _multiply(call: Call) -> Output:
     a, b = call.args[0], call.get(1, "other")
     if isinstance(a, Output) and isinstance(b, Output):
-        return call.emit("mul", Primitive("multiply", torch.mul), a, b)
+        if a.carries and b.carries:
+            return call.emit("mul", Primitive("multiply", torch.mul), a, b)
+        x, factor = (a, b) if a.carries else (b, a)
+        return call.emit("scale", Primitive("scale", torch.mul), x, constants=(factor,))
     if isinstance(a, Expression) or isinstance(b, Expression):
         return call.generic("scale", "scale", torch.mul)
     return _scaled(call, a, b) if isinstance(a, Output) else _scaled(call, b, a)
@@ -185,40 +212,197 @@ def _divide(call: Call) -> Output:
     if call.kwargs.keys() - {"other"} or not isinstance(a, Output) or (isinstance(b, Output) and b.carries):
         raise InputError("operation 'div': only division by a constant or a mask is supported; no rule is known for it")
     if isinstance(b, Output):
-        inverse = call.emit("reciprocal", Primitive("mask", torch.reciprocal), b)
-        return call.emit("mul", Primitive("multiply", torch.mul), a, inverse)
+        inverse = call.mask("reciprocal", torch.reciprocal, b)
+        return call.emit("scale", Primitive("scale", torch.mul), a, constants=(inverse,))
     if isinstance(b, Expression):
         return call.generic("scale", "scale", torch.div)
     return _scaled(call, a, 1 / b)
 
 
-@_known_as("matmul", "bmm", "mm", "__matmul__")
-def _product(call: Call) -> Output:
-    a, b = call.args[0], call.get(1, "other", call.kwargs.get("mat2"))
-    if isinstance(a, Output) and isinstance(b, Tensor) and b.dim() == 2:
-        return call.emit("linear", Primitive.of(Dense(b.detach().T, None), "linear"), a)
-    factors = [
-        value if isinstance(value, Output) else call.emitter.tensor(value, call.prefix + "constant") for value in (a, b)
-    ]
-    return call.emit("matmul", Primitive("matmul", torch.matmul), *factors)
+def _selected(call: Call, x: Output, keep: Output) -> Output:
+    """``x`` where ``keep``, 0 elsewhere: also where x is infinite there."""
+
+    def run(x: Tensor, keep: Tensor) -> Tensor:
+        return torch.where(keep.bool(), x, torch.zeros((), dtype=x.dtype, device=x.device))
+
+    return call.emit("select", Primitive("scale", run, settings={"keeps_sign": True}), x, constants=(keep,))
+
+
+def _put_together(call: Call, keep: Output, x: Any, other: Any) -> Output:
+    """``x`` where ``keep``, ``other`` elsewhere; at least one of them carries relevance."""
+    drop = call.mask("drop", torch.logical_not, keep, non_negative=True)
+    parts = []
+    for value, where in ((x, keep), (other, drop)):
+        if isinstance(value, Output) and value.carries:
+            parts.append(_selected(call, value, where))
+        elif isinstance(value, Output):
+            parts.append(call.mask("filled", _filled, where, value))
+        elif not (isinstance(value, int | float) and value == 0):
+            parts.append(call.mask("filled", lambda where, value=value: _filled(where, value), where))
+    return parts[0] if len(parts) == 1 else call.emit("add", Primitive("add", torch.add), *parts)
+
+
+def _filled(where: Tensor, value: Any) -> Tensor:
+    value = torch.as_tensor(value, device=where.device)
+    value = value if value.is_floating_point() else value.to(torch.get_default_dtype())
+    return torch.where(where.bool(), value, torch.zeros((), dtype=value.dtype, device=value.device))
 
 
 @_known_as("masked_fill", "masked_fill_")
 def _masked_fill(call: Call) -> Output:
-    """Very negative values are added, as attention does it; zeros are multiplied."""
-    x, mask, value = call.tensor(), call.emitter.tensor(call.get(1, "mask"), "mask"), call.constant(2, "value")
-    if value == 0:
-        keep = call.emit("keep", Primitive("mask", torch.logical_not), mask)
-        return call.emit("mul", Primitive("multiply", torch.mul), x, keep)
+    """Very negative values are added, as attention does it; others stand in the place of what they replace."""
+    x, mask, value = call.tensor(), call.fixed(call.get(1, "mask"), "mask"), call.constant(2, "value")
+    value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    return _hidden(call, x, mask, value)
+
+
+def _hidden(call: Call, x: Output, mask: Output, value: float) -> Output:
     if value > -1e3:
-        raise InputError("operation 'masked_fill': only 0 and very negative values are supported")
+        return _put_together(call, call.mask("keep", torch.logical_not, mask, non_negative=True), x, value)
 
     def additive(mask: Tensor) -> Tensor:
         dtype = torch.get_default_dtype()
         lowest = max(value, torch.finfo(dtype).min)
-        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(mask, lowest)
+        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(mask.bool(), lowest)
 
-    return call.emit("masked", Primitive("add", torch.add), x, call.emit("mask", Primitive("mask", additive), mask))
+    return call.emit("masked", Primitive("add", torch.add), x, call.mask("mask", additive, mask))
+
+
+@_known_as("where")
+def _where(call: Call) -> Output:
+    if not (len(call.args) == 3 or call.kwargs.keys() >= {"input", "other"}):
+        raise InputError(
+            "operation 'where': indices of what is true are no part of an image that relevance could reach"
+        )
+    condition, x, other = call.get(0, "condition"), call.get(1, "input", call.kwargs.get("self")), call.get(2, "other")
+    if call.function is torch.Tensor.where:  # x.where(condition, other)
+        condition, x = call.get(1, "condition"), call.args[0]
+    if isinstance(condition, Output) and condition.carries:
+        raise InputError("operation 'where': its condition must be a comparison or a constant")
+    keep = call.fixed(condition, "condition")
+    if isinstance(other, int | float) and other <= -1e3 and isinstance(x, Output) and x.carries:
+        return _hidden(call, x, call.mask("hidden", torch.logical_not, keep, non_negative=True), other)
+    return _put_together(call, keep, x, other)
+
+
+def set_item(x: Tensor, index: Any, value: Any) -> Tensor:
+    """``x`` in which the part at an index is replaced, out of place."""
+    x = x.clone()
+    x[index] = value
+    return x
+
+
+@_known_as("setitem")
+def _set_item(call: Call) -> Output:
+    x, index, value = call.args
+    if any(isinstance(leaf, Output) and leaf.carries for leaf in leaves(index)):
+        raise InputError("operation 'setitem': no rule is known for an index that depends on the model's input")
+    like = call.fixed(x, "constant")
+
+    def kept(x: Tensor, index: Any) -> Tensor:
+        return set_item(torch.ones(x.shape, dtype=torch.bool, device=x.device), index, False)
+
+    keep = Call(call.emitter, call.function, (like, index), {}, call.prefix, None).generic("keep", "mask", kept)
+    if not isinstance(value, Output):
+        return _put_together(call, keep, x, value)
+
+    def placed(value: Tensor, shape: torch.Size, index: Any) -> Tensor:
+        return set_item(value.new_zeros(shape), index, value)
+
+    shape = Expression((like.name,), lambda shapes: shapes[like.name])
+    kind = "reshape" if value.carries else "mask"
+    there = Call(call.emitter, call.function, (value, shape, index), {}, call.prefix, None).generic(
+        "place", kind, placed
+    )
+    if isinstance(x, Output) and x.carries:
+        return call.emit("add", Primitive("add", torch.add), _selected(call, x, keep), there)
+    rest = call.mask("filled", _filled, keep, like)
+    return call.emit("add", Primitive("add", torch.add), rest, there)
+
+
+@_known_as("matmul", "bmm", "mm", "__matmul__", "__rmatmul__")
+def _product(call: Call) -> Output:
+    a, b = call.args[0], call.get(1, "other", call.kwargs.get("mat2"))
+    if call.label == "rmatmul":
+        a, b = b, a
+    if isinstance(a, Output) and isinstance(b, Tensor) and b.dim() == 2:
+        return _dense(call, a, b.T)
+    if isinstance(a, Output) and isinstance(b, Tensor) and b.dim() == 1:
+        return call.emit("squeeze", _moving(lambda x: x.squeeze(-1), "squeeze"), _dense(call, a, b[None]))
+    if isinstance(a, Tensor) and isinstance(b, Output) and a.dim() == 2:
+        return _transposed(call, _dense(call, _transposed(call, b), a))
+    factors = [value if isinstance(value, Output) else call.fixed(value, "constant") for value in (a, b)]
+    return call.emit("matmul", Primitive("matmul", torch.matmul), *factors)
+
+
+def _dense(call: Call, x: Output, weight: Tensor, bias: Tensor | None = None) -> Output:
+    """``weight x + bias`` over the last dimension of x."""
+    return call.emit("linear", Primitive.of(Dense(weight.detach(), bias), "linear"), x)
+
+
+def _transposed(call: Call, x: Output) -> Output:
+    return call.emit("transpose", _moving(lambda x: x.transpose(-2, -1), "transpose", -2, -1), x)
+
+
+def _moving(run: Callable[[Tensor], Tensor], label: str, *args: Any) -> Primitive:
+    return Primitive("reshape", run, settings={"moves": (label, args, {})})
+
+
+@_known_as("addmm")
+def _add_product(call: Call) -> Output:
+    bias, x, weight = (call.get(i, name) for i, name in enumerate(("input", "mat1", "mat2")))
+    if {call.kwargs.get("alpha", 1), call.kwargs.get("beta", 1)} != {1} or isinstance(bias, Output):
+        raise InputError("operation 'addmm': only a constant bias without factors is supported")
+    if not (isinstance(x, Output) and isinstance(weight, Tensor)):
+        raise InputError("operation 'addmm': its second matrix must be a constant")
+    return _dense(call, x, weight.T, bias.detach().expand(weight.shape[1]))
+
+
+@_known_as("einsum")
+def _einsum(call: Call) -> Output:
+    """Of one tensor a rearrangement or sum; of two that depend on the input their product; of a constant a layer."""
+    equation, operands = call.args[0], call.args[1:]
+    operands = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else list(operands)
+    if len(operands) == 1:
+        return call.emit("einsum", Primitive("average_pool", lambda x: torch.einsum(equation, x), settings={"moves": None}), *operands)
+    if len(operands) != 2:
+        raise InputError("operation 'einsum': no rule is known for a product of more than two tensors")
+    carrying = [isinstance(value, Output) and value.carries for value in operands]
+    if not all(carrying) and isinstance(operands[carrying.index(False)], Tensor):
+        layer = _einsum_layer(call, equation, operands[carrying.index(True)], operands[carrying.index(False)], carrying)
+        if layer is not None:
+            return layer
+    factors = [value if isinstance(value, Output) else call.fixed(value, "constant") for value in operands]
+    return call.emit("einsum", Primitive("matmul", lambda a, b: torch.einsum(equation, a, b), settings={"moves": None}), *factors)
+
+
+def _einsum_layer(call: Call, equation: str, x: Output, weight: Tensor, carrying: list[bool]) -> Output | None:
+    """A contraction with a constant as a linear layer; None where its indices also run along the result with x's."""
+    if "->" not in equation or "." in equation:
+        return None
+    left, result = equation.replace(" ", "").split("->")
+    of_x, of_weight = left.split(",") if carrying[0] else reversed(left.split(","))
+    shared = [index for index in of_x if index in of_weight]
+    new = [index for index in of_weight if index not in of_x]
+    kept = [index for index in of_x if index not in of_weight]
+    if not shared or any(index in result for index in shared) or sorted(result) != sorted(kept + new):
+        return None
+    if any(len(set(indices)) < len(indices) for indices in (of_x, of_weight)):
+        return None
+    widths = [weight.shape[of_weight.index(index)] for index in new]
+    matrix = weight.detach().permute([of_weight.index(index) for index in (*new, *shared)])
+    matrix = matrix.reshape(-1, matrix[(0,) * len(new)].numel())
+    order = [of_x.index(index) for index in (*kept, *shared)]
+    flat = Primitive("reshape", lambda x: x.permute(order).flatten(len(kept)))
+    y = _dense(call, call.emit("permute", flat, x), matrix)
+    back = [(*kept, *new).index(index) for index in result]
+    return call.emit(
+        "unflatten",
+        Primitive(
+            "reshape", lambda y: y.unflatten(-1, widths or [1]).permute(back) if widths else y.squeeze(-1).permute(back)
+        ),
+        y,
+    )
 
 
 @_known_as("cat", "concat", "concatenate")
@@ -231,7 +415,7 @@ def _concatenate(call: Call) -> Output:
 def _stack(call: Call) -> Output:
     dim = call.constant(1, "dim", 0)
     parts = [
-        call.emit("unsqueeze", Primitive("reshape", lambda x: x.unsqueeze(dim)), _part(call, part))
+        call.emit("unsqueeze", _moving(lambda x: x.unsqueeze(dim), "unsqueeze"), _part(call, part))
         for part in call.get(0, "tensors")
     ]
     return _joined(call, parts, dim)
@@ -257,13 +441,18 @@ REARRANGING = (
 
 @_known_as(*REARRANGING)
 def _rearrange(call: Call) -> Output:
-    return call.generic(call.label, "reshape")
+    return call.generic(call.label, "reshape", moves=_moves(call))
+
+
+def _moves(call: Call) -> tuple[str, tuple, dict[str, Any]]:
+    """What a rearrangement does, for who follows the images through it."""
+    return call.label, call.args[1:], {name: value for name, value in call.kwargs.items() if name != "input"}
 
 
 @_known_as("view", "reshape")
 def _reshape(call: Call) -> Output:
     # A view may be impossible in the memory format in which a graph runs.
-    return call.generic(call.label, "reshape", torch.Tensor.reshape)
+    return call.generic(call.label, "reshape", torch.Tensor.reshape, moves=_moves(call))
 
 
 @_known_as("view_as", "reshape_as", "expand_as")
@@ -274,7 +463,7 @@ def _as_other(call: Call) -> Output:
     )
     shape = Expression((other.name,), lambda shapes: shapes[other.name])
     return Call(call.emitter, call.function, (call.args[0], shape), {}, call.prefix, None).generic(
-        call.label, "reshape", function
+        call.label, "reshape", function, moves=(call.label, (), {})
     )
 
 
@@ -285,7 +474,7 @@ def _getitem(call: Call) -> Any:
         return _some(source, index) if isinstance(index, slice) else source.take(index)
     if any(isinstance(leaf, Output) for leaf in leaves(index)):
         raise InputError("operation 'getitem': no rule is known for an index that depends on the model's input")
-    return call.generic("slice", "reshape")
+    return call.generic("slice", "reshape", moves=("getitem", (index,), {}))
 
 
 def _some(source: Pieces, index: slice) -> tuple[Any, ...]:
@@ -299,13 +488,14 @@ def _some(source: Pieces, index: slice) -> tuple[Any, ...]:
 def _pad(call: Call) -> Output:
     if call.constant(2, "mode", "constant") != "constant" or call.constant(3, "value", 0):
         raise InputError("operation 'pad': only zeros are supported")
-    return call.generic("pad", "reshape")
+    return call.generic("pad", "reshape", moves=_moves(call))
 
 
 @_known_as("chunk", "split", "tensor_split", "unbind", "split_with_sizes")
 def _pieces(call: Call) -> Pieces:
     def take(index: int) -> Output:
-        return call.generic(call.label, "reshape", lambda *args, **kwargs: call.function(*args, **kwargs)[index])
+        function = call.function
+        return call.generic(call.label, "reshape", lambda *args, **kwargs: function(*args, **kwargs)[index], moves=_moves(call))
 
     return Pieces(take)
 
@@ -370,11 +560,9 @@ def _average_pool(call: Call) -> Output:
 @_known_as("mean", "sum")
 def _mean(call: Call) -> Output:
     dims = call.constant(1, "dim", call.kwargs.get("axis"))
-    if dims is None or 0 in ((dims,) if isinstance(dims, int) else dims):
-        raise InputError(
-            f"operation {call.label!r}: it must name its dimensions, and not the first, that of the images"
-        )
-    return call.generic(call.label, "average_pool")
+    if dims is None:
+        raise InputError(f"operation {call.label!r}: it must name its dimensions, and not that of the images")
+    return call.generic(call.label, "average_pool", dims=(dims,) if isinstance(dims, int) else tuple(dims))
 
 
 @_known_as("max_pool2d")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -27,7 +27,7 @@ class Operation:
             from the input by comparisons; neither carries relevance); ``embedding``; ``conv, linear, batch_norm,
             layer_norm``; ``relu, gelu``, ``activation`` (any other pointwise function), ``softmax``; ``max_pool``,
             ``average_pool`` (also a mean over dimensions); ``add, multiply``, ``matmul`` (bilinear in its two inputs,
-            its scale included), ``scale`` (times a constant); ``concatenate``; ``reshape`` (any rearrangement that is
+            its scale included), ``scale`` (times what is no part of the input); ``concatenate``; ``reshape`` (any rearrangement that is
             linear in its one input: view, permute, slice, expand); ``identity``.
         inputs: names of the operations whose outputs it takes.
         affine: weight and bias of a conv, linear or batch norm, else None.
@@ -35,6 +35,8 @@ class Operation:
         settings: what a rule must know beside the tensors: windows, dimensions; mean, std, gain and shift of a batch
             norm; normalized_shape, eps, weight and bias of a layer norm.
         sizes: names of the operations whose outputs' shapes ``run`` takes as further arguments.
+        constants: names of operations whose outputs ``run`` takes between inputs and shapes, and which take no
+            relevance: masks and other factors that the operation is not linear in together with its inputs.
     """
 
     name: str
@@ -44,10 +46,33 @@ class Operation:
     affine: Affine | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     sizes: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
 
-    def forward(self, tensors: Sequence[Tensor], shapes: Mapping[str, torch.Size]) -> Tensor:
-        """The output for these inputs, where ``shapes`` has the shapes of earlier operations' outputs by name."""
-        return self.run(*tensors, *[shapes[name] for name in self.sizes])
+    def bound(self, outputs: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> Operation:
+        """This operation as a function of its inputs alone, given earlier operations' outputs and shapes by name."""
+        if not (self.sizes or self.constants):
+            return self
+        rest = [*[outputs[name] for name in self.constants], *[shapes[name] for name in self.sizes]]
+        return replace(self, run=lambda *tensors: self.run(*tensors, *rest), sizes=(), constants=())
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What a model asked about shapes on its way, and the answer for which the graph holds.
+
+    Attributes:
+        names: of the operations whose outputs' shapes ``evaluate`` takes, by name.
+        value: the answer. place: where in the model's code it was asked for.
+    """
+
+    names: tuple[str, ...]
+    evaluate: Callable[[Mapping[str, torch.Size]], Any]
+    value: Any
+    place: str
+
+    def holds(self, shapes: Mapping[str, torch.Size]) -> bool:
+        """Whether these shapes give the same answer; so it is taken where not all are known."""
+        return any(name not in shapes for name in self.names) or bool(self.evaluate(shapes) == self.value)
 
 
 # Kinds through which relevance does not travel: what their outputs hold is no part of the input.
@@ -57,17 +82,24 @@ _SIGN_KEEPING = frozenset(
 )
 
 
-def _keeps_sign(operation: Operation) -> bool:
-    return operation.inputs != () and (
-        operation.kind in _SIGN_KEEPING or (operation.kind == "scale" and operation.settings.get("keeps_sign", False))
-    )
+def _keeps_sign(operation: Operation, non_negative: set[str]) -> bool:
+    if operation.kind != "scale":
+        return operation.inputs != () and operation.kind in _SIGN_KEEPING
+    of_constants = operation.constants != () and non_negative.issuperset(operation.constants)
+    return of_constants or operation.settings.get("keeps_sign", False)
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Operations in order of execution; the first is the input, the last one's output is the model's."""
+    """Operations in order of execution; the first is the input, the last one's output is the model's.
+
+    It holds for inputs of shapes that keep its ``guards``. ``sizes``: (C, H, W) of images that it may take, the likeliest
+    first.
+    """
 
     operations: tuple[Operation, ...]
+    guards: tuple[Guard, ...] = ()
+    sizes: tuple[tuple[int, ...], ...] = ()
     _folded: dict[str, tuple[Operation, str] | None] = field(default_factory=dict, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Operation]:
@@ -98,11 +130,19 @@ class Graph:
     def consumers(self, name: str) -> list[Operation]:
         return list(self._consumers.get(name, ()))
 
+    def users(self, name: str) -> list[Operation]:
+        """The consumers, and those that read an output as a constant or its shape."""
+        return [o for o in self.operations if name in (*o.inputs, *o.constants, *o.sizes)]
+
     def carriers(self) -> frozenset[str]:
         """Names of the operations that carry relevance: those that depend on the input through others that do.
 
         Parameters, what is made of them alone, and masks carry none.
         """
+        return self._carriers
+
+    @cached_property
+    def _carriers(self) -> frozenset[str]:
         names: set[str] = set()
         for operation in self.operations:
             if operation.kind == "input" or (
@@ -138,7 +178,7 @@ class Graph:
             if (
                 operation.kind in ("relu", "softmax")
                 or operation.settings.get("non_negative", False)
-                or (_keeps_sign(operation) and all(name in names for name in operation.inputs))
+                or (_keeps_sign(operation, names) and all(name in names for name in operation.inputs))
             ):
                 names.add(operation.name)
         return frozenset(names)
@@ -164,8 +204,50 @@ class Graph:
 
     @cached_property
     def class_layer(self) -> Operation:
-        """The last convolution or linear layer, whose outputs are the classes."""
-        return next(operation for operation in reversed(self.operations) if operation.kind in ("conv", "linear"))
+        """The convolution or linear layer whose outputs are the classes.
+
+        Raises:
+            InputError: the classes come from several, or from what mixes them.
+        """
+        operation = self.output
+        while operation.kind not in ("conv", "linear"):
+            ways = [name for name in operation.inputs if name in self.carriers()]
+            if len(ways) != 1 or operation.kind in ("input", "embedding", "layer_norm", "matmul", "max_pool"):
+                raise InputError(
+                    f"the logits come from operation {operation.name!r} ({operation.kind}), not from one convolution or "
+                    "linear layer of the classes, which this method needs"
+                )
+            operation = self[ways[0]]
+        return operation
+
+    @cached_property
+    def dominators(self) -> dict[str, str]:
+        """Of each operation, the nearest one that every way from the input to it crosses (its immediate dominator)."""
+        first = self.operations[0].name
+        carriers = self.carriers()
+        depth, nearest = {first: 0}, {first: first}
+        for operation in self.operations[1:]:
+            if operation.name not in carriers:
+                continue
+            meet, *ways = [name for name in operation.inputs if name in carriers]
+            for way in ways:
+                while meet != way:
+                    if depth[meet] >= depth[way]:
+                        meet = nearest[meet]
+                    else:
+                        way = nearest[way]
+            nearest[operation.name], depth[operation.name] = meet, depth[meet] + 1
+        return nearest
+
+    def between(self, source: str, name: str) -> frozenset[str]:
+        """Operations on the ways from ``source`` to ``name``: the latter is one of them, the former not."""
+        carriers, found, waiting = self.carriers(), set(), [name]
+        while waiting:
+            name = waiting.pop()
+            if name != source and name not in found and name in carriers:
+                found.add(name)
+                waiting.extend(self[name].inputs)
+        return frozenset(found)
 
     def activation_of(self, layer: str) -> str:
         """Name of the operation that gives a layer's features.

@@ -3,14 +3,15 @@
 An operation is named by its module's path (``features.28``, ``layer1.0.conv2``); a module that is used again gets
 ``_1``, ``_2`` (torchvision's ``layer1.0.relu``), a function the path of the module it is called in (``layer1.0.add``).
 The user's model is never changed: operations hold detached references to its parameters, in-place functions run out of
-place, dropout is left out, batch norms use their running statistics, and hooks are not called.
+place, dropout is left out, batch norms use their running statistics, and hooks are not called, but for those that make
+weights (weight norm, spectral norm, pruning). Half-precision weights become float32 ones.
 """
 
 from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,11 +20,17 @@ from torch import Tensor, nn
 
 from relmap.errors import InputError
 from relmap.network.attention import fused_attention, is_fused_attention, multihead_attention
-from relmap.network.following import Tracer, changed_in_place, follow, is_in_place, live_nodes
-from relmap.network.functions import FUNCTIONS, MASKING, SHAPE_METHODS, Call
-from relmap.network.graph import Graph, Operation
+from relmap.network.copied import in_single_precision, refresh_weights, structural_copy
+from relmap.network.following import attribute, changed_in_place, follow, is_in_place, live_nodes
+from relmap.network.functions import COMPARING, FUNCTIONS, MASKING, SHAPE_METHODS, Call, set_item
+from relmap.network.graph import Graph, Guard, Operation
+from relmap.network.simplified import merged_biases
 from relmap.network.sizes import Attribute, Expression, Output, Pieces, call, expression, leaves
-from relmap.network.vocabulary import OPERATIONS, Primitive, is_omitted, named, primitive_of
+from relmap.network.vocabulary import OPERATIONS, Primitive, is_omitted, named, primitive_of, rearrangement
+
+
+def _carries(leaf: Any) -> bool:
+    return isinstance(leaf, Pieces) or (isinstance(leaf, Output) and leaf.carries)
 
 
 class _Builder:
@@ -39,15 +46,22 @@ class _Builder:
         self._constants: dict[int, tuple[Any, Output]] = {}
         self._primitives: dict[nn.Module, Primitive | None] = {}
 
-    def emit(self, name: str, primitive: Primitive, inputs: tuple[Output, ...], sizes: tuple[str, ...] = ()) -> Output:
+    def emit(
+        self,
+        name: str,
+        primitive: Primitive,
+        inputs: tuple[Output, ...],
+        sizes: tuple[str, ...] = (),
+        constants: tuple[Output, ...] = (),
+    ) -> Output:
         name, count = name if name not in self._taken else f"{name}_1", 1
         while name in self._taken:
             count += 1
             name = f"{name.rpartition('_')[0]}_{count}"
         self._taken.add(name)
-        names = tuple(source.name for source in inputs)
+        names, fixed = (tuple(source.name for source in sources) for sources in (inputs, constants))
         self.operations.append(
-            Operation(name, primitive.kind, names, primitive.run, primitive.affine, primitive.settings, sizes)
+            Operation(name, primitive.kind, names, primitive.run, primitive.affine, primitive.settings, sizes, fixed)
         )
         carries = primitive.kind != "mask" and any(source.carries for source in inputs)
         return Output(name, carries or primitive.kind == "input")
@@ -63,7 +77,7 @@ class _Builder:
             return self._constants[id(value)][1]
         if isinstance(value, Tensor):
             constant = value.detach()
-            settings = {"non_negative": constant.dtype != torch.bool and bool((constant >= 0).all())}
+            settings = {"non_negative": bool((constant >= 0).all()), "value": constant}
             primitive = Primitive("parameter", lambda: constant, settings=settings)
             output = self.emit(self._label(value, name), primitive, ())
         elif isinstance(value, Expression):
@@ -77,7 +91,8 @@ class _Builder:
         """A number as a parameter of the shape of another output."""
         parameter = next((p for p in self.model.parameters() if p.is_floating_point()), torch.empty(0))
         number = torch.as_tensor(value, dtype=parameter.dtype, device=parameter.device).detach()
-        primitive = Primitive("parameter", number.expand, settings={"non_negative": bool(number >= 0)})
+        settings = {"non_negative": bool(number >= 0), "value": number}
+        primitive = Primitive("parameter", number.expand, settings=settings)
         return self.emit("constant", primitive, (), (like.name,))
 
     def aligned(self, value: Tensor, like: Output) -> Output:
@@ -87,7 +102,7 @@ class _Builder:
         def run(shape: torch.Size) -> Tensor:
             return constant.reshape(*[1] * (len(shape) - constant.dim()), *constant.shape)
 
-        settings = {"non_negative": bool((constant >= 0).all())}
+        settings = {"non_negative": bool((constant >= 0).all()), "value": constant}
         primitive = Primitive("parameter", run, settings=settings)
         return self.emit(self._label(value, "constant"), primitive, (), (like.name,))
 
@@ -110,9 +125,7 @@ class _Builder:
             self.values[changed] = self.values[node]
 
     def _attribute(self, path: str) -> Any:
-        value: Any = self.model
-        for name in path.split("."):
-            value = getattr(value, name)
+        value = attribute(self.model, path)
         if isinstance(value, Tensor):
             value = value.detach()
             self._labels[id(value)] = value, path
@@ -153,6 +166,9 @@ class _Builder:
         tensors = [leaf for leaf in found if isinstance(leaf, Output | Attribute | Pieces)]
         if node.op == "call_method":
             function = getattr(torch.Tensor, node.target, None) if tensors else operator.methodcaller(node.target)
+        function = (
+            set_item if function is operator.setitem and not any(_carries(leaf) for leaf in tensors) else function
+        )
         if not tensors:
             return self._of_constants(node, function, args, kwargs)
         if function is getattr:
@@ -168,10 +184,10 @@ class _Builder:
                 return self.emit(prefix + label, named(OPERATIONS[function], run), inputs, sizes)
             except InputError as error:
                 raise InputError(f"operation {label!r} in {place or 'the model'}: {error}") from error
-        carries = any(isinstance(leaf, Pieces) or (isinstance(leaf, Output) and leaf.carries) for leaf in tensors)
-        if function in MASKING or not carries:
+        if function in MASKING or not any(_carries(leaf) for leaf in tensors):
             inputs, sizes, run = call(function, args, kwargs)
-            return self.emit(prefix + label.strip("_"), Primitive("mask", run), inputs, sizes)
+            settings = {"non_negative": function in COMPARING}
+            return self.emit(prefix + label.strip("_"), Primitive("mask", run, settings=settings), inputs, sizes)
         if label == "stochastic_depth":
             return args[0]
         if function not in FUNCTIONS:
@@ -210,9 +226,8 @@ class _Builder:
         if name in ("device", "dtype", "is_cuda", "layout"):
             return Attribute(owner, name)
         if name in ("T", "mT"):
-            return self.emit(
-                f"{place}.{name}" if place else name, Primitive("reshape", lambda x: getattr(x, name)), (owner,)
-            )
+            primitive = rearrangement(lambda x: getattr(x, name), *(("transpose", -2, -1) if name == "mT" else ("t",)))
+            return self.emit(f"{place}.{name}" if place else name, primitive, (owner,))
         raise InputError(f"{place or 'the model'}: no rule is known for the attribute {name!r} of a tensor")
 
 
@@ -238,40 +253,69 @@ def _spelt(node: torch.fx.Node) -> str:
     return "function" if module.startswith("_") or "._" in module else f"{module}.{node.target.__name__}"
 
 
+def _natural_size(model: nn.Module) -> tuple[int, ...]:
+    """(C, H, W) of the images that a model is made for: as timm says, else 224 x 224."""
+    config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
+    named = config.get("input_size") if isinstance(config, dict) else None
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    return tuple(named) if named else (3 if first is None else first.in_channels, 224, 224)
+
+
+def _example(model: nn.Module, size: tuple[int, ...]) -> Callable[[], Tensor]:
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    return lambda: torch.zeros(1, *size, dtype=parameter.dtype, device=parameter.device)
+
+
 @torch.no_grad()
-def trace(model: nn.Module) -> Graph:
+def trace(model: nn.Module, size: tuple[int, ...] | None = None) -> Graph:
     """Trace a model of images, or of token ids, to its operations.
 
     The model takes one tensor; further arguments of its forward keep their defaults.
+
+    Args:
+        model: in any mode; it is traced as it is in evaluation.
+        size: (C, H, W) of its images, for a model whose path depends on it.
 
     Raises:
         InputError: the model cannot be traced, or has an operation of unknown kind (the message names it).
     """
     _check_module(model)
-    tracer = Tracer()
-    symbolic = follow(model, tracer)
-    live = live_nodes(model, symbolic)
-    builder = _Builder(model, tracer.places)
-    for node in symbolic.nodes:
-        if node.op == "placeholder" and not builder.operations:
+    root = structural_copy(model)
+    refresh_weights(root)
+    in_single_precision(root)
+    natural = _natural_size(root)
+    followed = follow(root, _example(root, size or natural))
+    live = live_nodes(root, followed)
+    builder = _Builder(root, followed.places)
+    for node in followed.graph.nodes:
+        if node.op == "placeholder":
             builder.values[node] = builder.emit("input", Primitive("input", lambda x: x), ())
         elif node.op == "output":
             result = torch.fx.map_arg(node.args[0], builder.values.__getitem__)
         elif node in live:
-            if node.op == "placeholder":
-                raise InputError(f"{type(model).__name__} takes several inputs: {node.target!r} has no default")
             builder.node(node)
     if not isinstance(result, Output):
         raise InputError(f"{type(model).__name__} must return one tensor, the logits; wrap it in a module that does")
-    graph = Graph(_ancestors(builder.operations, result.name))
+    guards = tuple(
+        Guard(condition.names, condition.evaluate, guard.value, guard.place)
+        for guard in followed.guards
+        if isinstance(condition := builder.values[guard.node], Expression)
+    )
+    needed = _ancestors(builder.operations, result.name, guards)
+    merged = merged_biases(needed)
+    smaller = [(natural[0], side, side) for side in (64, 32)]
+    sizes = (size or natural,) if guards else tuple(dict.fromkeys((natural, *([size] if size else []), *smaller)))
+    graph = Graph(_ancestors(merged, merged[-1].name, guards), guards, sizes)
     if not any(operation.affine is not None for operation in graph):
         raise InputError(f"{type(model).__name__} has no convolution or linear layer to propagate through")
     return graph
 
 
-def _ancestors(operations: list[Operation], output: str) -> tuple[Operation, ...]:
-    needed = {output, operations[0].name}
-    for operation in reversed(operations):
+def _ancestors(operations: Sequence[Operation], output: str, guards: tuple[Guard, ...]) -> tuple[Operation, ...]:
+    """The operations that the output is made of, in order; it is the last. Those that guards ask about are among them."""
+    last = next(index for index, operation in enumerate(operations) if operation.name == output)
+    needed = {operations[0].name, output, *(name for guard in guards for name in guard.names)}
+    for operation in reversed(operations[: last + 1]):
         if operation.name in needed:
-            needed.update(operation.inputs, operation.sizes)
-    return tuple(operation for operation in operations if operation.name in needed)
+            needed.update(operation.inputs, operation.constants, operation.sizes)
+    return tuple(operation for operation in operations[: last + 1] if operation.name in needed)

@@ -136,6 +136,11 @@ def activation(name: str, run: Callable[[Tensor], Tensor], non_negative: bool = 
     return Primitive("activation", run, settings={"function": name, "non_negative": non_negative})
 
 
+def rearrangement(run: Callable[[Tensor], Tensor], label: str = "within", *args: Any) -> Primitive:
+    """``label`` and ``args``: the function and its dimensions; ``within`` moves values within each image alone."""
+    return Primitive("reshape", run, settings={"moves": (label, args, {})})
+
+
 def _detached(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.detach()
 
@@ -197,11 +202,11 @@ _MODULES: dict[type[nn.Module], str | Callable[[Any], Primitive]] = {
     nn.AvgPool2d: "average_pool",
     nn.AdaptiveAvgPool2d: "average_pool",
     nn.Upsample: "average_pool",
-    nn.Flatten: "reshape",
-    nn.Unflatten: "reshape",
-    nn.ZeroPad2d: "reshape",
-    nn.PixelShuffle: "reshape",
-    nn.PixelUnshuffle: "reshape",
+    nn.Flatten: lambda module: rearrangement(module.forward, "flatten"),
+    nn.Unflatten: lambda module: rearrangement(module.forward, "unflatten"),
+    nn.ZeroPad2d: lambda module: rearrangement(module.forward),
+    nn.PixelShuffle: lambda module: rearrangement(module.forward),
+    nn.PixelUnshuffle: lambda module: rearrangement(module.forward),
     nn.ReLU6: lambda module: activation("relu6", F.relu6, non_negative=True),
     nn.Hardtanh: lambda module: activation(
         "hardtanh", lambda x: F.hardtanh(x, module.min_val, module.max_val), module.min_val >= 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 import torch
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 
 from relmap.errors import InputError
 from relmap.network.affine import Convolution, Dense
+from relmap.network.copied import LOW_PRECISION
+from relmap.network.fidelity import Fingerprint, check_output, fingerprint
 from relmap.network.graph import Graph, Operation
+from relmap.network.image_axis import images_stay_first, may_move_images, with_images_first
 from relmap.network.tracing import trace
 from relmap.propagation.composites import Composite
 from relmap.propagation.rules import Pass, Record, Rule
@@ -50,9 +54,15 @@ class Propagation:
     captured: Mapping[str, Tensor]
 
 
-def _state(tensors: Iterable[Tensor]) -> tuple[tuple[int, int], ...]:
-    """What tells whether tensors were written to or moved; inference tensors keep no version."""
-    return tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+def _without_autocast(method: Callable) -> Callable:
+    """Compute in the tensors' own types also where the caller has autocast on: relevance needs its digits."""
+
+    @wraps(method)
+    def wrapped(self: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(self.device.type, enabled=False):
+            return method(self, images, *args, **kwargs)
+
+    return wrapped
 
 
 def _names(names: Iterable[str]) -> set[str]:
@@ -71,7 +81,7 @@ def _check_fit(operation: Operation, x: Tensor) -> None:
         raise InputError(
             f"layer {name!r} takes {width} features, not a tensor of shape {shape}: give images of the model's size"
         )
-    if x.dtype != affine.weight.dtype and not torch.is_autocast_enabled(x.device.type):
+    if x.dtype != affine.weight.dtype:
         raise InputError(
             f"layer {name!r} has weights of {affine.weight.dtype} and gets {x.dtype}: convert the images or the model"
         )
@@ -81,7 +91,12 @@ class Propagator:
     """One traced model, through which several methods propagate relevance on one forward pass.
 
     The model is traced once; its parameters are read, never changed. Weights that rules derive from them are made once
-    and serve all methods: a model that has learned or moved since needs a new propagator, and ``forward`` says so.
+    and serve all methods: a model that has learned, moved or been edited since needs a new propagator, and ``forward``
+    says so. The first forward pass also runs the model itself on one image, hooks included, and compares.
+
+    Args:
+        model: in any mode; it is explained as it is in evaluation. Half-precision weights are computed with in float32.
+        size: (C, H, W) of its images, for a model whose path depends on it; ``relmap.explain`` gives it.
 
     Attributes:
         model: what was traced; None of a graph.
@@ -98,11 +113,14 @@ class Propagator:
         >>> maps = plus.propagate(activations, start[None]).relevance[0].sum(1)
     """
 
-    def __init__(self, model: nn.Module | Graph) -> None:
+    def __init__(self, model: nn.Module | Graph, size: tuple[int, ...] | None = None) -> None:
         self.model = None if isinstance(model, Graph) else model
-        self.graph = model if isinstance(model, Graph) else trace(model)
-        self._tensors = () if isinstance(model, Graph) else (*model.parameters(), *model.buffers())
-        self._state = _state(self._tensors)
+        self._as_traced = model if isinstance(model, Graph) else trace(model, size)
+        moves = self.model is not None and may_move_images(self._as_traced)
+        self.graph = with_images_first(self._as_traced) if moves else self._as_traced
+        self._sizes: set[torch.Size] = set()  # of images for which the graph is known to have them first
+        self._traced = None if self.model is None else fingerprint(self.model)
+        self._compared: Fingerprint | None = None  # the last one for which model and graph gave the same
 
     def by(self, composite: Composite) -> Walk:
         """The way backwards by one method.
@@ -124,6 +142,7 @@ class Propagator:
 
     @torch.inference_mode(False)  # rules that take a Jacobian by autograd work in a caller's inference mode, too
     @torch.no_grad()
+    @_without_autocast
     def forward(
         self, images: Tensor, walks: Sequence[Walk] = (), keep: Iterable[str] = (), until: str | None = None
     ) -> Activations:
@@ -139,14 +158,19 @@ class Propagator:
             InputError: a name is not an operation of this model, the images do not fit its layers, or the model has
                 changed since it was traced.
         """
-        if _state(self._tensors) != self._state:
-            raise InputError("the model's parameters have changed since it was traced: build a new Propagator")
+        now = self._current()
         wanted = _names(keep)
         for name in wanted if until is None else {*wanted, until}:
             self.graph[name]
         if until is None:
             wanted.update(*(walk.needed for walk in walks))
-        last_use = {name: index for index, operation in enumerate(self.graph) for name in operation.inputs}
+        last_use = {
+            name: index
+            for index, operation in enumerate(self.graph)
+            for name in (*operation.inputs, *operation.constants)
+        }
+        if images.dtype in LOW_PRECISION:
+            images = images.float()
         if images.dim() == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         live: dict[str, Tensor] = {}
@@ -155,14 +179,61 @@ class Propagator:
             inputs = [images] if operation.kind == "input" else [live[name] for name in operation.inputs]
             if operation.affine is not None:
                 _check_fit(operation, inputs[0])
-            result = live[operation.name] = operation.forward(inputs, shapes)
+            try:
+                result = live[operation.name] = operation.bound(live, shapes).run(*inputs)
+            except RuntimeError:
+                self._check_guards(shapes)
+                raise
             shapes[operation.name] = result.shape
             if operation.name == until:
                 break
-            for name in operation.inputs:
+            for name in (*operation.inputs, *operation.constants):
                 if last_use[name] == index and name not in wanted:
                     live.pop(name, None)
+        self._check_guards(shapes)
+        # There is nothing to compare without an image, or where tensors have shapes alone, for counting.
+        if until is None and now != self._compared and len(images) and not images.is_meta:
+            check_output(self.model, self.graph, images[:1], result[:1])
+            self._compared = now
         return Activations(result, {name: value for name, value in live.items() if name in wanted}, shapes)
+
+    def _has_images_first(self, images: Tensor, shapes: Mapping[str, torch.Size]) -> bool:
+        """Whether the graph's images come first; else it is replaced by one where they do.
+
+        Raises:
+            InputError: an operation mixes images, or they cannot be followed through it.
+        """
+        size = images.shape[1:]
+        if self.model is None or size in self._sizes or not len(images):
+            return True
+        moved = self.graph is not self._as_traced
+        if moved or not images_stay_first(self.graph, shapes):
+            self.graph = with_images_first(self._as_traced, images[:1])
+            self._sizes = {size}
+            return False
+        self._sizes.add(size)
+        return True
+
+    def _current(self) -> Fingerprint | None:
+        """The model's fingerprint.
+
+        Raises:
+            InputError: its tensors are no longer those that were traced.
+        """
+        if self.model is None:
+            return None
+        now = fingerprint(self.model)
+        if (now.tensors, now.values) != (self._traced.tensors, self._traced.values):
+            raise InputError("the model's parameters have changed since it was traced: build a new Propagator")
+        return now
+
+    def _check_guards(self, shapes: Mapping[str, torch.Size]) -> None:
+        for guard in self.graph.guards:
+            if not guard.holds(shapes):
+                raise InputError(
+                    f"the model takes another path for images of shape {tuple(shapes[self.graph.operations[0].name])} "
+                    f"than the one that was traced ({guard.place}): build Propagator(model, size=(C, H, W)) for them"
+                )
 
 
 @dataclass(frozen=True)
@@ -184,13 +255,28 @@ class Walk:
     """
 
     def __init__(self, propagator: Propagator, composite: Composite) -> None:
-        self.propagator, self.graph, self.composite = propagator, propagator.graph, composite
-        self.steps = self._steps(composite)
-        self.needed = frozenset(
+        self.propagator, self.composite = propagator, composite
+        self._built = (propagator.graph, self._steps(composite))
+
+    @property
+    def graph(self) -> Graph:
+        return self.propagator.graph
+
+    @property
+    def steps(self) -> dict[str, Step]:
+        graph, steps = self._built
+        if graph is not self.graph:  # its images were found elsewhere
+            graph, steps = self._built = (self.graph, self._steps(self.composite))
+        return steps
+
+    @property
+    def needed(self) -> frozenset[str]:
+        return frozenset(
             name
             for step in self.steps.values()
             for name in (
                 *(step.operation.inputs if step.rule.needs_inputs else ()),
+                *step.operation.constants,
                 *((step.output,) if step.rule.needs_output else ()),
             )
         )
@@ -217,6 +303,7 @@ class Walk:
 
     @torch.inference_mode(False)
     @torch.no_grad()
+    @_without_autocast
     def propagate(
         self,
         activations: Activations,
@@ -307,6 +394,5 @@ class Walk:
                 f"batch norm {step.output!r} is folded into the linear layer {operation.name!r}, but it normalises "
                 "another dimension than that layer's features; choose a method that does not fold batch norms"
             )
-        if operation.sizes:
-            operation = replace(operation, run=lambda *x: step.operation.forward(x, activations.shapes), sizes=())
+        operation = operation.bound(activations.outputs, activations.shapes)
         return Record(operation, inputs, output, tuple(activations.shapes[name] for name in names), context)

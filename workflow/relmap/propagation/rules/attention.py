@@ -8,26 +8,46 @@ r"""AttnLRP's rules of attention (Achtibat et al. 2024): products share in halve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from relmap.network.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, Rule, jacobian_at, stabilised
 
 
 @dataclass(frozen=True)
 class Halves(Rule):
-    """A product of two tensors (matrix or elementwise): each takes half, in proportion to its contributions."""
+    """A product of two tensors (matrix or elementwise): each takes half, in proportion to its contributions.
+
+    Where one alone depends on the image it takes all: the product is linear in it.
+    """
 
     epsilon: float = 1e-6
+    carriers: int = 2
 
     needs_inputs = True
     needs_output = True
 
+    def at(self, graph: Graph, operation: Operation) -> Rule:
+        if operation.kind == "multiply":
+            return EvenHalves()
+        carriers = graph.carriers()
+        return replace(self, carriers=sum(name in carriers for name in operation.inputs))
+
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
-        s = relevance / (2 * stabilised(record.output, self.epsilon))
+        s = relevance / stabilised(record.output, self.epsilon)
+        s = s if self.carriers == 1 else s / 2
         back = jacobian_at(record.operation.run, s, record.inputs)
         return tuple(x * g for x, g in zip(record.inputs, back, strict=True))
+
+
+class EvenHalves(Rule):
+    """``Halves`` of an elementwise product, where what is divided by it cancels: no stabiliser, however small it is."""
+
+    def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
+        half = relevance / 2
+        return tuple(half.sum_to_size(len(half), *shape) for shape in record.shapes)
 
 
 class SoftmaxTaylor(Rule):

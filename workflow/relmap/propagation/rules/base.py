@@ -79,6 +79,8 @@ def per_image_sum(x: Tensor) -> Tensor:
 
 def pull_back(run: Callable[..., Tensor], s: Tensor, shapes: tuple[torch.Size, ...]) -> tuple[Tensor, ...]:
     """``J^T s`` of a linear operation that works on each image alone; ``s`` is (K, N, ...)."""
+    if len(shapes) > 1:  # one of them may be the same for all images
+        return jacobian_at(run, s, [s.new_zeros(shape) for shape in shapes])
     copies, count = s.shape[:2]
     with torch.enable_grad():
         dummies = [s.new_zeros(copies * count, *shape[1:]).requires_grad_() for shape in shapes]

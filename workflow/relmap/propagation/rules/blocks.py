@@ -34,42 +34,12 @@ class Block:
     sink: str
 
 
-def _dominators(graph: Graph) -> dict[str, str]:
-    """The operation nearest to each one that every way from the input to it crosses (its immediate dominator)."""
-    carriers = graph.carriers()
-    depth, nearest = {graph.operations[0].name: 0}, {graph.operations[0].name: graph.operations[0].name}
-    for operation in graph.operations[1:]:
-        if operation.name not in carriers:
-            continue
-        ways = [name for name in operation.inputs if name in carriers]
-        meet = ways[0]
-        for way in ways[1:]:
-            while meet != way:
-                if depth[meet] >= depth[way]:
-                    meet = nearest[meet]
-                else:
-                    way = nearest[way]
-        nearest[operation.name], depth[operation.name] = meet, depth[meet] + 1
-    return nearest
-
-
-def _between(graph: Graph, source: str, name: str, carriers: frozenset[str]) -> frozenset[str]:
-    """Operations on the ways from ``source`` to ``name``: the latter is one of them, the former not."""
-    found, waiting = set(), [name]
-    while waiting:
-        name = waiting.pop()
-        if name != source and name not in found and name in carriers:
-            found.add(name)
-            waiting.extend(graph[name].inputs)
-    return frozenset(found)
-
-
 def residual_blocks(graph: Graph) -> tuple[Block, ...]:
     """The outermost blocks that end in an addition of two ways, with the ReLU after it where there is one.
 
     A block begins where the two ways part. Additions whose ways are also read elsewhere end no block.
     """
-    nearest, carriers = _dominators(graph), graph.carriers()
+    nearest, carriers = graph.dominators, graph.carriers()
     blocks: list[Block] = []
     for operation in reversed(graph.operations):
         if operation.kind != "add" or operation.name not in carriers:
@@ -77,7 +47,7 @@ def residual_blocks(graph: Graph) -> tuple[Block, ...]:
         if any(operation.name in block.members for block in blocks):
             continue
         source, sink = nearest[operation.name], operation.name
-        members = _between(graph, source, sink, carriers)
+        members = graph.between(source, sink)
         users = graph.consumers(sink)
         if [user.kind for user in users] == ["relu"]:
             sink = users[0].name
@@ -90,8 +60,8 @@ def residual_blocks(graph: Graph) -> tuple[Block, ...]:
 
 def branches(graph: Graph, addition: Operation) -> tuple[frozenset[str], ...]:
     """Names of the operations on each way into an addition, from where its ways part."""
-    source, carriers = _dominators(graph)[addition.name], graph.carriers()
-    return tuple(_between(graph, source, name, carriers) for name in addition.inputs)
+    source = graph.dominators[addition.name]
+    return tuple(graph.between(source, name) for name in addition.inputs)
 
 
 @dataclass(frozen=True)

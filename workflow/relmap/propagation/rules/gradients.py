@@ -32,6 +32,8 @@ class Gradient(Rule):
             return (operation.affine.transpose(relevance, operation.affine.weights("own"), record.shapes[0]),)
         if operation.kind == "add" and all(shape == relevance.shape[1:] for shape in record.shapes):
             return tuple(relevance for _ in record.shapes)
+        if operation.kind == "scale":  # its factor may be of each image
+            return jacobian_at(operation.run, relevance, [relevance.new_zeros(shape) for shape in record.shapes])
         return pull_back(operation.run, relevance, record.shapes)
 
 

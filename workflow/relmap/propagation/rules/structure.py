@@ -22,10 +22,11 @@ from relmap.propagation.rules.base import Record, Rule, divide, jacobian_at, pul
 
 
 class Pass(Rule):
-    """Relevance passes unchanged (ReLU, and batch norm where a method says so)."""
+    """Relevance passes unchanged (ReLU, and batch norm where a method says so); what was broadcast takes the sum."""
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
-        return (relevance,)
+        shape = record.shapes[0]
+        return (relevance if relevance.shape[1:] == shape else relevance.sum_to_size(len(relevance), *shape),)
 
 
 @dataclass(frozen=True)

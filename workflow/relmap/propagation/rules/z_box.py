@@ -47,7 +47,11 @@ class ZBox(Rule):
         values, shapes = {graph.operations[0].name: corners}, {graph.operations[0].name: corners.shape}
         for other in graph:
             if other.name in before or other.kind == "parameter":
-                values[other.name] = other.forward([values[name] for name in other.inputs], shapes)
+                if not values.keys() >= set(other.constants):
+                    raise InputError(
+                        f"z-box: operation {other.name!r} scales the image by what depends on it; give first='same'"
+                    )
+                values[other.name] = other.bound(values, shapes).run(*[values[name] for name in other.inputs])
                 shapes[other.name] = values[other.name].shape
         seen = values[operation.inputs[0]]
         low, high = seen.amin((0, 2, 3)), seen.amax((0, 2, 3))
