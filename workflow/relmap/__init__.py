@@ -16,6 +16,7 @@ _FACE = {
     "conservation": "relmap.inspection.leakage",
     "Propagator": "relmap.propagation",
     "InputError": "relmap.errors",
+    "RelevanceWarning": "relmap.errors",
 }
 
 __all__ = list(_FACE)

@@ -14,6 +14,7 @@ from relmap.catalogue.methods import CATALOGUE, Method, find
 from relmap.errors import InputError
 from relmap.explainers.base import Explainer, SharedPass, as_maps
 from relmap.explainers.building import as_propagator, build
+from relmap.explainers.soundness import check_classes, check_images, check_maps, warn_of_growth, warn_of_noise
 from relmap.propagation import Propagator, Walk
 
 
@@ -71,13 +72,16 @@ def compare(
         raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
     chosen = _with_parameters(methods)
     propagator = as_propagator(model, size_of(images))
-    together = _together(propagator, {row.id: build(propagator, row, **given) for row, given in chosen})
     images = model_input(propagator, images)
+    rows = {row.id: row for row, _ in chosen}
+    for row in rows.values():
+        warn_of_noise(row, propagator.graph)
+    together = _together(propagator, {row.id: build(propagator, row, **given) for row, given in chosen}, rows)
     known = None if targets is None else classes(targets, len(images))
     maps: dict[str, list[Tensor]] = {method: [] for method in together.explainers}
     for begin in range(0, len(images), batch_size):
         batch = slice(begin, begin + batch_size)
-        of_batch = _maps_of_batch(together, images[batch], None if known is None else known[batch])
+        of_batch = _maps_of_batch(together, images[batch], None if known is None else known[batch], begin)
         for method, found in of_batch.items():
             maps[method].append(found)
     alone = known is None or torch.as_tensor(targets).dim() < 2
@@ -90,6 +94,7 @@ class _Together:
 
     propagator: Propagator
     explainers: Mapping[str, Explainer]
+    rows: Mapping[str, Method]
     walks: Sequence[Walk]
     keep: Sequence[str]
 
@@ -111,24 +116,31 @@ def _with_parameters(
     return list(zip(rows, parameters.values(), strict=True))
 
 
-def _together(propagator: Propagator, explainers: Mapping[str, Explainer]) -> _Together:
+def _together(propagator: Propagator, explainers: Mapping[str, Explainer], rows: Mapping[str, Method]) -> _Together:
     shared = [explainer for explainer in explainers.values() if isinstance(explainer, SharedPass)]
     walks = [walk for explainer in shared for walk in explainer.walks]
     keep = [name for explainer in shared for name in explainer.keep]
-    return _Together(propagator, explainers, walks, keep)
+    return _Together(propagator, explainers, rows, walks, keep)
 
 
-def _maps_of_batch(together: _Together, images: Tensor, targets: Tensor | None) -> dict[str, Tensor]:
-    """(N, K, H, W) by method, where the images lie; the targets are the predicted classes by default."""
+def _maps_of_batch(together: _Together, images: Tensor, targets: Tensor | None, first: int) -> dict[str, Tensor]:
+    """(N, K, H, W) by method, where the images lie; the targets are the predicted classes by default.
+
+    ``first``: number of the first image among all.
+    """
     batch = images.to(together.propagator.device)
     activations = together.propagator.forward(batch, together.walks, together.keep)
     of_batch = explained(activations.logits, targets)
     maps = {}
     for method, explainer in together.explainers.items():
+        row = together.rows[method]
+        check_classes(row, activations.logits)
         if isinstance(explainer, SharedPass):
             found = as_maps(explainer.read(activations, of_batch.T), batch.shape).transpose(0, 1)
+            warn_of_growth(row, explainer, activations, of_batch.T, found)
         else:
             found = checked(explainer(batch, of_batch), of_batch, batch, method)
+        check_maps(row, found, first, activations.logits.shape[1])
         maps[method] = found.to(images.device)
     return maps
 
@@ -152,16 +164,18 @@ def size_of(images: Any) -> tuple[int, ...] | None:
 
 
 def model_input(propagator: Propagator, images: Tensor) -> Tensor:
-    """Images, or token ids, as the model takes them: other whole numbers than ids become floating-point.
+    """Images, or token ids, as the model takes them.
 
     Raises:
-        InputError: no tensor, or one without images.
+        InputError: no tensor, one without images, or images that cannot be meant.
     """
     if not isinstance(images, Tensor):
         raise InputError(f"images must be one tensor, not {type(images).__name__}; torch.as_tensor and stack make one")
     if images.dim() == 0 or len(images) == 0:
         raise InputError(f"images have shape {tuple(images.shape)}: there is none to explain")
-    return images if images.is_floating_point() or images.dim() == 2 else images.to(propagator.dtype)
+    if images.is_floating_point() or images.dim() != 2:
+        check_images(images, getattr(propagator.model, "input_range", None))
+    return images
 
 
 def classes(targets: Tensor | Sequence[int] | int, count: int) -> Tensor:

@@ -51,6 +51,7 @@ class Method:
         wraps: the method whose explainer its own maker takes as ``inner``.
         arm: of a method that takes trained CLA-layers, which.
         places: the pairs of data set and model that a run can make it for; None for all.
+        noisy_on: keys of ``NEEDS``: networks on which its maps are known to be noise, which ``explain`` says.
     """
 
     id: str
@@ -65,16 +66,18 @@ class Method:
     wraps: str | None = None
     arm: str | None = None
     places: tuple[tuple[str, str], ...] | None = None
+    noisy_on: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values but the places, for a job's parameters. A row that names a class has none."""
-        values = {**asdict(self), "parameters": dict(self.parameters), "needs": list(self.needs)}
+        lists = {name: list(getattr(self, name)) for name in ("needs", "noisy_on")}
+        values = {**asdict(self), "parameters": dict(self.parameters), **lists}
         return {key: value for key, value in values.items() if key != "places"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Method:
         """Inverse of ``to_dict``."""
-        return cls(**{**values, "needs": tuple(values["needs"])})
+        return cls(**{**values, **{name: tuple(values[name]) for name in ("needs", "noisy_on")}})
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -395,6 +398,7 @@ CATALOGUE: dict[str, Method] = {
             "rap:RelativeAttributingPropagation",
             {},
             (BOUNDS,),
+            noisy_on=(BLOCKS,),
         ),
         Method(
             "rap_logit_init",
@@ -404,6 +408,7 @@ CATALOGUE: dict[str, Method] = {
             {},
             (BOUNDS,),
             variant_of="rap",
+            noisy_on=(BLOCKS,),
         ),
         Method(
             "crap",
@@ -413,6 +418,7 @@ CATALOGUE: dict[str, Method] = {
             {},
             (BOUNDS,),
             contrastive=True,
+            noisy_on=(BLOCKS,),
         ),
         Method(
             "rsp",

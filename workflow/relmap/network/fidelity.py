@@ -20,7 +20,7 @@ from relmap.network.copied import LOW_PRECISION, catch_calls, structural_copy
 from relmap.network.graph import Graph
 
 _WHOLE = 2**16
-_BLOCK, _OF_BLOCK = 1021, 16  # a prime, so that no row or column of a matrix lies between the samples
+_BLOCK, _OF_BLOCK = 1021, 16  # a prime, so that the samples wander over rows and columns
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Fingerprint:
     Attributes:
         tensors: address and version of each parameter and buffer; inference tensors keep no version.
         values: a sum over their bits, each with a weight of its own. Of tensors of more than 65,536 numbers 16 of every
-            1,021 count, which sees every row, column and filter, though not every single weight.
+            1,021 count, and one of each row and column, though not every single weight.
         structure: modules, their classes, hooks, and attributes that are numbers, text or tensors.
     """
 
@@ -74,7 +74,17 @@ def _sampled(tensor: Tensor) -> list[Tensor]:
     if flat.numel() <= _WHOLE:
         return [flat]
     rows = flat.numel() // _BLOCK
-    return [flat[: rows * _BLOCK].view(rows, _BLOCK)[:, :_OF_BLOCK].reshape(-1), flat[rows * _BLOCK :]]
+    spread = flat[: rows * _BLOCK].view(rows, _BLOCK)[:, :_OF_BLOCK].reshape(-1)
+    return [spread, flat[rows * _BLOCK :], *_of_each_line(tensor)]
+
+
+def _of_each_line(tensor: Tensor) -> list[Tensor]:
+    """One value of each row and of each column of a matrix, where a row is what has one index in the first dimension."""
+    if tensor.dim() < 2:
+        return []
+    rows, columns = len(tensor), tensor.shape[1:].numel()
+    i = torch.arange(max(rows, columns), device=tensor.device)
+    return [tensor[(i % rows, *torch.unravel_index(i % columns, tensor.shape[1:]))]]
 
 
 def _weighted(values: Tensor) -> Tensor:

@@ -364,7 +364,11 @@ def _einsum(call: Call) -> Output:
     equation, operands = call.args[0], call.args[1:]
     operands = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else list(operands)
     if len(operands) == 1:
-        return call.emit("einsum", Primitive("average_pool", lambda x: torch.einsum(equation, x), settings={"moves": None}), *operands)
+        return call.emit(
+            "einsum",
+            Primitive("average_pool", lambda x: torch.einsum(equation, x), settings={"moves": None}),
+            *operands,
+        )
     if len(operands) != 2:
         raise InputError("operation 'einsum': no rule is known for a product of more than two tensors")
     carrying = [isinstance(value, Output) and value.carries for value in operands]
@@ -373,7 +377,9 @@ def _einsum(call: Call) -> Output:
         if layer is not None:
             return layer
     factors = [value if isinstance(value, Output) else call.fixed(value, "constant") for value in operands]
-    return call.emit("einsum", Primitive("matmul", lambda a, b: torch.einsum(equation, a, b), settings={"moves": None}), *factors)
+    return call.emit(
+        "einsum", Primitive("matmul", lambda a, b: torch.einsum(equation, a, b), settings={"moves": None}), *factors
+    )
 
 
 def _einsum_layer(call: Call, equation: str, x: Output, weight: Tensor, carrying: list[bool]) -> Output | None:
@@ -495,7 +501,9 @@ def _pad(call: Call) -> Output:
 def _pieces(call: Call) -> Pieces:
     def take(index: int) -> Output:
         function = call.function
-        return call.generic(call.label, "reshape", lambda *args, **kwargs: function(*args, **kwargs)[index], moves=_moves(call))
+        return call.generic(
+            call.label, "reshape", lambda *args, **kwargs: function(*args, **kwargs)[index], moves=_moves(call)
+        )
 
     return Pieces(take)
 

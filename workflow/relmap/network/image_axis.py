@@ -289,7 +289,9 @@ def _restoring(operation: Operation, names: Sequence[str], elsewhere: Mapping[st
     """An operation's function of tensors and shapes with their images first."""
 
     def run(*values: Any) -> Tensor:
-        return operation.run(*(_restored(value, elsewhere.get(name)) for value, name in zip(values, names, strict=True)))
+        return operation.run(
+            *(_restored(value, elsewhere.get(name)) for value, name in zip(values, names, strict=True))
+        )
 
     return run
 

@@ -69,6 +69,17 @@ def _names(names: Iterable[str]) -> set[str]:
     return {names} if isinstance(names, str) else set(names)
 
 
+def _cure(shape: tuple[int, ...], width: int) -> str:
+    """What makes a tensor of this shape one of (N, width, H, W), in words."""
+    if len(shape) == 3 and shape[0] == width:
+        return "give one image as images[None]"
+    if shape[-1:] == (width,) and len(shape) in (3, 4):
+        return "the channels come last: give images.permute" + (
+            "(0, 3, 1, 2)" if len(shape) == 4 else "(2, 0, 1)[None]"
+        )
+    return f"give images of {width} channels"
+
+
 def _check_fit(operation: Operation, x: Tensor) -> None:
     """Refuse what torch would refuse without a name, or take for one image without a batch."""
     affine, name, shape = operation.affine, operation.name, tuple(x.shape)
@@ -76,7 +87,7 @@ def _check_fit(operation: Operation, x: Tensor) -> None:
         return
     width = affine.weight.shape[1] * (affine.groups if isinstance(affine, Convolution) else 1)
     if isinstance(affine, Convolution) and (x.dim() != 4 or shape[1] != width):
-        raise InputError(f"layer {name!r} takes (N, {width}, H, W), not {shape}: give such images, one as images[None]")
+        raise InputError(f"layer {name!r} takes (N, {width}, H, W), not {shape}: {_cure(shape, width)}")
     if isinstance(affine, Dense) and shape[-1:] != (width,):
         raise InputError(
             f"layer {name!r} takes {width} features, not a tensor of shape {shape}: give images of the model's size"

@@ -78,9 +78,9 @@ def _groups(affine: Affine) -> int:
 def _within_reach(affine: Affine, mask: Tensor) -> Tensor:
     """How many ones of a mask of the inputs (N, C, ...) each output is connected with: (N, channels or 1, ...)."""
     groups = _groups(affine)
-    summed = mask.sum(1, keepdim=True) if groups == 1 else mask.unflatten(1, (groups, -1)).sum(2)
     if not isinstance(affine, Convolution):
-        return summed
+        return mask.sum(-1, keepdim=True)
+    summed = mask.sum(1, keepdim=True) if groups == 1 else mask.unflatten(1, (groups, -1)).sum(2)
     counts = affine.apply(summed, mask.new_ones(groups, 1, *affine.weight.shape[2:]))
     return counts if groups == 1 else counts.repeat_interleave(affine.weight.shape[0] // groups, 1)
 
