@@ -139,13 +139,13 @@ class _Contrasting(SharedPass):
         stop: str = "input",
     ) -> None:
         known = {
-            "single_pass": [self._contrast],
+            "single_pass": [lambda logits, targets: starts.contrast(logits, targets, classes)],
             "difference": [starts.one_hot, starts.others],
             "none": [starts.one_hot],
         }
         if contrast not in known:
             raise InputError(f"contrast {contrast!r} is unknown; choose one of {', '.join(known)}")
-        self.starts, self.classes, self.stop = known[contrast], classes, stop
+        self.starts, self.stop = known[contrast], stop
         graph = propagator.graph
         turns = any(operation.kind in TURNING for operation in graph)
         self.walk = propagator.by(composite(contrast != "single_pass" and not turns))
@@ -154,10 +154,6 @@ class _Contrasting(SharedPass):
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         logits = activations.logits
         return self.combine(*[self._relevance(activations, starts.stacked(s, logits, targets)) for s in self.starts])
-
-    def _contrast(self, logits: Tensor, targets: Tensor) -> Tensor:
-        at = starts.one_hot(logits, targets)
-        return at - (1 - at) / (self.classes or logits.shape[1])
 
     def _relevance(self, activations: Activations, start: Tensor) -> Tensor:
         return self.walk.propagate(activations, start, stop=self.stop).relevance
@@ -217,7 +213,8 @@ class AbsLRPNormalised(_Contrasting):
     Args:
         contrast: ``difference`` or ``none``.
         max_pool: ``winner``, or ``winner_times_activation`` as their code does with VGG.
-        drop_negative_logits: classes with a negative logit get no start, as in their code for VGG.
+        drop_negative_logits: other classes with a negative logit get no start, as in their code for VGG. (There the
+            target gets none either, and its map is that of the others turned round; ours keeps it.)
     """
 
     def __init__(
@@ -231,10 +228,8 @@ class AbsLRPNormalised(_Contrasting):
         if contrast == "single_pass":
             raise InputError("absLRP normalised after every operation has no single pass; choose difference or none")
         super().__init__(propagator, lambda one_sign: normalised(max_pool), contrast)
-        self.drop_negative_logits = drop_negative_logits
-
-    def _relevance(self, activations: Activations, start: Tensor) -> Tensor:
-        return super()._relevance(activations, start * (activations.logits > 0) if self.drop_negative_logits else start)
+        if drop_negative_logits and contrast == "difference":
+            self.starts = [starts.one_hot, _positive_others]
 
     @staticmethod
     def combine(target: Tensor, others: Tensor | None = None) -> Tensor:
@@ -284,6 +279,10 @@ class AbsLRPNormalisedLeaking(AbsLRPNormalised):
             relevance = past + self.walk.propagate(activations, through, at=branch, stop=source).relevance
             at = source
         return self.walk.propagate(activations, relevance, at=at).relevance
+
+
+def _positive_others(logits: Tensor, targets: Tensor) -> Tensor:
+    return starts.others(logits, targets) * (logits > 0)
 
 
 def _reduced(part: Tensor, x: Tensor) -> Tensor:

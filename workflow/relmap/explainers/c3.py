@@ -6,7 +6,9 @@ epsilon goes to 0 all divisions cancel the multiplications before them, and what
 
 .. math:: R = \frac{x * \nabla_x z_t}{z_t - b_t} R_t
 
-gradient times input up to a scale per image, with :math:`b_t` the bias of the last layer.
+gradient times input up to a scale per image, with :math:`b_t` the bias of the last layer. The paper gives no
+:math:`R_t`: ours is :math:`z_t - b_t`, for which the map is gradient times input itself. From :math:`z_t` it would
+turn round where the bias alone gives the logit its sign.
 
 ``ReleasedC3LRP``: keio-smilab24/LRP-for-ResNet, z+ layer by layer with relevance split at the skip connections
 (``relmap.propagation.rules.released``).
@@ -19,7 +21,6 @@ from typing import Literal
 
 from relmap.errors import InputError
 from relmap.explainers.base import Relevance
-from relmap.explainers.plain_lrp import start_named
 from relmap.network import Graph, Operation
 from relmap.propagation import Composite, Propagator, composites
 from relmap.propagation.rules import Pass, Rule
@@ -91,7 +92,9 @@ def released(mode: SkipMode = "flows_skip") -> Composite:
     kinds = {"conv": convolution, "linear": linear, "max_pool": average, "average_pool": average}
     kinds |= {"batch_norm": Pass(), "add": SkipShare(mode)}
     first = ReleasedPlus(1, 1e-5, values="ones")
-    return Composite(composites.STRUCTURE | kinds, first, fold_batch_norm=False)
+    composite = Composite(composites.STRUCTURE | kinds, first, fold_batch_norm=False)
+    # A class layer is linear in their networks; as a convolution its bias could turn the map round.
+    return composites.with_class_layer(composite, linear)
 
 
 class C3LRP(Relevance):
@@ -102,7 +105,7 @@ class C3LRP(Relevance):
         epsilon: of every denominator.
         signed: whether epsilon takes the denominator's sign; as printed it does not.
         relu, batch_norm: ``pass`` or ``equation_1``, for those outside blocks.
-        start: key of ``starts.STARTS``; the paper gives none.
+        start: key of ``starts.STARTS``; None for the logit without the last layer's bias.
     """
 
     def __init__(
@@ -113,9 +116,9 @@ class C3LRP(Relevance):
         signed: bool = True,
         relu: Literal["pass", "equation_1"] = "pass",
         batch_norm: Literal["pass", "equation_1"] = "equation_1",
-        start: str = "logit",
+        start: str | None = None,
     ) -> None:
-        super().__init__(propagator, c3(epsilon, signed, relu, batch_norm), start_named(start))
+        super().__init__(propagator, c3(epsilon, signed, relu, batch_norm), start)
 
 
 class ReleasedC3LRP(Relevance):
@@ -128,4 +131,4 @@ class ReleasedC3LRP(Relevance):
     """
 
     def __init__(self, propagator: Propagator, *, mode: SkipMode = "flows_skip", start: str = "probability") -> None:
-        super().__init__(propagator, released(mode), start_named(start))
+        super().__init__(propagator, released(mode), start)

@@ -96,7 +96,10 @@ class ExcitationBackprop(SharedPass):
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         start = starts.stacked(starts.one_hot, activations.logits, targets)
-        return self.walk.propagate(activations, start, stop=self.layer).relevance.sum(2)
+        if self.last is not None:  # what is left of 1 has a total of 0, which float64 keeps
+            start = start.double()
+        relevance = self.walk.propagate(activations, start, stop=self.layer).relevance
+        return relevance.sum(2).to(activations.logits.dtype)
 
 
 class ContrastiveExcitationBackprop(ExcitationBackprop):

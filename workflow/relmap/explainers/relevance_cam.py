@@ -15,6 +15,7 @@ from relmap.explainers.base import SharedPass
 from relmap.explainers.cam import last_feature_map
 from relmap.propagation import Activations, Composite, Propagator, composites, starts
 from relmap.propagation.rules import Pass
+from relmap.propagation.rules.precision import InDouble
 from relmap.propagation.rules.released import ReleasedPlus
 
 _EPSILON = 1e-9
@@ -24,7 +25,9 @@ def relevance_cam_rules() -> Composite:
     """z+ as the authors' code has it."""
     convolution, linear = ReleasedPlus(2, _EPSILON, "signs"), ReleasedPlus(0, _EPSILON, "signs")
     kinds = {"conv": convolution, "linear": linear, "batch_norm": Pass()}
-    return Composite(composites.STRUCTURE | kinds, fold_batch_norm=False)
+    # A class layer is linear in their networks; as a convolution its bias could turn the map round.
+    composite = Composite(composites.STRUCTURE | kinds, fold_batch_norm=False)
+    return composites.with_class_layer(composite, InDouble(linear))
 
 
 class RelevanceCAM(SharedPass):
@@ -44,5 +47,6 @@ class RelevanceCAM(SharedPass):
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         start = starts.stacked(starts.contrast, activations.logits, targets)
         relevance = self.walk.propagate(activations, start, stop=self.layer).relevance
-        weights = relevance.mean(dim=(-2, -1), keepdim=True)
-        return (activations.outputs[self.layer] * weights).sum(2)
+        features = activations.outputs[self.layer]
+        weights = relevance.mean(dim=(-2, -1), keepdim=True).to(features.dtype)
+        return (features * weights).sum(2)
