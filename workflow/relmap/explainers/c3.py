@@ -25,6 +25,7 @@ from relmap.network import Graph, Operation
 from relmap.propagation import Composite, Propagator, composites
 from relmap.propagation.rules import Pass, Rule
 from relmap.propagation.rules.blocks import Block, BlockPart, residual_blocks
+from relmap.propagation.rules.precision import InDouble
 from relmap.propagation.rules.released import AverageShare, ReleasedPlus, SkipMode, SkipShare
 
 # What passes relevance on outside blocks: functions of one value. The rearrangements beside them keep their own rule.
@@ -50,7 +51,7 @@ class BlockComposite(Composite):
         return {
             name: self._inside(gradient, graph[name], block_of[name])
             if name in block_of
-            else self._alone(gradient, graph[name])
+            else self._alone(gradient, graph, graph[name])
             for name, gradient in super().rules(graph).items()
         }
 
@@ -58,13 +59,22 @@ class BlockComposite(Composite):
         enters, leaves = tuple(name == block.source for name in operation.inputs), operation.name == block.sink
         return BlockPart(gradient, enters, leaves, self.epsilon, self.signed) if leaves or any(enters) else gradient
 
-    def _alone(self, gradient: Rule, operation: Operation) -> Rule:
+    def _alone(self, gradient: Rule, graph: Graph, operation: Operation) -> Rule:
         if operation.kind in _REARRANGING:
             return gradient
         if operation.kind in self.passing:
             return Pass()
         enters = (True,) * len(operation.inputs)
-        return BlockPart(gradient, enters, True, self.epsilon, self.signed, bias=operation.kind != "linear")
+        rule = BlockPart(gradient, enters, True, self.epsilon, self.signed, bias=operation.kind != "linear")
+        return InDouble(rule).at(graph, operation) if self._divides_alone(graph, operation) else rule
+
+    def _divides_alone(self, graph: Graph, operation: Operation) -> bool:
+        """Whether no multiplication cancels a layer's division by its output, as its batch norm passes relevance on.
+
+        Outputs near 0 then dominate the map, and of them float32 keeps few digits.
+        """
+        followers = [consumer.kind for consumer in graph.consumers(operation.name)]
+        return operation.affine is not None and "batch_norm" in followers and "batch_norm" in self.passing
 
 
 def c3(

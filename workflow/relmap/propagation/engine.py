@@ -203,7 +203,7 @@ class Walk:
                 fold = self.graph.folded(name)
                 if fold is not None:
                     operation, norm = fold
-                    steps[name] = Step(rules[name], operation, norm)
+                    steps[name] = Step(rules[name].at(self.graph, operation), operation, norm)
                     steps[norm] = Step(Pass(), self.graph[norm], norm)
         return steps
 

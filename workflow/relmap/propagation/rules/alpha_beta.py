@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relmap.network.affine import Affine
+from relmap.network.affine import Affine, Convolution
 from relmap.network.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, Rule, quotient, total, with_total
 
@@ -87,4 +87,8 @@ class AlphaBeta(Rule):
         s = quotient(relevance, z if factor == 1 else z.div_(factor)).to(z.dtype)
         parts = [affine.transpose(s, affine.weights(name), shape).mul_(x) for x, name in pairs]
         result = parts[0] if len(parts) == 1 else parts[0].add_(parts[1])
-        return result if due is None else with_total(result, due)
+        if due is None:
+            return result
+        result = with_total(result, due)
+        # In the many values of a feature map rounding leaves no false total that would count, and float64 is slow.
+        return result.to(z.dtype) if isinstance(affine, Convolution) else result

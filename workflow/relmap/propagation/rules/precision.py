@@ -35,7 +35,7 @@ class InDouble(Rule):
 
     @property
     def needs_inputs(self) -> bool:
-        return self.rule.needs_inputs
+        return self.rule.needs_inputs or self.rule.needs_output
 
     @property
     def needs_output(self) -> bool:
@@ -51,7 +51,9 @@ class InDouble(Rule):
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         inputs = tuple(None if x is None else x.double() for x in record.inputs)
-        output = None if record.output is None else record.output.double()
+        output = record.output
+        if output is not None:  # that of an affine layer is computed again: its rounding may be all that is left of it
+            output = output.double() if self.operation.affine is None else self.operation.affine.forward(*inputs)
         exact = replace(record, operation=self.operation, inputs=inputs, output=output)
         return tuple(part.to(relevance.dtype) for part in self.rule(exact, relevance.double()))
 
