@@ -174,7 +174,7 @@ def literally(method: str, model: nn.Module, images: Tensor, targets: Tensor) ->
     if method == "attribution_equilibrium":
         return lambda: attribution_equilibrium(model, images, targets).sum(1)
     literal = LiteralAbsLRP(model)
-    return lambda: literal(images, lambda logits: starts.contrast(logits, targets)).sum(1)
+    return lambda: literal(images, lambda logits: starts.contrast(logits, targets).to(logits.dtype)).sum(1)
 
 
 class Contest:

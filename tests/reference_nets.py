@@ -31,6 +31,12 @@ def inputs(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tens
     return torch.from_numpy(stored["normalised"]).to(dtype), torch.stack([labels, (labels + 1) % 10])
 
 
+def logit_signs(architecture: str) -> torch.Tensor:
+    """Signs (8,2) of the targets' logits: all labels' are positive, most others' negative."""
+    logits = torch.from_numpy(vectors("nets/logits.npz")[f"{architecture}s"])
+    return logits.gather(1, inputs()[1].T).sign()
+
+
 def vectors(path: str) -> dict[str, np.ndarray]:
     with np.load(REFERENCE / path) as stored:
         return {name: stored[name] for name in stored}

@@ -52,9 +52,7 @@ def test_torchray(method, layer, dtype):
     model, (images, targets) = propagator("vgg16", dtype), inputs(dtype)
     ours = explain(METHODS[method](model, layer=f"features.{layer}"), images, targets, model)
     theirs = vectors("lrp/torchray_eb_vgg16s.npz")[f"{method}__features_{layer}"]
-    # The contrast is a small difference: rounding leaves a false total of 2e-4 of it, which z+ carries on.
-    float32 = 5e-4 if method == "ceb" else 1e-4
-    assert error(ours, theirs) < (1e-6 if dtype == torch.float64 else float32)
+    assert error(ours, theirs) < (1e-6 if dtype == torch.float64 else 1e-4)
 
 
 def test_default_layer_is_torchrays():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from oracles import nam
 from oracles import rap as oracle
 from oracles.modules import one_hot
-from reference_nets import inputs, network, vectors
+from reference_nets import inputs, logit_signs, network, vectors
 from relmap.explainers.base import Relevance
 from relmap.explainers.rap import (
     AlphaBetaOfRAP,
@@ -42,7 +42,7 @@ def relevance(explain: Relevance, images: Tensor, targets: Tensor) -> Tensor:
 @DTYPES
 @pytest.mark.parametrize("name", FILES)
 def test_maps_of_the_authors(name, dtype):
-    maps = nam.explained("vgg16", FILES[name], dtype, 8 if dtype == torch.float64 else 3)
+    maps = nam.explained("vgg16", partial(FILES[name], start="logit"), dtype, 8 if dtype == torch.float64 else 3)
     assert max(nam.map_errors(maps, vectors(f"nam/{name}.npz"))) < (1e-6 if dtype == torch.float64 else 1e-5)
 
 
@@ -66,15 +66,29 @@ def test_alpha_beta_of_the_authors(name):
     alpha, beta = LRP[name]
     explain = AlphaBetaOfRAP(propagator("vgg16"), alpha=alpha, beta=beta)
     images, targets = inputs()
-    assert max(nam.map_errors(relevance(explain, images, targets), vectors(f"nam/{name}.npz"))) < 1e-6
+    # They start from the logit: of negative ones the map is turned round.
+    maps = relevance(explain, images, targets) * logit_signs("vgg16").T[..., None, None, None]
+    assert max(nam.map_errors(maps, vectors(f"nam/{name}.npz"))) < 1e-6
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_start_is_the_logits_magnitude(name):
+    """The authors' map where the logit is positive; another one where it is not, as the rule knows the sign."""
+    images, targets = inputs()
+    ours = relevance(FILES[name](propagator("vgg16")), images, targets)
+    theirs = relevance(FILES[name](propagator("vgg16"), start="logit"), images, targets)
+    positive = logit_signs("vgg16").T > 0
+    assert positive.any() and not positive.all()
+    torch.testing.assert_close(ours[positive], theirs[positive])
+    assert (ours.sum((2, 3, 4)) > 0).all() and (theirs.sum((2, 3, 4))[~positive] < 0).all()
 
 
 ORACLES = {
-    "rap": (RelativeAttributingPropagation, oracle.RAP(), oracle.logit),
+    "rap": (partial(RelativeAttributingPropagation, start="logit"), oracle.RAP(), oracle.logit),
     "crap": (ContrastiveRAP, oracle.RAP(), lambda t: lambda z: one_hot(z, t) - (1 - one_hot(z, t)) / z.shape[1]),
-    "rap_logit_init": (RAPLogitInit, oracle.RAPLogitInit(), oracle.logit),
-    "lrp_a1b0": (AlphaBetaOfRAP, oracle.AlphaBeta(1, 0), oracle.logit),
-    "lrp_a2b1": (partial(AlphaBetaOfRAP, alpha=2, beta=1), oracle.AlphaBeta(2, 1), oracle.logit),
+    "rap_logit_init": (partial(RAPLogitInit, start="logit"), oracle.RAPLogitInit(), oracle.logit),
+    "lrp_a1b0": (partial(AlphaBetaOfRAP, start="logit"), oracle.AlphaBeta(1, 0), oracle.logit),
+    "lrp_a2b1": (partial(AlphaBetaOfRAP, alpha=2, beta=1, start="logit"), oracle.AlphaBeta(2, 1), oracle.logit),
 }
 
 

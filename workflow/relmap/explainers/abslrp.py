@@ -10,6 +10,14 @@ The rules are in ``propagation.rules.abslrp``. Here are the three readings, the 
     \text{single pass: start } 1 \text{ at } t,\; -1/C \text{ elsewhere}; \qquad
     \text{difference: } \frac{P}{\sum |P|} - \frac{Q}{\sum |Q|}
 with P from 1 at the target and Q from 1 at every other class.
+
+The two maps are nearly equal. Where relevance is not negative and operations form a chain (VGG), all rules are linear
+up to one number for each map, and with :math:`D = P - c Q` for any c
+
+.. math:: \frac{P}{\sum P} - \frac{Q}{\sum Q} = \frac{1}{\sum P} \Big( D - Q \frac{\sum D}{\sum Q} \Big)
+
+What is propagated is D and Q, with c chosen anew at every layer so that D has a total of 0: it is never larger than
+what is left of it, and float32 keeps two digits more. Elsewhere P and Q are propagated.
 """
 
 from __future__ import annotations
@@ -17,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -58,6 +67,7 @@ from relmap.propagation.rules.abslrp_normalised import (
     NormalisedSoftmax,
     WinnerTimesActivation,
 )
+from relmap.propagation.rules.base import divide, total
 from relmap.propagation.rules.blocks import residual_blocks
 
 Contrast = Literal["single_pass", "difference", "none"]
@@ -87,12 +97,11 @@ def _equation_12(law: Law, bias: bool = True) -> dict[str, Rule]:
     return {**STRUCTURE, **kinds}
 
 
-def sign_wise(one_sign: bool = False, branch: Branch | None = None) -> Composite:
+def sign_wise(law: Law, branch: Branch | None = None) -> Composite:
     """The code of the paper's time; every rearrangement is an operation of its own.
 
-    ``one_sign``: for relevance that cannot be negative. ``branch``: the one of attention that alone goes on.
+    ``law``: ``SignWise``, or ``OneSign``. ``branch``: the one of attention that alone goes on.
     """
-    law = OneSign() if one_sign else SignWise()
     moves = {"max_pool": Winner(), "reshape": Reshape(), "concatenate": Split(), "scale": Pass()}
     kinds = {**_equation_12(law), **{kind: AbsMove(law, back) for kind, back in moves.items()}}
     places: tuple = ((adds_mask, Unmasked()),)
@@ -127,40 +136,61 @@ def normalised(max_pool: Literal["winner", "winner_times_activation"] = "winner"
 class _Contrasting(SharedPass):
     """Relevance by one composite with one of the ways to set the target against the other classes.
 
-    ``classes``: N of the single pass, which starts from 1 and -1/N; the number of logits by default.
+    ``classes``: N of the single pass, which starts from 1 and -1/N; the number of logits by default. ``joins``: whether
+    the rules of relevance that is not negative are linear up to one number for each map, along a chain of operations.
     """
+
+    joins = True
 
     def __init__(
         self,
         propagator: Propagator,
-        composite: Callable[[bool], Composite],
+        composite: Callable[[Law], Composite],
         contrast: Contrast,
         classes: int | None = None,
         stop: str = "input",
     ) -> None:
         known = {
-            "single_pass": [self._contrast],
+            "single_pass": [lambda logits, targets: starts.contrast(logits, targets, classes)],
             "difference": [starts.one_hot, starts.others],
             "none": [starts.one_hot],
         }
         if contrast not in known:
             raise InputError(f"contrast {contrast!r} is unknown; choose one of {', '.join(known)}")
-        self.starts, self.classes, self.stop = known[contrast], classes, stop
+        self.starts, self.stop = known[contrast], stop
         graph = propagator.graph
-        turns = any(operation.kind in TURNING for operation in graph)
-        self.walk = propagator.by(composite(contrast != "single_pass" and not turns))
+        one_sign = contrast != "single_pass" and not any(operation.kind in TURNING for operation in graph)
+        self.pairs = self.joins and one_sign and contrast == "difference" and is_chain(graph)
+        self.walk = propagator.by(composite(OneSign(self.pairs) if one_sign else SignWise()))
         self.walks = (self.walk,)
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         logits = activations.logits
+        if self.pairs:
+            pair = torch.cat([starts.stacked(s, logits.double(), targets) for s in self.starts])
+            return self._difference_along_a_chain(activations, pair).to(logits.dtype)
         return self.combine(*[self._relevance(activations, starts.stacked(s, logits, targets)) for s in self.starts])
-
-    def _contrast(self, logits: Tensor, targets: Tensor) -> Tensor:
-        at = starts.one_hot(logits, targets)
-        return at - (1 - at) / (self.classes or logits.shape[1])
 
     def _relevance(self, activations: Activations, start: Tensor) -> Tensor:
         return self.walk.propagate(activations, start, stop=self.stop).relevance
+
+    def _difference_along_a_chain(self, activations: Activations, pair: Tensor) -> Tensor:
+        """``pair``: starts (2 K, N, C) of the targets, then of the others."""
+        taken = []
+
+        def without_total(relevance: Tensor) -> Tensor:
+            difference, others = relevance.chunk(2)
+            taken.append(divide(total(difference), total(others)))
+            share = taken[-1].to(others.dtype).view(*others.shape[:2], *[1] * (others.dim() - 2))
+            return torch.cat([difference - share * others, others])
+
+        names = [op.name for op in self.walk.graph if op.affine is not None and op.name != self.walk.graph.output.name]
+        relevance = self.walk.propagate(
+            activations, without_total(pair), stop=self.stop, transforms=dict.fromkeys(names, without_total)
+        ).relevance
+        difference, others = without_total(relevance.double()).chunk(2)
+        of_target = sum(taken) * total(others)
+        return divide(difference, of_target.view(*of_target.shape, *[1] * (difference.dim() - 2)))
 
     @staticmethod
     def combine(target: Tensor, others: Tensor | None = None) -> Tensor:
@@ -189,7 +219,7 @@ class AbsLRP(_Contrasting):
     ) -> None:
         if branch is not None:
             require_attention(propagator.graph, "absLRP of one branch of attention")
-        super().__init__(propagator, lambda one_sign: sign_wise(one_sign, branch), contrast, classes)
+        super().__init__(propagator, lambda law: sign_wise(law, branch), contrast, classes)
 
 
 class AbsLRPEquation12(_Contrasting):
@@ -206,7 +236,7 @@ class AbsLRPEquation12(_Contrasting):
         classes: int | None = None,
         bias: bool = True,
     ) -> None:
-        super().__init__(propagator, lambda one_sign: equation_12(bias), contrast, classes)
+        super().__init__(propagator, lambda law: equation_12(bias), contrast, classes)
 
 
 class AbsLRPNormalised(_Contrasting):
@@ -217,8 +247,11 @@ class AbsLRPNormalised(_Contrasting):
     Args:
         contrast: ``difference`` or ``none``.
         max_pool: ``winner``, or ``winner_times_activation`` as their code does with VGG.
-        drop_negative_logits: classes with a negative logit get no start, as in their code for VGG.
+        drop_negative_logits: other classes with a negative logit get no start, as in their code for VGG. (There the
+            target gets none either, and its map is that of the others turned round; ours keeps it.)
     """
+
+    joins = False  # each map is brought to the sum 1 by itself
 
     def __init__(
         self,
@@ -230,11 +263,9 @@ class AbsLRPNormalised(_Contrasting):
     ) -> None:
         if contrast == "single_pass":
             raise InputError("absLRP normalised after every operation has no single pass; choose difference or none")
-        super().__init__(propagator, lambda one_sign: normalised(max_pool), contrast)
-        self.drop_negative_logits = drop_negative_logits
-
-    def _relevance(self, activations: Activations, start: Tensor) -> Tensor:
-        return super()._relevance(activations, start * (activations.logits > 0) if self.drop_negative_logits else start)
+        super().__init__(propagator, lambda law: normalised(max_pool), contrast)
+        if drop_negative_logits and contrast == "difference":
+            self.starts = [starts.one_hot, _positive_others]
 
     @staticmethod
     def combine(target: Tensor, others: Tensor | None = None) -> Tensor:
@@ -286,6 +317,10 @@ class AbsLRPNormalisedLeaking(AbsLRPNormalised):
         return self.walk.propagate(activations, relevance, at=at).relevance
 
 
+def _positive_others(logits: Tensor, targets: Tensor) -> Tensor:
+    return starts.others(logits, targets) * (logits > 0)
+
+
 def _reduced(part: Tensor, x: Tensor) -> Tensor:
     """Relevance (K, N, ...) of what was broadcast from ``x`` (N, ...), summed over its copies."""
     return part.sum_to_size(len(part), *x.shape)
@@ -315,6 +350,12 @@ class AbsLRPPatches(_Contrasting):
         height, width = self.size
         spread = F.interpolate(patches, scale_factor=(float(height), float(width)), mode="nearest")
         return spread / (height * width)
+
+
+def is_chain(graph: Graph) -> bool:
+    """Whether no operation joins two ways of relevance."""
+    carriers = graph.carriers()
+    return all(sum(name in carriers for name in operation.inputs) <= 1 for operation in graph)
 
 
 def patch_embedding(graph: Graph) -> str:

@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 import torch.nn.functional as F
 from torch import Tensor
 
+from relmap.errors import InputError
 from relmap.propagation import Activations, Composite, Propagator, Walk, starts
-from relmap.propagation.rules.precision import InDouble
 
 
 class Explainer(ABC):
@@ -61,21 +61,46 @@ class SharedPass(Explainer):
 
 
 class Relevance(SharedPass):
-    """Relevance from a start at the logits to the input by one composite: most of the LRP family."""
+    """Relevance from a start at the logits to the input by one composite: most of the LRP family.
 
-    def __init__(self, propagator: Propagator, composite: Composite, start: starts.Start) -> None:
-        self.walk, self.start = propagator.by(composite), start
+    Args:
+        propagator: of the model.
+        composite: the rules.
+        start: a function of logits (N, C) and targets (N,), or a key of ``starts.STARTS``; by default the one that
+            makes positive relevance speak for the class (``starts.towards_class``).
+
+    Raises:
+        InputError: no start has this name.
+    """
+
+    def __init__(self, propagator: Propagator, composite: Composite, start: starts.Start | str | None = None) -> None:
+        self.walk = propagator.by(composite)
+        self.start = towards_class(self.walk) if start is None else start_named(start)
         self.walks = (self.walk,)
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
-        start = starts.stacked(self.start, head_logits(self.walk, activations), targets)
-        return self.walk.propagate(activations, start).relevance
+        start = starts.stacked(self.start, activations.logits, targets)
+        return self.walk.propagate(activations, start).relevance.to(activations.logits.dtype)
 
 
-def head_logits(walk: Walk, activations: Activations) -> Tensor:
-    """The logits as a start needs them: in float64 where the walk treats the class layer so."""
-    exact = isinstance(walk.steps[walk.graph.output.name].rule, InDouble)
-    return activations.logits.double() if exact else activations.logits
+def start_named(start: starts.Start | str) -> starts.Start:
+    """A start by its name in ``starts.STARTS``; a function is itself."""
+    if not isinstance(start, str):
+        return start
+    if start not in starts.STARTS:
+        raise InputError(f"start {start!r} is unknown; choose one of {', '.join(starts.STARTS)}")
+    return starts.STARTS[start]
+
+
+def towards_class(walk: Walk) -> starts.Start:
+    """The start that makes positive relevance speak for the class, by the rule of the walk's class layer."""
+    layers = [step for step in walk.steps.values() if step.operation.kind in ("conv", "linear")]
+    if not layers:
+        return starts.magnitude
+    rule, operation = layers[-1].rule, layers[-1].operation
+    # Behind a class layer that is not the output, its bias is not the logits'.
+    counted = getattr(rule, "bias", True) or operation.name != walk.graph.output.name
+    return starts.towards_class(rule.signed_shares, None if counted else operation.affine.bias)
 
 
 def as_maps(relevance: Tensor, shape: tuple[int, ...]) -> Tensor:

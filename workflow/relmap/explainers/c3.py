@@ -6,7 +6,9 @@ epsilon goes to 0 all divisions cancel the multiplications before them, and what
 
 .. math:: R = \frac{x * \nabla_x z_t}{z_t - b_t} R_t
 
-gradient times input up to a scale per image, with :math:`b_t` the bias of the last layer.
+gradient times input up to a scale per image, with :math:`b_t` the bias of the last layer. The paper gives no
+:math:`R_t`: ours is :math:`z_t - b_t`, for which the map is gradient times input itself. From :math:`z_t` it would
+turn round where the bias alone gives the logit its sign.
 
 ``ReleasedC3LRP``: keio-smilab24/LRP-for-ResNet, z+ layer by layer with relevance split at the skip connections
 (``relmap.propagation.rules.released``).
@@ -19,11 +21,11 @@ from typing import Literal
 
 from relmap.errors import InputError
 from relmap.explainers.base import Relevance
-from relmap.explainers.plain_lrp import start_named
 from relmap.network import Graph, Operation
 from relmap.propagation import Composite, Propagator, composites
 from relmap.propagation.rules import Pass, Rule
 from relmap.propagation.rules.blocks import Block, BlockPart, residual_blocks
+from relmap.propagation.rules.precision import InDouble
 from relmap.propagation.rules.released import AverageShare, ReleasedPlus, SkipMode, SkipShare
 
 # What passes relevance on outside blocks: functions of one value. The rearrangements beside them keep their own rule.
@@ -49,7 +51,7 @@ class BlockComposite(Composite):
         return {
             name: self._inside(gradient, graph[name], block_of[name])
             if name in block_of
-            else self._alone(gradient, graph[name])
+            else self._alone(gradient, graph, graph[name])
             for name, gradient in super().rules(graph).items()
         }
 
@@ -57,13 +59,22 @@ class BlockComposite(Composite):
         enters, leaves = tuple(name == block.source for name in operation.inputs), operation.name == block.sink
         return BlockPart(gradient, enters, leaves, self.epsilon, self.signed) if leaves or any(enters) else gradient
 
-    def _alone(self, gradient: Rule, operation: Operation) -> Rule:
+    def _alone(self, gradient: Rule, graph: Graph, operation: Operation) -> Rule:
         if operation.kind in _REARRANGING:
             return gradient
         if operation.kind in self.passing:
             return Pass()
         enters = (True,) * len(operation.inputs)
-        return BlockPart(gradient, enters, True, self.epsilon, self.signed, bias=operation.kind != "linear")
+        rule = BlockPart(gradient, enters, True, self.epsilon, self.signed, bias=operation.kind != "linear")
+        return InDouble(rule).at(graph, operation) if self._divides_alone(graph, operation) else rule
+
+    def _divides_alone(self, graph: Graph, operation: Operation) -> bool:
+        """Whether no multiplication cancels a layer's division by its output, as its batch norm passes relevance on.
+
+        Outputs near 0 then dominate the map, and of them float32 keeps few digits.
+        """
+        followers = [consumer.kind for consumer in graph.consumers(operation.name)]
+        return operation.affine is not None and "batch_norm" in followers and "batch_norm" in self.passing
 
 
 def c3(
@@ -91,7 +102,9 @@ def released(mode: SkipMode = "flows_skip") -> Composite:
     kinds = {"conv": convolution, "linear": linear, "max_pool": average, "average_pool": average}
     kinds |= {"batch_norm": Pass(), "add": SkipShare(mode)}
     first = ReleasedPlus(1, 1e-5, values="ones")
-    return Composite(composites.STRUCTURE | kinds, first, fold_batch_norm=False)
+    composite = Composite(composites.STRUCTURE | kinds, first, fold_batch_norm=False)
+    # A class layer is linear in their networks; as a convolution its bias could turn the map round.
+    return composites.with_class_layer(composite, linear)
 
 
 class C3LRP(Relevance):
@@ -102,7 +115,7 @@ class C3LRP(Relevance):
         epsilon: of every denominator.
         signed: whether epsilon takes the denominator's sign; as printed it does not.
         relu, batch_norm: ``pass`` or ``equation_1``, for those outside blocks.
-        start: key of ``starts.STARTS``; the paper gives none.
+        start: key of ``starts.STARTS``; None for the logit without the last layer's bias.
     """
 
     def __init__(
@@ -113,9 +126,9 @@ class C3LRP(Relevance):
         signed: bool = True,
         relu: Literal["pass", "equation_1"] = "pass",
         batch_norm: Literal["pass", "equation_1"] = "equation_1",
-        start: str = "logit",
+        start: str | None = None,
     ) -> None:
-        super().__init__(propagator, c3(epsilon, signed, relu, batch_norm), start_named(start))
+        super().__init__(propagator, c3(epsilon, signed, relu, batch_norm), start)
 
 
 class ReleasedC3LRP(Relevance):
@@ -128,4 +141,4 @@ class ReleasedC3LRP(Relevance):
     """
 
     def __init__(self, propagator: Propagator, *, mode: SkipMode = "flows_skip", start: str = "probability") -> None:
-        super().__init__(propagator, released(mode), start_named(start))
+        super().__init__(propagator, released(mode), start)

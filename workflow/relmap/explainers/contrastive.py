@@ -4,7 +4,8 @@ r"""Contrastive LRP in two passes: the target's relevance less that of the other
 
 ``TwoPasses`` has three readings of where the passes start, with logits z, probabilities y = softmax(z) and C classes:
 
-- ``clrp``: :math:`z_t` at t, and :math:`z_t / (C-1)` elsewhere (as AGF's and SGLRP's authors read Gu et al. 2018);
+- ``clrp``: :math:`|z_t|` at t, and :math:`|z_t| / (C-1)` elsewhere (as AGF's and SGLRP's authors read Gu et al. 2018,
+  but for the sign: they start from :math:`z_t`, and where that is negative have our map turned round);
 - ``sglrp`` (Iwana et al. 2019): :math:`y_t (1 - y_t)` at t, and :math:`y_t y_n` elsewhere;
 - ``sglrp_agf``: the same with 1e-8 added at t, AGF's, which decides where the network is sure.
 
@@ -21,7 +22,8 @@ Rules are linear in relevance, so with :math:`R_d = R_t - c R_o` for any number 
         = \frac{1}{\sum R_t} \Big( R_d - R_o \frac{\sum R_d}{\sum R_o} \Big)
 
 What is propagated is :math:`R_d`, with c such that it starts from a total of 0: maps of t and of the others are nearly
-equal, and their difference in float32 would have a thousand times the rounding error.
+equal, and their difference in float32 would have a thousand times the rounding error. Starts are float64, so that this
+total is kept.
 
 The single pass of a start with both signs needs no class here: it is any rule of the LRP family with the start
 ``clrp``, ``sglrp`` or ``contrast``.
@@ -39,10 +41,11 @@ from torch import Tensor
 from relmap.errors import InputError
 from relmap.explainers.base import SharedPass
 from relmap.explainers.excitation import CONTRAST, NEGATED
-from relmap.explainers.plain_lrp import Bounds, first_rule
+from relmap.explainers.plain_lrp import Bounds, first_rule, with_exact_head
 from relmap.propagation import Activations, Propagator, composites, starts
 from relmap.propagation.rules import Share
 from relmap.propagation.rules.base import divide, per_image_sum
+from relmap.propagation.rules.precision import InDouble
 
 Pair = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -56,24 +59,19 @@ def clrp(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return start * at, start * (at - 1)
 
 
-def _softmax_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """:math:`y_t (1 - y_t)` at t in float64, and :math:`y_n / (1 - y_t)` elsewhere, whose scale does not count."""
+def sglrp(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """:math:`y_t (1 - y_t)` at t, and :math:`y_n / (1 - y_t)` elsewhere, whose scale does not count."""
     at = starts.one_hot(logits, targets).bool()
     z = logits.double()
     rest = z.masked_fill(at, -torch.inf)
     log_probability = z.log_softmax(1).masked_fill(~at, -torch.inf)
     log_complement = rest.logsumexp(1, keepdim=True) - z.logsumexp(1, keepdim=True)
-    return (log_probability + log_complement).exp(), rest.softmax(1).to(logits.dtype)
-
-
-def sglrp(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    start, elsewhere = _softmax_gradient(logits, targets)
-    return start.to(logits.dtype), elsewhere
+    return (log_probability + log_complement).exp(), rest.softmax(1)
 
 
 def sglrp_agf(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    start, elsewhere = _softmax_gradient(logits, targets)
-    return (start + 1e-8 * starts.one_hot(start, targets)).to(logits.dtype), elsewhere
+    start, elsewhere = sglrp(logits, targets)
+    return start + 1e-8 * starts.one_hot(start, targets), elsewhere
 
 
 READINGS: dict[str, Pair] = {"clrp": clrp, "sglrp": sglrp, "sglrp_agf": sglrp_agf}
@@ -114,7 +112,7 @@ class TwoPasses(SharedPass):
         composite = composites.alpha_beta(alpha, beta, first=first_layer, batch_norm=batch_norm, residual=residual)
         # Signed shares without zennit's 1e-6: AGF's code has 1e-9.
         exact = {"add": Share(residual), "average_pool": Share("signed")}
-        self.walk = propagator.by(replace(composite, kinds={**composite.kinds, **exact}))
+        self.walk = propagator.by(with_exact_head(replace(composite, kinds={**composite.kinds, **exact})))
         self.walks = (self.walk,)
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
@@ -122,15 +120,8 @@ class TwoPasses(SharedPass):
             starts.stacked(lambda z, t, i=i: self.reading(z, t)[i], activations.logits, targets) for i in (0, 1)
         )
         start = torch.cat([at - others * divide(per_image_sum(at), per_image_sum(others)), others])
-        return without_total(*self.walk.propagate(activations, start).relevance.chunk(2))
-
-
-def _magnitude(logits: Tensor, targets: Tensor) -> Tensor:
-    return starts.logit(logits, targets).abs()
-
-
-def _other_magnitudes(logits: Tensor, targets: Tensor) -> Tensor:
-    return logits.abs() * starts.others(logits, targets)
+        result = without_total(*self.walk.propagate(activations, start).relevance.chunk(2))
+        return result.to(activations.logits.dtype)
 
 
 class GuCLRP(SharedPass):
@@ -150,14 +141,16 @@ class GuCLRP(SharedPass):
         high: Bounds = _GU_HIGH,
         batch_norm: Literal["fold", "pass", "alpha_beta"] = "fold",
     ) -> None:
-        self.walk = propagator.by(composites.alpha_beta(first=first_rule(first, low, high), batch_norm=batch_norm))
+        composite = composites.alpha_beta(first=first_rule(first, low, high), batch_norm=batch_norm)
+        self.walk = propagator.by(with_exact_head(composite))
         self.walks = (self.walk,)
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
-        at, others = (starts.stacked(s, activations.logits, targets) for s in (_magnitude, _other_magnitudes))
+        logits = activations.logits
+        at, others = (starts.stacked(s, logits.double(), targets) for s in (starts.magnitude, starts.other_magnitudes))
         ratio = divide(per_image_sum(at), per_image_sum(others))
         relevance = self.walk.propagate(activations, torch.cat([at - ratio * others, others])).relevance
-        return _of_total_one(*relevance.chunk(2), ratio)
+        return _of_total_one(*relevance.chunk(2), ratio).to(logits.dtype)
 
 
 class GuNegatedCLRP(SharedPass):
@@ -174,15 +167,15 @@ class GuNegatedCLRP(SharedPass):
     ) -> None:
         composite = composites.alpha_beta(first=first_rule(first, low, high), batch_norm=batch_norm)
         self.difference = propagator.by(composites.with_class_layer(composite, CONTRAST))
-        self.negated = propagator.by(composites.with_class_layer(composite, NEGATED))
+        self.negated = propagator.by(composites.with_class_layer(composite, InDouble(NEGATED)))
         self.before_last = propagator.graph.class_layer.inputs[0]
         self.walks = (self.difference, self.negated)
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
-        start = starts.stacked(_magnitude, activations.logits, targets)
+        start = starts.stacked(starts.magnitude, activations.logits.double(), targets)
         heads = [walk.propagate(activations, start, stop=self.before_last).relevance for walk in self.walks]
         relevance = self.difference.propagate(activations, torch.cat(heads), at=self.before_last).relevance
-        return _of_total_one(*relevance.chunk(2), start.new_ones(start.shape[:2]))
+        return _of_total_one(*relevance.chunk(2), start.new_ones(start.shape[:2])).to(activations.logits.dtype)
 
 
 def _of_total_one(difference: Tensor, others: Tensor, ratio: Tensor) -> Tensor:

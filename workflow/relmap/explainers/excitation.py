@@ -83,8 +83,11 @@ class ExcitationBackprop(SharedPass):
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         start = starts.stacked(starts.one_hot, activations.logits, targets)
+        if self.last is not None:  # what is left of 1 has a total of 0, which float64 keeps
+            start = start.double()
         relevance = self.walk.propagate(activations, start, stop=self.layer).relevance
-        return layout_of(self.graph, self.layer, activations.shapes).to_map(relevance).sum(2)
+        layout = layout_of(self.graph, self.layer, activations.shapes)
+        return layout.to_map(relevance).sum(2).to(activations.logits.dtype)
 
 
 class ContrastiveExcitationBackprop(ExcitationBackprop):

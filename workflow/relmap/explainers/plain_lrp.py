@@ -1,19 +1,20 @@
 """LRP by one composite from a start at the logits: epsilon, gamma, alpha-beta, the presets (Bach et al. 2015).
 
-Contrastive methods that are linear differ from them in the start alone: CLRP and SGLRP in one pass.
+Epsilon and gamma start from the target's logit, alpha-beta from its magnitude (``propagation.starts`` says why); the
+presets by the rule that their class layer has. Contrastive methods that are linear differ from them in the start alone:
+CLRP and SGLRP in one pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal
 
 from relmap.errors import InputError
 from relmap.explainers.base import Relevance
-from relmap.propagation import Composite, Propagator, composites, starts
+from relmap.propagation import Composite, Propagator, composites
 from relmap.propagation.rules import Flat, Rule, ZBox
-from relmap.propagation.rules.precision import InDouble, TotalKept
+from relmap.propagation.rules.precision import InDouble
 
 Bounds = tuple[float, ...] | None
 
@@ -34,37 +35,30 @@ def first_rule(kind: str, low: Bounds, high: Bounds) -> Rule | None:
     raise InputError(f"first {kind!r} is unknown; choose z_box, flat or same")
 
 
-def start_named(name: str) -> starts.Start:
-    """A start by its name in ``starts.STARTS``."""
-    if name not in starts.STARTS:
-        raise InputError(f"start {name!r} is unknown; choose one of {', '.join(starts.STARTS)}")
-    return starts.STARTS[name]
-
-
 class LRPEpsilon(Relevance):
     """LRP-epsilon everywhere; epsilon 0 is LRP-0. ``bias``: whether it counts in the denominators."""
 
     def __init__(
-        self, propagator: Propagator, *, epsilon: float = 1e-6, bias: bool = True, start: str = "logit"
+        self, propagator: Propagator, *, epsilon: float = 1e-6, bias: bool = True, start: str | None = None
     ) -> None:
-        super().__init__(propagator, composites.epsilon(epsilon, bias), start_named(start))
+        super().__init__(propagator, composites.epsilon(epsilon, bias), start)
 
 
 class LRPGamma(Relevance):
     """LRP-gamma everywhere."""
 
-    def __init__(self, propagator: Propagator, *, gamma: float = 0.25, bias: bool = True, start: str = "logit") -> None:
-        super().__init__(propagator, composites.gamma(gamma, bias), start_named(start))
+    def __init__(
+        self, propagator: Propagator, *, gamma: float = 0.25, bias: bool = True, start: str | None = None
+    ) -> None:
+        super().__init__(propagator, composites.gamma(gamma, bias), start)
 
 
 def with_exact_head(composite: Composite) -> Composite:
-    """Alpha-beta without bias, with the class layer in float64 and totals kept in the linear layers before it.
+    """Alpha-beta without bias, with the class layer in float64.
 
     There a contrast is the small difference of large parts, and rounding would leave a false total.
     """
-    rule = composite.kinds["linear"]
-    kept = replace(composite, kinds={**composite.kinds, "linear": TotalKept(rule.alpha, rule.beta)})
-    return composites.with_class_layer(kept, InDouble(rule))
+    return composites.with_class_layer(composite, InDouble(composite.kinds["linear"]))
 
 
 class LRPAlphaBeta(Relevance):
@@ -80,7 +74,7 @@ class LRPAlphaBeta(Relevance):
         batch_norm: ``fold``, ``pass`` or ``alpha_beta``, see ``composites.alpha_beta``.
         residual: which part of the inputs of an addition shares: ``positive``, ``signed`` (zennit's) or ``absolute``.
         epsilon: widens the layers' denominators; zennit's is 1e-6, with ``signed`` shares.
-        start: key of ``starts.STARTS``.
+        start: key of ``starts.STARTS``; None for the one that makes positive relevance speak for the class.
     """
 
     def __init__(
@@ -96,14 +90,14 @@ class LRPAlphaBeta(Relevance):
         batch_norm: Literal["fold", "pass", "alpha_beta"] = "fold",
         residual: Literal["positive", "signed", "absolute"] = "positive",
         epsilon: float = 0.0,
-        start: str = "logit",
+        start: str | None = None,
     ) -> None:
         if abs(alpha - beta - 1) > 1e-6:
             raise InputError(f"alpha {alpha!r} less beta {beta!r} must be 1, or relevance is not conserved")
         layer = first_rule(first, low, high)
         composite = composites.alpha_beta(alpha, beta, bias, layer, batch_norm, residual, epsilon)
         exact = not bias and not epsilon
-        super().__init__(propagator, with_exact_head(composite) if exact else composite, start_named(start))
+        super().__init__(propagator, with_exact_head(composite) if exact else composite, start)
 
 
 PRESETS: dict[str, Callable[[Bounds, Bounds], Composite]] = {
@@ -122,7 +116,7 @@ class LRPComposite(Relevance):
         propagator: of the model.
         preset: key of ``PRESETS``.
         low, high: of ``epsilon_gamma_box``, as in ``LRPAlphaBeta``.
-        start: key of ``starts.STARTS``.
+        start: key of ``starts.STARTS``; None for the one that makes positive relevance speak for the class.
     """
 
     def __init__(
@@ -132,8 +126,8 @@ class LRPComposite(Relevance):
         preset: str = "epsilon_plus_flat",
         low: Bounds = None,
         high: Bounds = None,
-        start: str = "logit",
+        start: str | None = None,
     ) -> None:
         if preset not in PRESETS:
             raise InputError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
-        super().__init__(propagator, PRESETS[preset](low, high), start_named(start))
+        super().__init__(propagator, PRESETS[preset](low, high), start)

@@ -1,8 +1,11 @@
 r"""Relative Attributing Propagation (Nam et al. 2020), and its authors' conventions for LRP.
 
-The start is the target's logit: the class layer spreads it by absolute contributions, every other layer by the rule of
-``propagation.rules.rap``. Additions and average pools share by the signed inputs, batch norms pass relevance on where
-their input is not 0, the first layer takes z^B.
+The start is the magnitude of the target's logit: the class layer spreads it by absolute contributions, every other
+layer by the rule of ``propagation.rules.rap``. Additions and average pools share by the signed inputs, batch norms pass
+relevance on where their input is not 0, the first layer takes z^B.
+
+The authors start from the logit itself, ``start="logit"``. A negative one turns relevance round, and the rule treats
+the two signs differently, so that their map of such a class is another one and not only ours turned round.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from relmap.network import Graph, Operation
 from relmap.network.affine import Convolution
 from relmap.propagation import Composite, Propagator, composites, starts
 from relmap.propagation.rules import AlphaBeta, Rule, Share, ZBox
+from relmap.propagation.rules.precision import InDouble
 from relmap.propagation.rules.rap import (
     AbsoluteShare,
     PassNonZero,
@@ -38,7 +42,7 @@ def relative_attributing(first: Rule) -> Composite:
         "average_pool": Share("signed"),
         "add": Share("signed"),
     }
-    places = ((composites.is_class_layer, AbsoluteShare()),)
+    places = ((composites.is_class_layer, InDouble(AbsoluteShare())),)
     return Composite(composites.STRUCTURE | kinds, first, places, fold_batch_norm=False)
 
 
@@ -74,10 +78,18 @@ def alpha_beta_of_rap(alpha: float, beta: float, first: Rule) -> Composite:
 
 
 class RelativeAttributingPropagation(Relevance):
-    """RAP. ``low`` and ``high`` bound the input per channel; None takes each image's own extremes, like the authors."""
+    """RAP.
 
-    def __init__(self, propagator: Propagator, *, low: Bounds = None, high: Bounds = None) -> None:
-        super().__init__(propagator, relative_attributing(ZBox(low, high)), starts.logit)
+    Args:
+        propagator: of the model.
+        low, high: bounds of the input per channel; None takes each image's own extremes, like the authors.
+        start: key of ``starts.STARTS``; None for the logit's magnitude. The authors' is ``logit``.
+    """
+
+    def __init__(
+        self, propagator: Propagator, *, low: Bounds = None, high: Bounds = None, start: str | None = None
+    ) -> None:
+        super().__init__(propagator, relative_attributing(ZBox(low, high)), start)
 
 
 class ContrastiveRAP(Relevance):
@@ -92,16 +104,25 @@ class ContrastiveRAP(Relevance):
 
 
 class RAPLogitInit(Relevance):
-    """RAP as AGF's authors copied it: ``relative_attributing_of_agf``."""
+    """RAP as AGF's authors copied it: ``relative_attributing_of_agf``; arguments as of RAP."""
 
-    def __init__(self, propagator: Propagator, *, low: Bounds = None, high: Bounds = None) -> None:
-        super().__init__(propagator, relative_attributing_of_agf(ZBox(low, high)), starts.logit)
+    def __init__(
+        self, propagator: Propagator, *, low: Bounds = None, high: Bounds = None, start: str | None = None
+    ) -> None:
+        super().__init__(propagator, relative_attributing_of_agf(ZBox(low, high)), start)
 
 
 class AlphaBetaOfRAP(Relevance):
-    """LRP-alpha-beta in the code of RAP's authors: ``alpha_beta_of_rap`` from the target's logit."""
+    """LRP-alpha-beta in the code of RAP's authors: ``alpha_beta_of_rap``; ``low``, ``high``, ``start`` as of RAP."""
 
     def __init__(
-        self, propagator: Propagator, *, alpha: float = 1.0, beta: float = 0.0, low: Bounds = None, high: Bounds = None
+        self,
+        propagator: Propagator,
+        *,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+        low: Bounds = None,
+        high: Bounds = None,
+        start: str | None = None,
     ) -> None:
-        super().__init__(propagator, alpha_beta_of_rap(alpha, beta, ZBox(low, high)), starts.logit)
+        super().__init__(propagator, alpha_beta_of_rap(alpha, beta, ZBox(low, high)), start)

@@ -16,6 +16,7 @@ from relmap.explainers.cam import last_feature_map
 from relmap.network.layouts import layout_of
 from relmap.propagation import Activations, Composite, Propagator, composites, starts
 from relmap.propagation.rules import Pass
+from relmap.propagation.rules.precision import InDouble
 from relmap.propagation.rules.released import ReleasedPlus
 
 _EPSILON = 1e-9
@@ -25,7 +26,9 @@ def relevance_cam_rules() -> Composite:
     """z+ as the authors' code has it."""
     convolution, linear = ReleasedPlus(2, _EPSILON, "signs"), ReleasedPlus(0, _EPSILON, "signs")
     kinds = {"conv": convolution, "linear": linear, "batch_norm": Pass()}
-    return Composite(composites.STRUCTURE | kinds, fold_batch_norm=False)
+    # A class layer is linear in their networks; as a convolution its bias could turn the map round.
+    composite = Composite(composites.STRUCTURE | kinds, fold_batch_norm=False)
+    return composites.with_class_layer(composite, InDouble(linear))
 
 
 class RelevanceCAM(SharedPass):
@@ -46,5 +49,6 @@ class RelevanceCAM(SharedPass):
         start = starts.stacked(starts.contrast, activations.logits, targets)
         relevance = self.walk.propagate(activations, start, stop=self.layer).relevance
         layout = layout_of(self.graph, self.layer, activations.shapes)
-        weights = layout.to_map(relevance).mean(dim=(-2, -1), keepdim=True)
-        return (layout.to_map(activations.outputs[self.layer]) * weights).sum(2)
+        features = layout.to_map(activations.outputs[self.layer])
+        weights = layout.to_map(relevance).mean(dim=(-2, -1), keepdim=True).to(features.dtype)
+        return (features * weights).sum(2)

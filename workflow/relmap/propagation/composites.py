@@ -92,6 +92,7 @@ class Composite:
         if self.first is not None:
             chosen |= {name: PassToCarriers() for name in graph.preprocessing() if graph[name].kind in ("add", "scale")}
             chosen |= dict.fromkeys(graph.first_affine(), self.first)
+        chosen |= dict.fromkeys(_averages_of_logits(graph, chosen), Gradient())
         return {name: rule.at(graph, graph[name]) for name, rule in chosen.items()}
 
     def _rule(self, graph: Graph, operation: Operation) -> Rule:
@@ -105,6 +106,20 @@ class Composite:
                 f"give its composite one (it has: {', '.join(sorted(self.kinds))})"
             )
         return rule
+
+
+def _averages_of_logits(graph: Graph, chosen: Mapping[str, Rule]) -> set[str]:
+    """Averages over the positions of a class layer whose outputs may have either sign and whose rule shares none.
+
+    There all positions share evenly. Shares by the logits would turn round, or leave nothing, with a number that is
+    added to all of them.
+    """
+    names, non_negative = list(chosen), graph.non_negative()
+    layers = [name for name in names if graph[name].kind in ("conv", "linear")]
+    if not layers or chosen[layers[-1]].signed_shares:
+        return set()
+    averages = (graph[name] for name in names[names.index(layers[-1]) :] if graph[name].kind == "average_pool")
+    return {operation.name for operation in averages if operation.inputs[0] not in non_negative}
 
 
 def is_class_layer(graph: Graph, operation: Operation) -> bool:

@@ -300,7 +300,7 @@ class Walk:
                 fold = self.graph.folded(name)
                 if fold is not None:
                     operation, norm = fold
-                    steps[name] = Step(rules[name], operation, norm)
+                    steps[name] = Step(rules[name].at(self.graph, operation), operation, norm)
                     steps[norm] = Step(Pass(), self.graph[norm], norm)
         return steps
 
@@ -331,7 +331,8 @@ class Walk:
 
         Args:
             activations: of a forward pass of N images that kept what this walk needs.
-            start: relevance of the output of ``at``, (K, N, ...).
+            start: relevance of the output of ``at``, (K, N, ...). In float64 of a float32 network its total is kept
+                to that precision where the rules promise to keep it; what comes back may then be float64 too.
             at: name of the operation at whose output to start; the model's output by default.
             stop: name of the operation at whose output to stop.
             capture: names of operations whose relevance to keep on the way.
@@ -373,6 +374,8 @@ class Walk:
             if operation.kind == "input":
                 break
             step = self.steps[operation.name]
+            if not step.rule.keeps_digits:
+                relevance = relevance.to(activations.logits.dtype)
             parts = step.rule(self._record(step, activations, context), relevance)
             if observe is not None:
                 observe(operation, relevance, parts)

@@ -2,13 +2,24 @@ r"""Initial relevance at the logits, (N, C), for targets (N,).
 
 With logits :math:`z`, probabilities :math:`y = \mathrm{softmax}(z)` and target :math:`t`:
 
-- ``one_hot``: 1 at t. ``others``: 1 elsewhere. ``logit``: :math:`z_t` at t. ``probability``: :math:`y_t` at t.
+- ``one_hot``: 1 at t. ``others``: 1 elsewhere. ``probability``: :math:`y_t` at t.
+- ``logit``: :math:`z_t` at t. ``magnitude``: :math:`|z_t|` at t.
+- ``other_magnitudes`` (Gu et al. 2018): :math:`|z_n|` elsewhere.
 - ``contrast`` (absLRP, Section 3.1): 1 at t, :math:`-1/C` elsewhere.
-- ``clrp`` (Gu et al. 2018, as SGLRP's authors read it): :math:`z_t` at t, :math:`-z_t / (C-1)` elsewhere.
+- ``clrp`` (Gu et al. 2018, as SGLRP's authors read it): :math:`|z_t|` at t, :math:`-|z_t| / (C-1)` elsewhere.
 - ``sglrp`` (Iwana et al. 2019, Eq. 8): :math:`y_t (1 - y_t)` at t, :math:`-y_t y_n` elsewhere.
 
-Rules that are linear in the relevance propagate a contrastive start in one pass. The logits of a fully convolutional
-network, (N, C, h, w), take the start of their classes at every position.
+**Positive means for the class, whatever the logit's sign.** Softmax does not see a number added to all logits, and real
+networks give negative ones to the classes that they predict. A class layer that shares by signed contributions
+:math:`x_i w_{ti} / z_t` turns a start from :math:`z_t` into :math:`x_i w_{ti}`, right for either sign. One that shares
+by positive parts or by absolute values hands the start's sign on to every pixel, so it starts from 1 or
+:math:`|z_t|`: authors' code that starts from :math:`z_t` there gives the map turned round where :math:`z_t < 0`.
+:math:`|z_t|` and not 1, so that maps have the authors' scale; at :math:`z_t = 0` exactly it is an empty map, as
+theirs is. ``towards_class`` picks the start that fits a class layer.
+
+Rules that are linear in the relevance propagate a contrastive start in one pass. Its total is 0 or small, and the parts
+are not: it comes in float64, in which the rules that can keep its total do so (``rules.precision``). The logits of a
+fully convolutional network, (N, C, h, w), take the start of their classes at every position.
 """
 
 from __future__ import annotations
@@ -35,29 +46,51 @@ def logit(logits: Tensor, targets: Tensor) -> Tensor:
     return one_hot(logits, targets) * logits
 
 
+def magnitude(logits: Tensor, targets: Tensor) -> Tensor:
+    return logit(logits, targets).abs()
+
+
+def other_magnitudes(logits: Tensor, targets: Tensor) -> Tensor:
+    return others(logits, targets) * logits.abs()
+
+
 def probability(logits: Tensor, targets: Tensor) -> Tensor:
     return one_hot(logits, targets) * logits.softmax(1)
 
 
-def contrast(logits: Tensor, targets: Tensor) -> Tensor:
-    at = one_hot(logits, targets)
-    return at - (1 - at) / logits.shape[1]
+def contrast(logits: Tensor, targets: Tensor, classes: int | None = None) -> Tensor:
+    """``classes``: C, the number of logits by default."""
+    at = one_hot(logits, targets).double()
+    return at - (1 - at) / (classes or logits.shape[1])
 
 
 def clrp(logits: Tensor, targets: Tensor) -> Tensor:
-    at = one_hot(logits, targets)
-    target_logit = (at * logits).sum(1, keepdim=True)
-    return target_logit * (at - (1 - at) / max(logits.shape[1] - 1, 1))
+    at = one_hot(logits, targets).double()
+    return (at * logits).abs().sum(1, keepdim=True) * (at - (1 - at) / max(logits.shape[1] - 1, 1))
 
 
 def sglrp(logits: Tensor, targets: Tensor) -> Tensor:
-    """In float64, with 1 - y_t as the sum of the other probabilities: confident networks leave no digits otherwise.
+    """1 - y_t is the sum of the other probabilities: confident networks leave no digits otherwise.
 
     Divided by its value at the target, which is a positive factor of the whole map: 1 at t, -y_n / (1 - y_t) elsewhere.
     """
     at = one_hot(logits, targets).bool()
     elsewhere = logits.double().masked_fill(at, -torch.inf).softmax(1)
-    return torch.where(at, 1.0, -elsewhere).to(logits.dtype)
+    return torch.where(at, 1.0, -elsewhere)
+
+
+def towards_class(signed: bool, uncounted: Tensor | None = None) -> Start:
+    """The start that makes positive relevance speak for the class.
+
+    Args:
+        signed: whether the class layer shares by signed contributions.
+        uncounted: its bias (C,) where the rule leaves it out: the contributions then add up to ``z_t - b_t``.
+    """
+    if not signed:
+        return magnitude
+    if uncounted is None:
+        return logit
+    return lambda logits, targets: logit(logits - uncounted.view(-1, *[1] * (logits.dim() - 2)), targets)
 
 
 def stacked(start: Start, logits: Tensor, targets: Tensor) -> Tensor:
@@ -70,6 +103,7 @@ STARTS: dict[str, Start] = {
     "one_hot": one_hot,
     "others": others,
     "logit": logit,
+    "magnitude": magnitude,
     "probability": probability,
     "contrast": contrast,
     "clrp": clrp,

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from relmap.errors import InputError
-from relmap.explainers.base import Relevance, SharedPass, head_logits
+from relmap.explainers.base import Relevance, SharedPass
 from relmap.explainers.clam.refinement import Regions, refinements
 from relmap.explainers.clam.settings import ClamOptions
 from relmap.explainers.clam.trained import TrainedLayer, load_layer
@@ -64,8 +64,8 @@ class Refined(SharedPass):
             restore_total=self.options.restore_total,
         )
         walk = self.inner.walk
-        start = starts.stacked(self.inner.start, head_logits(walk, activations), targets)
-        return walk.propagate(activations, start, transforms=transforms).relevance
+        start = starts.stacked(self.inner.start, activations.logits, targets)
+        return walk.propagate(activations, start, transforms=transforms).relevance.to(activations.logits.dtype)
 
 
 def _files(path: Path) -> list[Path]:
@@ -110,9 +110,11 @@ def explain_together(
     )
     result = walk.propagate(
         activations,
-        stacked_starts(walk, explainers, activations, targets),
+        stacked_starts(explainers, activations.logits, targets),
         transforms=transforms,
         capture=[layer.relevance_at for layer in layers] if capture else (),
     )
-    relevance = {layer.settings.layer: result.captured[layer.relevance_at].sum(2) for layer in layers if capture}
-    return Explanation(result.relevance.sum(2), regions, relevance)
+    relevance = {
+        layer.settings.layer: result.captured[layer.relevance_at].sum(2).to(images.dtype) for layer in layers if capture
+    }
+    return Explanation(result.relevance.sum(2).to(images.dtype), regions, relevance)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from relmap.catalogue.methods import CATALOGUE, CLAM_ARM, clam_methods
 from relmap.errors import InputError
-from relmap.explainers.base import head_logits
 from relmap.explainers.building import build
 from relmap.explainers.clam.layer import ClaLayer
 from relmap.explainers.clam.loss import balanced_contrastive_loss, paired
@@ -26,7 +25,7 @@ from relmap.explainers.clam.sub_features import gather_patches, top_positions
 from relmap.explainers.clam.trained import TrainedLayer, new_layer
 from relmap.job.seeds import derive, generator
 from relmap.network import Graph
-from relmap.propagation import Activations, Propagator, Walk
+from relmap.propagation import Propagator, Walk
 from relmap.propagation.starts import STARTS
 
 EXPLAINERS: dict[str, str] = {method.parameters["explainer"]: method.wraps for method in clam_methods(CLAM_ARM)}
@@ -54,11 +53,10 @@ def lrp_walk(model: nn.Module | Propagator) -> Walk:
     return build(model, EXPLAINERS["lrp"]).walk
 
 
-def stacked_starts(walk: Walk, explainers: Sequence[str], activations: Activations, targets: Tensor) -> Tensor:
+def stacked_starts(explainers: Sequence[str], logits: Tensor, targets: Tensor) -> Tensor:
     """(K, N, C): the starts of K explainers for targets (N,), which then share one pass backwards."""
-    logits = head_logits(walk, activations)
     named = (CATALOGUE[EXPLAINERS[name]].parameters["start"] for name in explainers)
-    return torch.stack([STARTS[start](logits, targets) for start in named])
+    return torch.stack([STARTS[start](logits.double(), targets) for start in named])
 
 
 def collect_sub_features(
@@ -91,7 +89,7 @@ def collect_sub_features(
             mask_width=options.mask_width,
             restore_total=options.restore_total,
         )
-        start = stacked_starts(propagator, explainers, activations, targets)
+        start = stacked_starts(explainers, activations.logits, targets)
         relevance = propagator.propagate(activations, start, stop=stop, transforms=transforms).relevance
         for name, of_explainer in zip(explainers, relevance, strict=True):
             positions = top_positions(of_explainer, settings.patch, settings.attributes)

@@ -131,8 +131,16 @@ def _sums(relevance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return above, per_image_sum(torch.sub(relevance, part, out=part)), part
 
 
+@dataclass(frozen=True)
 class OneSign(Law):
-    """For relevance that is nowhere negative."""
+    """For relevance that is nowhere negative.
+
+    ``pairs``: the first half of the starts may have any sign and takes the factors of the second half, which has one.
+    On a chain of operations the factors of a start are one number in the end, so that combinations of the two stay
+    combinations.
+    """
+
+    pairs: bool = False
 
     def denominator(self, h: Tensor) -> Tensor:
         return absolute(h)
@@ -145,6 +153,8 @@ class OneSign(Law):
             return parts
         after = sum(per_image_sum(part).flatten(2) for part in parts)
         factor = per_image_sum(relevance).flatten(2) / (after + SUM_EPSILON)
+        if self.pairs:
+            factor = factor[len(factor) // 2 :].repeat(2, 1, 1)
         return tuple(part.mul_(factor.view(*factor.shape[:2], *[1] * (part.dim() - 2))) for part in parts)
 
 

@@ -6,9 +6,11 @@ r"""LRP-alpha-beta (Bach et al. 2015), alpha - beta = 1.
 
 For inputs that cannot be negative the positive part is ``x * W+^T (R / W+ x)``: one convolution for the denominator
 (shared by all starts) and one transposed convolution per start. Signed inputs need the pairs (x+, W+) and (x-, W-).
-Where both parts count, the second denominator of a convolution comes from its output ``h`` for nothing,
-``z+ = h + |z-|`` (with the bias in all three or in none): a sum of numbers that are not negative where a ReLU lets
-relevance through. The papers' readings leave the bias out.
+Both denominators are sums of numbers of one sign: ``z+ = h + |z-|`` would save one of them, and lose the digits that
+cancel where no ReLU follows, as before a residual addition, or where the bias does not count. The papers' readings
+leave the bias out.
+
+Relevance that comes in float64 to a float32 layer has its total kept (``base.with_total``).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from relmap.network.affine import Affine, Convolution
 from relmap.network.graph import Graph, Operation
-from relmap.propagation.rules.base import Record, Rule, quotient, where_positive
+from relmap.propagation.rules.base import Record, Rule, quotient, total, with_total
 
 Pairs = list[tuple[Tensor, str]]
 OPPOSITE = {"positive": "negative", "negative": "positive"}
@@ -40,8 +42,8 @@ class AlphaBeta(Rule):
     needs_inputs = True
 
     @property
-    def needs_output(self) -> bool:
-        return self.alpha != 0 and self.beta != 0
+    def keeps_digits(self) -> bool:
+        return not self.bias and not self.epsilon
 
     def at(self, graph: Graph, operation: Operation) -> AlphaBeta:
         non_negative = graph.non_negative()
@@ -56,16 +58,9 @@ class AlphaBeta(Rule):
         if self.alpha == 0 or self.beta == 0:
             factor, pairs, sign = (self.alpha, raising, "positive") if self.alpha else (self.beta, lowering, "negative")
             return (self._share(factor, affine, pairs, self._sum(affine, pairs, sign), relevance, shape),)
-        below = self._sum(affine, lowering, "negative")
-        if isinstance(affine, Convolution):
-            h = record.output if self.bias or affine.bias is None else affine.add_bias(record.output, -affine.bias)
-            above = below + h
-            # What is left by rounding is no positive part.
-            above = where_positive(above, torch.sub(above, below, alpha=32 * torch.finfo(above.dtype).eps))
-        else:
-            above = self._sum(affine, raising, "positive")
-        total = self._share(self.alpha, affine, raising, above, relevance, shape)
-        return (total.add_(self._share(self.beta, affine, lowering, below, relevance, shape)),)
+        above, below = self._sum(affine, raising, "positive"), self._sum(affine, lowering, "negative")
+        result = self._share(self.alpha, affine, raising, above, relevance, shape)
+        return (result.add_(self._share(self.beta, affine, lowering, below, relevance, shape)),)
 
     def _sum(self, affine: Affine, pairs: Pairs, sign: str) -> Tensor:
         """``|sum_p V_p x_p|``, with the part of the bias that has this sign where the bias counts."""
@@ -84,6 +79,16 @@ class AlphaBeta(Rule):
         # Relevance of outputs with z = 0 is dropped, in one pass over z. It must not meet a merely small z: convolution
         # algorithms that mix neighbours (Winograd) would carry the rounding of a huge quotient to inputs that count.
         z = F.threshold_(z.add_(self.epsilon) if self.epsilon else z, 1e-30, torch.inf)
-        s = quotient(relevance, z if factor == 1 else z.div_(factor))
+        due = None
+        if relevance.dtype != z.dtype:
+            # The pairs begin with the weights that raise or that lower positive inputs.
+            sign = 1 if pairs[0][1] == "positive" else -1
+            due = sign * factor * total(relevance.masked_fill(z.isinf(), 0))
+        s = quotient(relevance, z if factor == 1 else z.div_(factor)).to(z.dtype)
         parts = [affine.transpose(s, affine.weights(name), shape).mul_(x) for x, name in pairs]
-        return parts[0] if len(parts) == 1 else parts[0].add_(parts[1])
+        result = parts[0] if len(parts) == 1 else parts[0].add_(parts[1])
+        if due is None:
+            return result
+        result = with_total(result, due)
+        # In the many values of a feature map rounding leaves no false total that would count, and float64 is slow.
+        return result.to(z.dtype) if isinstance(affine, Convolution) else result

@@ -32,11 +32,16 @@ class Record:
 class Rule(ABC):
     """(record, relevance (K, N, ...)) -> relevance of each input, each (K, N, ...).
 
-    ``needs_inputs`` and ``needs_output`` say what the forward pass must keep; a rule may make them properties.
+    ``needs_inputs`` and ``needs_output`` say what the forward pass must keep. ``signed_shares``: whether contributions
+    share with their signs, so that the relevance of an output which speaks for it has the output's sign.
+    ``keeps_digits``: whether float64 relevance may come to it in a float32 network; others get the network's type.
+    A rule may make them properties.
     """
 
     needs_inputs = False
     needs_output = False
+    signed_shares = False
+    keeps_digits = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -57,7 +62,7 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 def quotient(relevance: Tensor, z: Tensor) -> Tensor:
     """``relevance / z`` for relevance (K, N, ...) and z (N, ...), which is consumed: large new tensors are slow."""
-    if relevance.shape == (1, *z.shape):
+    if relevance.shape == (1, *z.shape) and relevance.dtype == z.dtype:
         return torch.div(relevance[0], z, out=z)[None]
     return relevance / z
 
@@ -75,6 +80,23 @@ def where_positive(relevance: Tensor, x: Tensor) -> Tensor:
 def per_image_sum(x: Tensor) -> Tensor:
     """Sum over all but the first two dimensions, which stay as (K, N, 1, ...)."""
     return x.sum(dim=tuple(range(2, x.dim())), keepdim=True) if x.dim() > 2 else x
+
+
+def total(x: Tensor) -> Tensor:
+    """Sum over all but the first two dimensions, in float64: (K, N)."""
+    return x.flatten(2).sum(2, dtype=torch.float64)
+
+
+def with_total(relevance: Tensor, due: Tensor) -> Tensor:
+    """Relevance (K, N, ...) in float64, brought to the totals ``due`` (K, N) in proportion to its absolute values.
+
+    For rules whose equation promises the total and whose float32 arithmetic does not keep it: a change of the order of
+    the rounding. A false total matters where the true one is 0 or small, as after a contrastive start: rules that
+    mix with non-negative weights carry it whole to the input, while the mass round it cancels a thousandfold.
+    """
+    magnitude = relevance.abs()
+    share = divide(total(relevance) - due, total(magnitude))
+    return torch.sub(relevance.double(), magnitude * share.view(*share.shape, *[1] * (relevance.dim() - 2)))
 
 
 def pull_back(run: Callable[..., Tensor], s: Tensor, shapes: tuple[torch.Size, ...]) -> tuple[Tensor, ...]:

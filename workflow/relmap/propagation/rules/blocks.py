@@ -84,6 +84,8 @@ class BlockPart(Rule):
     signed: bool
     bias: bool = True
 
+    signed_shares = True
+
     @property
     def needs_inputs(self) -> bool:
         return any(self.enters) or self.gradient.needs_inputs

@@ -28,6 +28,7 @@ class Epsilon(Rule):
             raise InputError(f"epsilon is {self.epsilon!r}; it must be a number that is not negative")
 
     needs_inputs = True
+    signed_shares = True
 
     @property
     def needs_output(self) -> bool:

@@ -6,11 +6,14 @@ r"""LRP-gamma (Montavon et al. 2019), in the form that also holds for signed inp
 
 The part of the sign that the output has is favoured by gamma. Outputs that are exactly 0 pass nothing on. For inputs
 that cannot be negative this is ``x * (W + gamma W+)^T s`` for positive outputs and ``x * (W + gamma W-)^T s`` for
-negative ones; with ``z`` given by the forward pass, ``z- = z - z+`` adds up numbers of one sign where it counts.
+negative ones. With the bias counted, ``z`` is the output, and ``z- = z - z+`` adds up numbers of one sign where it
+counts. Without it ``z`` has another sign than the output here and there, so that both denominators are products with
+the favouring weights: a difference with the bias taken off again would lose what cancels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,6 +36,7 @@ class Gamma(Rule):
 
     needs_inputs = True
     needs_output = True
+    signed_shares = True
 
     def __post_init__(self) -> None:
         if not (self.gamma >= 0 and self.epsilon >= 0):
@@ -47,24 +51,32 @@ class Gamma(Rule):
         raising = [(x, "positive")]
         if self.signed_input:
             raising = [(x.clamp(min=0), "positive"), (x.clamp(max=0), "negative")]
-        z = h if self.bias or affine.bias is None else affine.add_bias(h, -affine.bias)
-        favoured = None
-        for part, name in raising:
-            term = affine.apply(part, affine.weights(name))
-            favoured = term if favoured is None else favoured.add_(term)
-        if self.bias and affine.bias is not None:
-            favoured = affine.add_bias(favoured, affine.bias.clamp(min=0))
-        total = self._share(record, relevance, raising, z, favoured, h)
-        favoured = torch.sub(z, favoured, out=favoured)
         lowering = [(part, OPPOSITE[name]) for part, name in raising]
-        return (total.add_(self._share(record, relevance, lowering, z, favoured, -h)),)
+        if affine.bias is None or self.bias:
+            above = _summed(affine.apply(part, affine.weights(name)) for part, name in raising)
+            if affine.bias is not None:
+                above = affine.add_bias(above, affine.bias.clamp(min=0))
+            sums = torch.add(h, above, alpha=self.gamma), torch.add(h, h - above, alpha=self.gamma)
+        else:
+            sums = tuple(
+                _summed(affine.apply(part, affine.favouring(name, self.gamma)) for part, name in pairs)
+                for pairs in (raising, lowering)
+            )
+        shares = (
+            self._share(record, relevance, *each) for each in zip((raising, lowering), sums, (h, -h), strict=True)
+        )
+        return (_summed(shares),)
 
-    def _share(self, record: Record, relevance: Tensor, pairs: Pairs, z: Tensor, favoured: Tensor, h: Tensor) -> Tensor:
-        """Of the outputs where ``h`` is positive, with the favoured part of the sum and its weights."""
-        affine, total = record.operation.affine, None
-        s = quotient(relevance, stabilised(torch.add(z, favoured, alpha=self.gamma), self.epsilon))
-        s = where_positive(s, h)
-        for part, name in pairs:
-            share = affine.transpose(s, affine.favouring(name, self.gamma), record.shapes[0]).mul_(part)
-            total = share if total is None else total.add_(share)
-        return total
+    def _share(self, record: Record, relevance: Tensor, pairs: Pairs, z: Tensor, h: Tensor) -> Tensor:
+        """Of the outputs where ``h`` is positive, with the sum ``z`` and the weights that favour their part."""
+        affine, shape = record.operation.affine, record.shapes[0]
+        s = where_positive(quotient(relevance, stabilised(z, self.epsilon)), h)
+        return _summed(affine.transpose(s, affine.favouring(name, self.gamma), shape).mul_(x) for x, name in pairs)
+
+
+def _summed(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of new tensors, in the memory of the first."""
+    first, *others = terms
+    for other in others:
+        first.add_(other)
+    return first

@@ -31,6 +31,7 @@ class PassNonZero(Rule):
     """Relevance passes unchanged where the input is not 0 (batch norms of RAP, RSP and Attribution Equilibrium)."""
 
     needs_inputs = True
+    keeps_digits = True
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         return (relevance * (record.inputs[0] != 0),)
@@ -44,8 +45,8 @@ def widened(numerator: Tensor, denominator: Tensor, epsilon: float) -> Tensor:
 def shifted(relevance: Tensor, total: Tensor, epsilon: float = 0.0) -> Tensor:
     """Relevance (K, N, ...) with the same amount taken from every entry that is not 0, so that it sums to ``total``."""
     counted = relevance != 0
-    number = per_image_sum(counted.to(relevance.dtype))
-    return relevance - counted * widened(per_image_sum(relevance) - total, number, epsilon)
+    number = per_image_sum(counted.to(total.dtype))
+    return relevance - counted * widened(per_image_sum(relevance.to(total.dtype)) - total, number, epsilon)
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class RelativeAttributing(Rule):
     epsilon: float = 0.0
 
     needs_inputs = True
+    keeps_digits = True
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         (x,), affine = record.inputs, record.operation.affine
@@ -83,8 +85,8 @@ class RelativeAttributing(Rule):
             excitation = relevance.clamp(min=0)
             inhibition = influence + widened(relevance.clamp(max=0), z_below, self.epsilon)
         shape = record.shapes[0]
-        result = affine.transpose(widened(excitation, z_above, self.epsilon), above, shape)
-        result = result.sub_(affine.transpose(inhibition, below, shape)).mul_(x)
+        result = affine.transpose(widened(excitation, z_above, self.epsilon).to(x.dtype), above, shape)
+        result = result.sub_(affine.transpose(inhibition.to(x.dtype), below, shape)).mul_(x)
         return (shifted(result, per_image_sum(relevance), self.epsilon),)
 
 

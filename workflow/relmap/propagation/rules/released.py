@@ -23,7 +23,7 @@ from torch import Tensor
 
 from relmap.errors import InputError
 from relmap.network.graph import Graph, Operation
-from relmap.propagation.rules.base import Record, Rule, divide, pull_back
+from relmap.propagation.rules.base import Record, Rule, divide, pull_back, total, with_total
 from relmap.propagation.rules.blocks import branches
 
 SkipMode = Literal["flows_skip", "simple", "flows_skip_simple", "latest"]
@@ -49,6 +49,10 @@ class ReleasedPlus(Rule):
     def needs_inputs(self) -> bool:
         return self.values != "ones"
 
+    @property
+    def keeps_digits(self) -> bool:
+        return not self.biases
+
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         affine, shape = record.operation.affine, record.shapes[0]
         if self.values == "ones":
@@ -61,7 +65,10 @@ class ReleasedPlus(Rule):
         if self.biases and affine.bias is not None:
             z = affine.add_bias(z, self.biases * affine.bias)
         s = _quotient(relevance, z, self.epsilon)
-        return (torch.stack([affine.transpose(s, affine.weights(name), shape).mul_(x) for x, name in pairs]).sum(0),)
+        to = s.to(z.dtype)
+        parts = [affine.transpose(to, affine.weights(name), shape).mul_(x) for x, name in pairs]
+        result = torch.stack(parts).sum(0)
+        return (result if s.dtype == z.dtype else with_total(result, total(s * z)),)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from relmap.propagation.rules.base import Record, Rule, divide, jacobian_at, pul
 class Pass(Rule):
     """Relevance passes unchanged (ReLU, and batch norm where a method says so); what was broadcast takes the sum."""
 
+    keeps_digits = True
+
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         shape = record.shapes[0]
         return (relevance if relevance.shape[1:] == shape else relevance.sum_to_size(len(relevance), *shape),)
@@ -53,6 +55,8 @@ class PassToCarriers(Rule):
 class Reshape(Rule):
     """A rearrangement: what each input entry was copied to, it takes back."""
 
+    keeps_digits = True
+
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         zeros = relevance.new_zeros(record.shapes[0])
         return jacobian_at(record.operation.run, relevance, [zeros])
@@ -68,6 +72,8 @@ class Embed(Rule):
 class Split(Rule):
     """Concatenation: each input takes back its own slice."""
 
+    keeps_digits = True
+
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         dim = record.operation.settings["dim"]
         return relevance.split([shape[dim] for shape in record.shapes], dim + 1 if dim >= 0 else dim)
@@ -77,6 +83,7 @@ class Winner(Rule):
     """Maximum pooling, also overlapping or in ceil mode: all relevance to the first maximum of the window."""
 
     needs_inputs = True
+    keeps_digits = True
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         (x,) = record.inputs
@@ -86,7 +93,7 @@ class Winner(Rule):
         copies, count = relevance.shape[:2]
         result = torch.ops.aten.max_pool2d_with_indices_backward(
             relevance.flatten(0, 1),
-            x.expand(copies, *x.shape).flatten(0, 1),
+            x.to(relevance.dtype).expand(copies, *x.shape).flatten(0, 1),
             *[[value, value] if isinstance(value, int) else list(value) for value in arguments[:4]],
             arguments[4],
             winners.expand(copies, *winners.shape).flatten(0, 1),
@@ -105,9 +112,10 @@ class Share(Rule):
     epsilon: float = 0.0
 
     needs_inputs = True
+    keeps_digits = True
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
-        contributions = [PARTS[self.part](x) for x in record.inputs]
+        contributions = [PARTS[self.part](x.to(relevance.dtype)) for x in record.inputs]
         z = record.operation.run(*contributions)
         s = quotient(relevance, stabilised(z, self.epsilon)) if self.epsilon else divide(relevance, z)
         if record.operation.kind == "add" and all(shape == s.shape[1:] for shape in record.shapes):
