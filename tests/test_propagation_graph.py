@@ -254,20 +254,17 @@ class Several(nn.Module):
     [
         (
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmin(1)),
-            "layer '1': no rule is known for Softmin; replace it, or add its operation, "
+            "layer '1': no rule is known for Softmin; replace it, or say what it is, "
             "relmap.network.vocabulary.OPERATIONS[Softmin] = kind",
         ),
-        (
-            nn.Sequential(nn.Conv2d(3, 4, 3, padding="same")),
-            "that of 'same' with an odd kernel dilation * (kernel_size",
-        ),
-        (nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")), "layer '0': only numeric zero padding"),
         (Functional(torch.sin), "operation 'sin' in the model: no rule is known"),
         (Functional(lambda x: 2 / x), "only division by a constant or a mask"),
         (Functional(lambda x: x / x), "only division by a constant or a mask"),
         (Functional(lambda x: x.mean()), "must name its dimensions"),
         (Functional(lambda x: x.mean((0, 2))), "must name its dimensions"),
-        (Functional(lambda x: F.pad(x, (1, 1), value=1.0)), "only zeros"),
+        (Functional(lambda x: F.log_softmax(F.conv2d(x, torch.ones(1, 3, 1, 1)), 1) + 1), "only where the model ends"),
+        (nn.Sequential(nn.LazyConv2d(4, 3)), "parameter '0.weight' of Sequential has no shape yet: run the model once"),
+        (nn.Sequential(nn.Linear(3, 4), nn.LSTM(4, 4)), "it has weights, so a kind by name would not do"),
         (Functional(lambda x: x[x > 0]), "no rule is known for an index"),
         (Functional(lambda x: x.real), "attribute 'real'"),
         (Functional(lambda x: F.max_pool2d(x, 2, return_indices=True)[0]), "max_pool2d"),

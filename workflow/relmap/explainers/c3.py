@@ -27,7 +27,7 @@ from relmap.propagation.rules.blocks import Block, BlockPart, residual_blocks
 from relmap.propagation.rules.released import AverageShare, ReleasedPlus, SkipMode, SkipShare
 
 # What passes relevance on outside blocks: functions of one value. The rearrangements beside them keep their own rule.
-_PASSING = frozenset({"relu", "gelu", "activation", "scale"})
+_PASSING = frozenset({"relu", "gelu", "activation", "scale", "log_softmax"})
 _REARRANGING = frozenset({"identity", "reshape", "concatenate", "embedding"})
 
 

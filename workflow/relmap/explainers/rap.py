@@ -25,8 +25,8 @@ Bounds = tuple[float, ...] | None
 
 
 def is_pointwise(graph: Graph, operation: Operation) -> bool:
-    """Whether this is a 1 x 1 convolution."""
-    return isinstance(operation.affine, Convolution) and tuple(operation.affine.weight.shape[2:]) == (1, 1)
+    """Whether this is a convolution of single pixels, 1 x 1."""
+    return isinstance(operation.affine, Convolution) and set(operation.affine.kernel) == {1}
 
 
 def relative_attributing(first: Rule) -> Composite:

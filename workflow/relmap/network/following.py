@@ -16,7 +16,7 @@ from torch import nn
 
 from relmap.errors import InputError
 from relmap.network.attention import STAND_INS, is_fused_attention
-from relmap.network.vocabulary import is_known, is_omitted
+from relmap.network.vocabulary import is_known, is_omitted, is_transparent
 
 _IN_PLACE_OPERATORS = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem})
 
@@ -46,7 +46,8 @@ class Tracer(torch.fx.Tracer):
 
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
         known = is_known(module) or is_omitted(module) or is_fused_attention(module)
-        return known or (type(module) not in STAND_INS and super().is_leaf_module(module, path))
+        followed = type(module) in STAND_INS or is_transparent(module)
+        return known or (not followed and super().is_leaf_module(module, path))
 
     def call_module(self, module: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> Any:
         try:

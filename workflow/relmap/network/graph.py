@@ -24,16 +24,18 @@ class Operation:
     Attributes:
         name: unique in its graph.
         kind: ``input``; ``parameter`` (a constant: class token, position embedding; no inputs) and ``mask`` (computed
-            from the input by comparisons; neither carries relevance); ``embedding``; ``conv, linear, batch_norm,
-            layer_norm``; ``relu, gelu``, ``activation`` (any other pointwise function), ``softmax``; ``max_pool``,
-            ``average_pool`` (also a mean over dimensions); ``add, multiply``, ``matmul`` (bilinear in its two inputs,
-            its scale included), ``scale`` (times a constant); ``concatenate``; ``reshape`` (any rearrangement that is
-            linear in its one input: view, permute, slice, expand); ``identity``.
+            from the input by comparisons; neither carries relevance); ``embedding``; ``conv, linear, batch_norm``;
+            ``layer_norm`` (any norm by statistics of the image); ``relu, gelu``, ``activation`` (any other pointwise
+            function), ``softmax``, ``log_softmax`` (of the logits, last of all); ``max_pool``, ``average_pool`` (also
+            a mean over dimensions); ``add, multiply``, ``matmul`` (bilinear in its two inputs, its scale included),
+            ``scale`` (times a constant); ``concatenate``; ``reshape`` (any rearrangement that is linear in its one
+            input: view, permute, slice, expand, padding); ``identity``.
         inputs: names of the operations whose outputs it takes.
         affine: weight and bias of a conv, linear or batch norm, else None.
         run: the forward function of its inputs, and of the shapes of ``sizes`` after them.
         settings: what a rule must know beside the tensors: windows, dimensions; mean, std, gain and shift of a batch
-            norm; normalized_shape, eps, weight and bias of a layer norm.
+            norm; of a layer norm ``parts`` (input less its mean, standard deviation and gain, as a function of the
+            input), eps, weight and bias.
         sizes: names of the operations whose outputs' shapes ``run`` takes as further arguments.
     """
 
@@ -58,9 +60,7 @@ _SIGN_KEEPING = frozenset(
 
 
 def _keeps_sign(operation: Operation) -> bool:
-    return operation.inputs != () and (
-        operation.kind in _SIGN_KEEPING or (operation.kind == "scale" and operation.settings.get("keeps_sign", False))
-    )
+    return operation.inputs != () and operation.settings.get("keeps_sign", operation.kind in _SIGN_KEEPING)
 
 
 @dataclass(frozen=True)

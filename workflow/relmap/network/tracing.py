@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.fx
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from relmap.errors import InputError
 from relmap.network.attention import fused_attention, is_fused_attention, multihead_attention
@@ -23,7 +24,7 @@ from relmap.network.following import Tracer, changed_in_place, follow, is_in_pla
 from relmap.network.functions import FUNCTIONS, MASKING, SHAPE_METHODS, Call
 from relmap.network.graph import Graph, Operation
 from relmap.network.sizes import Attribute, Expression, Output, Pieces, call, expression, leaves
-from relmap.network.vocabulary import OPERATIONS, Primitive, is_omitted, named, primitive_of
+from relmap.network.vocabulary import OPERATIONS, Primitive, advice, is_omitted, named, primitive_of
 
 
 class _Builder:
@@ -135,9 +136,8 @@ class _Builder:
             raise InputError(f"layer {path!r}: {error}") from error
         if primitive is None:
             raise InputError(
-                f"layer {path!r}: no rule is known for {type(module).__name__}; replace it, or add its operation, "
-                f"relmap.network.vocabulary.OPERATIONS[{type(module).__name__}] = kind, such as 'activation', and "
-                "a rule where the kind is new"
+                f"layer {path!r}: no rule is known for {type(module).__name__}; "
+                + advice(type(module).__name__, any(True for _ in module.parameters()))
             )
         inputs = tuple(self.tensor(value, path + ".input") for value in (*args, *kwargs.values()))
         return self.emit(path, primitive, inputs)
@@ -165,7 +165,7 @@ class _Builder:
         if function in OPERATIONS:
             inputs, sizes, run = call(function, args, kwargs)
             try:
-                return self.emit(prefix + label, named(OPERATIONS[function], run), inputs, sizes)
+                return self.emit(prefix + label, named(OPERATIONS[function], run, label), inputs, sizes)
             except InputError as error:
                 raise InputError(f"operation {label!r} in {place or 'the model'}: {error}") from error
         carries = any(isinstance(leaf, Pieces) or (isinstance(leaf, Output) and leaf.carries) for leaf in tensors)
@@ -176,9 +176,8 @@ class _Builder:
             return args[0]
         if function not in FUNCTIONS:
             raise InputError(
-                f"operation {label!r} in {place or 'the model'}: no rule is known for it; replace it, or add its "
-                f"operation, relmap.network.vocabulary.OPERATIONS[{_spelt(node)}] = kind, such as 'activation', "
-                "and a rule where the kind is new"
+                f"operation {label!r} in {place or 'the model'}: no rule is known for it; "
+                + advice(_spelt(node), weights=False)
             )
         alone = place and not any(True for _ in self.model.get_submodule(place).children())
         try:
@@ -227,6 +226,11 @@ def _check_module(model: nn.Module) -> None:
         raise InputError(f"{name} is compiled code that cannot be traced; give the module that it was made of")
     if name in _WRAPPERS and hasattr(model, _WRAPPERS[name]):
         raise InputError(f"{name} wraps the model; give model.{_WRAPPERS[name]}")
+    lazy = next((path for path, value in (*model.named_parameters(), *model.named_buffers()) if is_lazy(value)), None)
+    if lazy is not None:
+        raise InputError(
+            f"parameter {lazy!r} of {name} has no shape yet: run the model once on images of its size, then explain it"
+        )
 
 
 def _spelt(node: torch.fx.Node) -> str:
@@ -264,6 +268,9 @@ def trace(model: nn.Module) -> Graph:
     if not isinstance(result, Output):
         raise InputError(f"{type(model).__name__} must return one tensor, the logits; wrap it in a module that does")
     graph = Graph(_ancestors(builder.operations, result.name))
+    for operation in graph.operations[:-1]:
+        if operation.kind == "log_softmax":
+            raise InputError(f"operation {operation.name!r}: a log-softmax has a rule only where the model ends in it")
     if not any(operation.affine is not None for operation in graph):
         raise InputError(f"{type(model).__name__} has no convolution or linear layer to propagate through")
     return graph

@@ -45,6 +45,7 @@ STRUCTURE: Mapping[str, Rule] = {
     "matmul": Halves(),
     "multiply": Halves(),
     "softmax": SoftmaxTaylor(),
+    "log_softmax": Pass(),
 }
 """Rules of what has no weights of its own; those of attention are AttnLRP's (Achtibat et al. 2024)."""
 

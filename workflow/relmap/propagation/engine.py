@@ -64,9 +64,12 @@ def _check_fit(operation: Operation, x: Tensor) -> None:
     affine, name, shape = operation.affine, operation.name, tuple(x.shape)
     if not isinstance(affine, Convolution | Dense):
         return
-    width = affine.weight.shape[1] * (affine.groups if isinstance(affine, Convolution) else 1)
-    if isinstance(affine, Convolution) and (x.dim() != 4 or shape[1] != width):
-        raise InputError(f"layer {name!r} takes (N, {width}, H, W), not {shape}: give such images, one as images[None]")
+    width = affine.inputs
+    if isinstance(affine, Convolution) and (x.dim() != affine.weight.dim() or shape[1] != width):
+        positions = {1: "L", 2: "H, W", 3: "D, H, W"}[len(affine.kernel)]
+        raise InputError(
+            f"layer {name!r} takes (N, {width}, {positions}), not {shape}: give such images, one as images[None]"
+        )
     if isinstance(affine, Dense) and shape[-1:] != (width,):
         raise InputError(
             f"layer {name!r} takes {width} features, not a tensor of shape {shape}: give images of the model's size"
