@@ -49,7 +49,7 @@ class BlockComposite(Composite):
         return {
             name: self._inside(gradient, graph[name], block_of[name])
             if name in block_of
-            else self._alone(gradient, graph[name])
+            else self._alone(gradient, graph, graph[name])
             for name, gradient in super().rules(graph).items()
         }
 
@@ -57,8 +57,8 @@ class BlockComposite(Composite):
         enters, leaves = tuple(name == block.source for name in operation.inputs), operation.name == block.sink
         return BlockPart(gradient, enters, leaves, self.epsilon, self.signed) if leaves or any(enters) else gradient
 
-    def _alone(self, gradient: Rule, operation: Operation) -> Rule:
-        if operation.kind in _REARRANGING:
+    def _alone(self, gradient: Rule, graph: Graph, operation: Operation) -> Rule:
+        if operation.kind in _REARRANGING or graph.adds_constant(operation):
             return gradient
         if operation.kind in self.passing:
             return Pass()
@@ -91,7 +91,7 @@ def released(mode: SkipMode = "flows_skip") -> Composite:
     kinds = {"conv": convolution, "linear": linear, "max_pool": average, "average_pool": average}
     kinds |= {"batch_norm": Pass(), "add": SkipShare(mode)}
     first = ReleasedPlus(1, 1e-5, values="ones")
-    return Composite(composites.STRUCTURE | kinds, first, fold_batch_norm=False)
+    return Composite(composites.STRUCTURE | kinds, first, fold_batch_norm=False, bias=False)
 
 
 class C3LRP(Relevance):

@@ -39,7 +39,7 @@ def relative_attributing(first: Rule) -> Composite:
         "add": Share("signed"),
     }
     places = ((composites.is_class_layer, AbsoluteShare()),)
-    return Composite(composites.STRUCTURE | kinds, first, places, fold_batch_norm=False)
+    return Composite(composites.STRUCTURE | kinds, first, places, fold_batch_norm=False, bias=False)
 
 
 def relative_attributing_of_agf(first: Rule, epsilon: float = 1e-9) -> Composite:
@@ -57,7 +57,7 @@ def relative_attributing_of_agf(first: Rule, epsilon: float = 1e-9) -> Composite
         "max_pool": WidenedWinner(epsilon),
     }
     places = ((is_pointwise, AbsoluteShare(epsilon)),)
-    return Composite(composites.STRUCTURE | kinds, first, places, fold_batch_norm=False)
+    return Composite(composites.STRUCTURE | kinds, first, places, fold_batch_norm=False, bias=False)
 
 
 def alpha_beta_of_rap(alpha: float, beta: float, first: Rule) -> Composite:
@@ -70,7 +70,7 @@ def alpha_beta_of_rap(alpha: float, beta: float, first: Rule) -> Composite:
         "average_pool": Share("signed"),
         "add": Share("signed"),
     }
-    return Composite(composites.STRUCTURE | kinds, first, fold_batch_norm=False)
+    return Composite(composites.STRUCTURE | kinds, first, fold_batch_norm=False, bias=False)
 
 
 class RelativeAttributingPropagation(Relevance):

@@ -24,7 +24,7 @@ def relevance_cam_rules() -> Composite:
     """z+ as the authors' code has it."""
     convolution, linear = ReleasedPlus(2, _EPSILON, "signs"), ReleasedPlus(0, _EPSILON, "signs")
     kinds = {"conv": convolution, "linear": linear, "batch_norm": Pass()}
-    return Composite(composites.STRUCTURE | kinds, fold_batch_norm=False)
+    return Composite(composites.STRUCTURE | kinds, fold_batch_norm=False, bias=False)
 
 
 class RelevanceCAM(SharedPass):

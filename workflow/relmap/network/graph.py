@@ -103,6 +103,10 @@ class Graph:
 
         Parameters, what is made of them alone, and masks carry none.
         """
+        return self._carriers
+
+    @cached_property
+    def _carriers(self) -> frozenset[str]:
         names: set[str] = set()
         for operation in self.operations:
             if operation.kind == "input" or (
@@ -142,6 +146,21 @@ class Graph:
             ):
                 names.add(operation.name)
         return frozenset(names)
+
+    def behind(self, name: str) -> frozenset[str]:
+        """Names of the operations that this one depends on, and its own."""
+        found, waiting = set(), [name]
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting.extend(self[name].inputs)
+        return frozenset(found)
+
+    def adds_constant(self, operation: Operation) -> bool:
+        """Whether this adds to what depends on the input something that does not: no two ways meet in it."""
+        carriers = self.carriers()
+        return operation.kind == "add" and sum(name in carriers for name in operation.inputs) == 1
 
     def preprocessing(self) -> frozenset[str]:
         """Names of the operations that treat the input before any layer: rearranging, scaling, adding numbers."""

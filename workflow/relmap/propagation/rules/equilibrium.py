@@ -190,7 +190,9 @@ class MainBranch(Rule):
         depths: dict[str, int] = {}
         for other in graph:
             depths[other.name] = 1 + max((depths[name] for name in other.inputs), default=0)
-        return MainBranch(max(range(len(operation.inputs)), key=lambda i: depths[operation.inputs[i]]))
+        carriers = graph.carriers()
+        branches = [i for i, name in enumerate(operation.inputs) if name in carriers]
+        return MainBranch(max(branches, key=lambda i: depths[operation.inputs[i]]))
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         return tuple(
@@ -202,16 +204,10 @@ class MainBranch(Rule):
 
 
 def branch_point(graph: Graph, operation: Operation) -> str:
-    """Name of the last operation on which all inputs of an addition depend: where its branches part."""
-    behind = [_ancestors(graph, name) for name in operation.inputs]
+    """Name of the last operation on which all branches of an addition depend: where they part.
+
+    What does not depend on the model's input is no branch.
+    """
+    carriers = graph.carriers()
+    behind = [graph.behind(name) for name in operation.inputs if name in carriers]
     return next(other.name for other in reversed(graph.operations) if all(other.name in names for names in behind))
-
-
-def _ancestors(graph: Graph, name: str) -> set[str]:
-    found, waiting = set(), [name]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(graph[name].inputs)
-    return found

@@ -45,9 +45,10 @@ class ZBox(Rule):
         affine = operation.affine
         corners = torch.tensor([self.low, self.high], dtype=torch.float64, device=affine.weight.device)
         corners = corners.view(2, -1, *[1] * (-affine.channel_dim - 1))
+        behind = graph.behind(operation.inputs[0])
         values, shapes = {graph.operations[0].name: corners}, {graph.operations[0].name: corners.shape}
         for other in graph:
-            if other.name in before or other.kind == "parameter":
+            if other.name in behind and other.kind != "input":
                 inputs = [values[name] for name in other.inputs]
                 # A copy of border values lies where they lie, and one pixel has no border to copy.
                 copies = other.settings.get("copies_border", False)
