@@ -164,6 +164,17 @@ def _scaled(call: Call, value: Any, factor: Any) -> Any:
     return call.emit("scale", Primitive("scale", lambda x: x * factor, settings=settings), value)
 
 
+@_known_as("addcmul")
+def _sum_of_product(call: Call) -> Output:
+    if call.kwargs.get("value", 1) != 1:
+        raise InputError("operation 'addcmul': its argument 'value' is not supported")
+    a, factors = call.get(0, "input"), (call.get(1, "tensor1"), call.get(2, "tensor2"))
+    product = factors[0] * factors[1] if not any(isinstance(each, Output) for each in factors) else None
+    if product is None:
+        product = _multiply(Call(call.emitter, torch.mul, factors, {}, call.prefix, None))
+    return _sum(call, a, product)
+
+
 @_known_as("neg", "neg_", "negative")
 def _negative(call: Call) -> Output:
     return _scaled(call, call.args[0], -1)
@@ -201,6 +212,14 @@ def _product(call: Call) -> Output:
         value if isinstance(value, Output) else call.emitter.tensor(value, call.prefix + "constant") for value in (a, b)
     ]
     return call.emit("matmul", Primitive("matmul", torch.matmul), *factors)
+
+
+@_known_as("einsum")
+def _einsum(call: Call) -> Output:
+    equation, *factors = call.args
+    if len(factors) != 2 or not all(isinstance(each, Output) for each in factors):
+        raise InputError("operation 'einsum': only products of two tensors that depend on the image are supported")
+    return call.emit("einsum", Primitive("matmul", lambda a, b: torch.einsum(equation, a, b)), *factors)
 
 
 @_known_as("masked_fill", "masked_fill_")
@@ -526,6 +545,13 @@ def _instance_norm(call: Call) -> Output:
             "batch_norm", vocabulary.batch_norm(mean, variance, weight, bias, eps), call.tensor(), whole=True
         )
     return call.emit("instance_norm", vocabulary.instance_norm(weight, bias, eps), call.tensor(), whole=True)
+
+
+@_known_as("normalize")
+def _normalize(call: Call) -> Output:
+    names = (("p", 2.0), ("dim", 1), ("eps", 1e-12))
+    primitive = vocabulary.unit_norm(*(call.constant(i + 1, *name) for i, name in enumerate(names)))
+    return call.emit("normalize", primitive, call.tensor())
 
 
 @_known_as("batch_norm")

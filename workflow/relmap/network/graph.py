@@ -15,6 +15,7 @@ from torch import Tensor
 
 from relmap.errors import InputError
 from relmap.network.affine import Affine
+from relmap.network.sizes import Expression
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,29 @@ def _keeps_sign(operation: Operation) -> bool:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """A value that the model's code asked for when it was traced: for images of other sizes it can take another path.
+
+    Attributes:
+        value: expression of the shapes of the operations' outputs.
+        assumed: what it was at the size of images that was traced.
+        where: file and line of the code.
+    """
+
+    value: Expression
+    assumed: Any
+    where: str
+
+
+@dataclass(frozen=True)
 class Graph:
-    """Operations in order of execution; the first is the input, the last one's output is the model's."""
+    """Operations in order of execution; the first is the input, the last one's output is the model's.
+
+    ``conditions`` hold for images that take the path that was traced.
+    """
 
     operations: tuple[Operation, ...]
+    conditions: tuple[Condition, ...] = ()
     _folded: dict[str, tuple[Operation, str] | None] = field(default_factory=dict, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Operation]:
@@ -90,6 +110,16 @@ class Graph:
             names = [operation.name for operation in self.operations if operation.kind != "input"]
             raise InputError(f"layer {name!r} does not exist in this model; it has: {', '.join(names)}")
         return self._by_name[name]
+
+    def check_path(self, shapes: Mapping[str, torch.Size]) -> None:
+        """Raises InputError where images of these shapes take another path through the model than this one."""
+        for condition in self.conditions:
+            if condition.value.evaluate(shapes) != condition.assumed:
+                size = tuple(shapes[self.operations[0].name])[1:]
+                raise InputError(
+                    f"for images of {size} the model takes another path than it was traced for, in {condition.where}: "
+                    f"give Propagator(model, size={size})"
+                )
 
     @property
     def output(self) -> Operation:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -20,9 +20,9 @@ from torch.nn.parameter import is_lazy
 
 from relmap.errors import InputError
 from relmap.network.attention import fused_attention, is_fused_attention, multihead_attention
-from relmap.network.following import Tracer, changed_in_place, follow, is_in_place, live_nodes
+from relmap.network.following import Tracer, attribute, follow, image_size, is_in_place, live_nodes, overwritten
 from relmap.network.functions import FUNCTIONS, MASKING, SHAPE_METHODS, Call
-from relmap.network.graph import Graph, Operation
+from relmap.network.graph import Condition, Graph, Operation
 from relmap.network.sizes import Attribute, Expression, Output, Pieces, call, expression, leaves
 from relmap.network.vocabulary import OPERATIONS, Primitive, advice, is_omitted, named, primitive_of
 
@@ -106,14 +106,26 @@ class _Builder:
             self.values[node] = self._module(str(node.target), args, kwargs)
         else:
             self.values[node] = self._function(node, args, kwargs)
-        changed = changed_in_place(self.model, node)
+        changed, *wholes = overwritten(self.model, node) or [None]
         if changed is not None:
             self.values[changed] = self.values[node]
+        for whole in wholes:
+            self.values[whole] = self._with_part(whole, changed)
+            changed = whole
+
+    def _with_part(self, whole: torch.fx.Node, part: torch.fx.Node) -> Any:
+        """The value of ``whole`` when its part has been overwritten."""
+        values, index, value = self.values[whole], self.values_of(part.args[1]), self.values[part]
+        if any(isinstance(leaf, Output) for leaf in (values, value)):
+            place = self.places.get(part, "") or "the model"
+            raise InputError(f"operation in {place}: a part of a tensor is overwritten; assign to the whole instead")
+        return expression(_with_item, (values, index, value), {})
+
+    def values_of(self, tree: Any) -> Any:
+        return torch.fx.map_arg(tree, self.values.__getitem__)
 
     def _attribute(self, path: str) -> Any:
-        value: Any = self.model
-        for name in path.split("."):
-            value = getattr(value, name)
+        value = attribute(self.model, path)
         if isinstance(value, Tensor):
             value = value.detach()
             self._labels[id(value)] = value, path
@@ -169,6 +181,8 @@ class _Builder:
             except InputError as error:
                 raise InputError(f"operation {label!r} in {place or 'the model'}: {error}") from error
         carries = any(isinstance(leaf, Pieces) or (isinstance(leaf, Output) and leaf.carries) for leaf in tensors)
+        if function is operator.setitem and not carries:
+            function = _with_item
         if function in MASKING or not carries:
             inputs, sizes, run = call(function, args, kwargs)
             return self.emit(prefix + label.strip("_"), Primitive("mask", run), inputs, sizes)
@@ -233,6 +247,13 @@ def _check_module(model: nn.Module) -> None:
         )
 
 
+def _with_item(values: Tensor, index: Any, value: Any) -> Tensor:
+    """A copy with another value at an index."""
+    values = values.clone()
+    values[index] = value
+    return values
+
+
 def _spelt(node: torch.fx.Node) -> str:
     """The function as one would type it, where its name tells."""
     if node.op == "call_method":
@@ -243,37 +264,53 @@ def _spelt(node: torch.fx.Node) -> str:
 
 
 @torch.no_grad()
-def trace(model: nn.Module) -> Graph:
+def trace(model: nn.Module, size: tuple[int, ...] | None = None) -> Graph:
     """Trace a model of images, or of token ids, to its operations.
 
-    The model takes one tensor; further arguments of its forward keep their defaults.
+    The model takes one tensor; further arguments of its forward keep their defaults. Where its code asks for a size
+    itself (to pad only where that is needed), the path is that of images of ``size`` (C, H, W); by default those that
+    the model says that it was made for, else 224 x 224. The graph refuses images that take another path.
 
     Raises:
         InputError: the model cannot be traced, or has an operation of unknown kind (the message names it).
     """
     _check_module(model)
-    tracer = Tracer()
+    tracer = Tracer(image_size(model) if size is None else tuple(size))
     symbolic = follow(model, tracer)
     live = live_nodes(model, symbolic)
+    asked = _needed(node for node, *_ in tracer.assumed)
     builder = _Builder(model, tracer.places)
     for node in symbolic.nodes:
         if node.op == "placeholder" and not builder.operations:
             builder.values[node] = builder.emit("input", Primitive("input", lambda x: x), ())
         elif node.op == "output":
             result = torch.fx.map_arg(node.args[0], builder.values.__getitem__)
-        elif node in live:
+        elif node in live or node in asked:
             if node.op == "placeholder":
                 raise InputError(f"{type(model).__name__} takes several inputs: {node.target!r} has no default")
             builder.node(node)
     if not isinstance(result, Output):
         raise InputError(f"{type(model).__name__} must return one tensor, the logits; wrap it in a module that does")
-    graph = Graph(_ancestors(builder.operations, result.name))
+    asked_for = [(builder.values[node], assumed, where) for node, assumed, where in tracer.assumed]
+    conditions = [Condition(*each) for each in asked_for if isinstance(each[0], Expression)]
+    graph = Graph(_ancestors(builder.operations, result.name), tuple(conditions))
     for operation in graph.operations[:-1]:
         if operation.kind == "log_softmax":
             raise InputError(f"operation {operation.name!r}: a log-softmax has a rule only where the model ends in it")
     if not any(operation.affine is not None for operation in graph):
         raise InputError(f"{type(model).__name__} has no convolution or linear layer to propagate through")
     return graph
+
+
+def _needed(nodes: Iterable[torch.fx.Node]) -> set[torch.fx.Node]:
+    """Nodes that these depend on, and they."""
+    found, waiting = set(), list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting.extend(node.all_input_nodes)
+    return found
 
 
 def _ancestors(operations: list[Operation], output: str) -> tuple[Operation, ...]:

@@ -186,6 +186,15 @@ def rms_norm(normalized_shape, weight: Tensor | None, eps: float | None) -> Prim
     return _norm(lambda x: F.rms_norm(x, shape, weight, eps), parts, normalized_shape=shape, eps=eps, weight=weight)
 
 
+def unit_norm(p: float, dim: int, eps: float) -> Primitive:
+    """``x`` over its p-norm along a dimension."""
+
+    def parts(x: Tensor) -> Parts:
+        return x, x.norm(p, dim, keepdim=True).clamp_min(eps), None
+
+    return _norm(lambda x: F.normalize(x, p, dim, eps), parts, eps=eps, weight=None, bias=None)
+
+
 def group_norm(groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Primitive:
     """Statistics over each group of channels (dimension 1) and all positions; weight and bias per channel."""
 

@@ -90,6 +90,10 @@ class Propagator:
         model: what was traced; None of a graph.
         graph: the operations that relevance walks through.
 
+    Args:
+        model: a module, or a graph that was traced before.
+        size: (C, H, W) of the images, for models whose code takes other paths for other sizes; see ``trace``.
+
     Raises:
         InputError: the model cannot be traced, or has an operation of unknown kind (the message names it).
 
@@ -101,9 +105,9 @@ class Propagator:
         >>> maps = plus.propagate(activations, start[None]).relevance[0].sum(1)
     """
 
-    def __init__(self, model: nn.Module | Graph) -> None:
+    def __init__(self, model: nn.Module | Graph, size: tuple[int, ...] | None = None) -> None:
         self.model = None if isinstance(model, Graph) else model
-        self.graph = model if isinstance(model, Graph) else trace(model)
+        self.graph = model if isinstance(model, Graph) else trace(model, size)
         self._tensors = () if isinstance(model, Graph) else (*model.parameters(), *model.buffers())
         self._state = _state(self._tensors)
 
@@ -165,6 +169,8 @@ class Propagator:
             for name in operation.inputs:
                 if last_use[name] == index and name not in wanted:
                     live.pop(name, None)
+        if until is None:
+            self.graph.check_path(shapes)
         return Activations(result, {name: value for name, value in live.items() if name in wanted}, shapes)
 
 
