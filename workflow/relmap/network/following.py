@@ -40,6 +40,10 @@ class _Proxy(torch.fx.Proxy):
 
     __int__ = __index__
 
+    def __len__(self) -> int:
+        count = _count(self.node)
+        return super().__len__() if count is None else count
+
     def __setitem__(self, key: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
 
@@ -65,10 +69,6 @@ class _Factories(TorchFunctionMode):
                 self.tracer.forget(sizes)
                 return self.tracer.create_proxy("call_function", function, args, kwargs)
         return function(*args, **kwargs)
-
-    def __len__(self) -> int:
-        count = _count(self.node)
-        return super().__len__() if count is None else count
 
 
 class Tracer(torch.fx.Tracer):

@@ -116,9 +116,13 @@ class _Builder:
     def _with_part(self, whole: torch.fx.Node, part: torch.fx.Node) -> Any:
         """The value of ``whole`` when its part has been overwritten."""
         values, index, value = self.values[whole], self.values_of(part.args[1]), self.values[part]
-        if any(isinstance(leaf, Output) for leaf in (values, value)):
-            place = self.places.get(part, "") or "the model"
-            raise InputError(f"operation in {place}: a part of a tensor is overwritten; assign to the whole instead")
+        outputs = [leaf for leaf in leaves((values, index, value)) if isinstance(leaf, Output)]
+        place = self.places.get(part, "")
+        if any(output.carries for output in outputs):
+            raise InputError(f"{place or 'the model'}: a part of a tensor is overwritten; give the whole a new value")
+        if outputs:
+            inputs, sizes, run = call(_with_item, (values, index, value), {})
+            return self.emit(f"{place}.mask" if place else "mask", Primitive("mask", run), inputs, sizes)
         return expression(_with_item, (values, index, value), {})
 
     def values_of(self, tree: Any) -> Any:
@@ -205,6 +209,9 @@ class _Builder:
 
             def function(owner: Any, *rest: Any, **more: Any) -> Any:
                 return getattr(owner, name)(*rest, **more)
+
+        if function is operator.setitem:
+            function = _with_item
 
         def unharmed(value: Any, *rest: Any, **more: Any) -> Any:
             return function(value.clone() if isinstance(value, Tensor) else value, *rest, **more)
