@@ -306,7 +306,7 @@ def _part(call: Call, part: Any) -> Output:
 REARRANGING = (
     *("flatten", "unflatten", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "adjoint"),
     *("unsqueeze", "squeeze", "expand", "broadcast_to", "repeat", "tile", "repeat_interleave", "roll", "select"),
-    *("narrow", "flip", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "diagonal"),
+    *("unfold", "narrow", "flip", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "diagonal"),
 )
 
 
@@ -348,6 +348,11 @@ def _some(source: Pieces, index: slice) -> tuple[Any, ...]:
     if not (isinstance(start, int) and isinstance(stop, int) and start >= 0 and stop >= 0):
         raise InputError("operation 'getitem': a slice of several tensors must count from the first")
     return tuple(source.take(i) for i in range(start, stop, step))
+
+
+@_known_as("setitem")
+def _part_overwritten(call: Call) -> Output:
+    raise InputError("operation 'setitem': a part of a tensor is overwritten; make a new one, as by cat or where")
 
 
 @_known_as("pad")
@@ -462,7 +467,7 @@ def _clamp(call: Call) -> Output:
 
 @_known_as(
     *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
-    *("avg_pool1d", "avg_pool2d", "avg_pool3d", "interpolate", "upsample"),
+    *("avg_pool1d", "avg_pool2d", "avg_pool3d", "interpolate", "upsample", "fold"),
 )
 def _average_pool(call: Call) -> Output:
     return call.generic("avgpool", "average_pool")

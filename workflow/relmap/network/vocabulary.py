@@ -364,7 +364,7 @@ _CONVOLUTION = {
 _AVERAGING = (
     *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
-    *(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
+    *(nn.Fold, nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
 )
 _PADDING = {
     getattr(nn, f"{name}{n}d"): lambda module, mode=mode: padding(module.padding, mode, getattr(module, "value", 0))
@@ -377,7 +377,7 @@ _PADDING = {
         ("CircularPad", "circular"),
     )
 }
-_MOVING = (nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle)
+_MOVING = (nn.Flatten, nn.Unflatten, nn.Unfold, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle)
 
 _MODULES: dict[type[nn.Module], str | Callable[[Any], Primitive]] = {
     **_CONVOLUTION,
