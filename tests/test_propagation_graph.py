@@ -253,6 +253,7 @@ def test_a_path_is_that_of_a_size():
                 torch.testing.assert_close(propagator.forward(x).logits, model(x).detach())
     with pytest.raises(InputError, match=r"images of \(3, 44, 8\) the model takes another path .*size=\(3, 44, 8\)"):
         propagator.forward(torch.zeros(1, 3, 44, 8))
+    assert relmap.explain(model, torch.randn(2, 3, 20, 8), 1, "lrp_epsilon").shape == (2, 20, 8)
     propagator = Propagator(model)  # 224 x 224
     with pytest.raises(InputError, match="takes another path"):
         propagator.forward(torch.zeros(1, 3, 20, 8))

@@ -71,7 +71,7 @@ def compare(
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
     chosen = _with_parameters(methods)
-    propagator = as_propagator(model)
+    propagator = as_propagator(model, images)
     together = _together(propagator, {row.id: build(propagator, row, **given) for row, given in chosen})
     images = model_input(propagator, images)
     known = None if targets is None else classes(targets, len(images))
