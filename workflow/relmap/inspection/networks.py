@@ -162,9 +162,10 @@ Which networks of torchvision and timm trace, one of each family, and whether a 
 start from: the part of the start's absolute sum by which the total at the image differs (0: conserved; random weights
 in float64, with random biases and batch norms). Biases in denominators (LRP-epsilon, LRP-gamma) take a share by design,
 and where relevance passes denominators near 0, behind norms that no layer before them takes in, LRP-epsilon's totals
-explode: there a rule with positive shares is the better choice. Gradient x Input promises no total. Attribution
-Equilibrium brings its total to -1 at each convolution, whatever the sign of its start. Excitation BP is read at an
-inner layer. `make networks` writes this page (an hour on two cores).
+explode: there a rule with positive shares is the better choice. RAP and alpha-beta are made for inputs that are not
+negative: behind SiLU, GELU and norms RAP's totals explode and alpha-beta's shrink. CLRP and SGLRP start from a total
+of 0. Gradient x Input promises no total. Attribution Equilibrium brings its total to -1 at each convolution, whatever
+the sign of its start. Excitation BP is read at an inner layer. `make networks` writes this page (half an hour).
 """
 
 
