@@ -58,12 +58,12 @@ class Network:
         return model
 
     def _made(self) -> nn.Module:
+        from relmap.torchvision_shim import torchvision  # timm imports it too
+
         if self.library == "timm":
             import timm
 
             return timm.create_model(self.name, pretrained=False, num_classes=10)
-        from relmap.torchvision_shim import torchvision
-
         more = {"init_weights": False} if self.name in ("inception_v3", "googlenet") else {}
         return torchvision.models.get_model(self.name, weights=None, num_classes=10, **more)
 
