@@ -2,6 +2,7 @@
 # make status     how far the run in RESULTS (config.yaml's by default) takes each paper
 # make test       lint, a real smoke run of the workflow, unit tests
 # make benchmark  speed beside zennit on this machine
+# make networks   docs/networks.md: which networks trace, and what their maps conserve
 # make config     config.yaml from the schema
 # make lock       resolve requirements.in anew
 # make clean      remove what the workflow made, and .venv
@@ -9,7 +10,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: results status test lint smoke unit benchmark config lock clean
+.PHONY: results status test lint smoke unit benchmark networks config lock clean
 
 PYTHON ?= python3
 CORES ?= all
@@ -57,6 +58,9 @@ unit: $(READY)
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/relevance_speed.py
+
+networks: $(READY)
+	$(BIN)/python -m relmap.inspection.networks docs/networks.md
 
 # Written aside first: a config that cannot be read must not stop its own mending.
 config: $(READY)

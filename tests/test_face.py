@@ -260,3 +260,48 @@ def test_one_id_is_one_map(net):
         assert torch.equal(maps, alone), method
     if net == "resnet50":
         assert not torch.allclose(together["clrp"], together["clrp_norms"]), "another reading has another id"
+
+
+class Adding(torch.nn.Module):
+    """A residual network that adds what is no part of the image: a normalisation, a position embedding, a number."""
+
+    def __init__(self, constant: bool, size: float):
+        super().__init__()
+        torch.manual_seed(0)
+        self.constant = constant
+        self.first, self.second = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, 4, 3, padding=1)
+        self.norm, self.third = torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 4, 3, padding=1)
+        self.embedding = torch.nn.Parameter(size * torch.randn(1, 4, 8, 8))
+        self.size, self.head = size, torch.nn.Linear(4, 5)
+        self.register_buffer("mean", size * torch.rand(3, 1, 1))
+
+    def forward(self, x):
+        if self.constant:
+            x = (x - self.mean) / 1
+        x = torch.relu(self.first(x))
+        if self.constant:
+            x = x + self.embedding
+        y = self.third(torch.relu(self.norm(self.second(x))))
+        if self.constant:
+            y = self.size + y
+        x = x + y
+        if self.constant:
+            x = x + x.new_full((4, 1, 1), self.size)
+        x = torch.nn.functional.max_pool2d(torch.relu(x), 2)
+        return self.head(torch.nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+@pytest.mark.parametrize("method", ON_IMAGES)
+def test_a_constant_that_is_added_is_no_branch(method):
+    """Zeros change no map; other numbers leave it a map of each image by itself."""
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with_zeros, without = (Adding(constant, 0.0).double().eval() for constant in (True, False))
+    expected = relmap.explain(without, x, 1, method)
+    found = relmap.explain(with_zeros, x, 1, method)
+    if not method.startswith("abslrp"):  # an operation of its own there, which only positive values pass
+        # LRP-epsilon's stabiliser counts once more.
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+    model = Adding(True, 0.5).double().eval()
+    maps = relmap.explain(model, x, 1, method)
+    assert maps.isfinite().all() and (maps != 0).any()
+    torch.testing.assert_close(maps[1:], relmap.explain(model, x[1:], 1, method))

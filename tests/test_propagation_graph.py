@@ -13,9 +13,7 @@ from relmap.errors import InputError
 from relmap.explainers.cam import last_feature_map
 from relmap.explainers.excitation import excitation_layer
 from relmap.network import Graph, trace
-from relmap.network.vocabulary import OPERATIONS
 from relmap.propagation import Propagator, composites
-from relmap.propagation.rules import ZBox
 from relmap.torchvision_shim import torchvision
 from torch import nn
 
@@ -200,9 +198,9 @@ class Functional(nn.Module):
         (lambda x: F.avg_pool2d((1 - x) / 4, (3, 6)), "scale add parameter"),
         (lambda x: F.avg_pool2d(-x * x.sigmoid(), (3, 6)), "scale multiply activation"),
         (lambda x: F.avg_pool2d(x + torch.arange(6.0), (3, 6)), "add parameter"),
-        (lambda x: F.avg_pool2d(x.masked_fill(x < 0.2, 0.0), (3, 6)), "mask scale"),
+        (lambda x: F.avg_pool2d(x.masked_fill(x < 0.2, 0.0), (3, 6)), "mask multiply"),
         (lambda x: F.avg_pool2d(F.softmax(x.masked_fill(x < 0.2, -1e9), -1), (3, 6)), "mask add softmax"),
-        (lambda x: (x * (x > 0.1)).sum((2, 3)).repeat(1, 2), "mask scale average_pool"),
+        (lambda x: (x * (x > 0.1)).sum((2, 3)).repeat(1, 2), "mask multiply average_pool"),
         (lambda x: x.sum(2).sum(-1, keepdim=True)[..., 0].repeat(1, 2) / (x > 0).sum((1, 2, 3))[:, None], "mask"),
         (lambda x: (x.flatten(2) @ x.flatten(2).transpose(1, 2))[:, :2].reshape(x.size(0), -1), "matmul reshape"),
         (lambda x: (x.flatten(2) @ torch.ones(36, 2)).view(x.shape[0], -1), "linear reshape"),
@@ -225,151 +223,72 @@ def test_functions(tail, kinds):
 
 
 class Branching(nn.Module):
-    def forward(self, x):
-        return x if x.sum() > 0 else -x
+    """Takes two paths, by a value or by a size."""
 
-
-class Unregistered(nn.Module):
-    def forward(self, x):
-        return nn.Linear(6, 6)(x)
-
-
-class Starred(nn.Module):
-    def forward(self, *tensors):
-        return tensors[0]
-
-
-class Two(nn.Module):
-    def forward(self, x, y):
-        return x + y
-
-
-class Several(nn.Module):
-    def forward(self, x):
-        return x, x
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (
-            nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmin(1)),
-            "layer '1': no rule is known for Softmin; replace it, or add its operation, "
-            "relmap.network.vocabulary.OPERATIONS[Softmin] = kind",
-        ),
-        (
-            nn.Sequential(nn.Conv2d(3, 4, 3, padding="same")),
-            "that of 'same' with an odd kernel dilation * (kernel_size",
-        ),
-        (nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")), "layer '0': only numeric zero padding"),
-        (Functional(torch.sin), "operation 'sin' in the model: no rule is known"),
-        (Functional(lambda x: 2 / x), "only division by a constant or a mask"),
-        (Functional(lambda x: x / x), "only division by a constant or a mask"),
-        (Functional(lambda x: x.mean()), "must name its dimensions"),
-        (Functional(lambda x: F.pad(x, (1, 1), value=1.0)), "only zeros"),
-        (Functional(lambda x: x[x > 0]), "no rule is known for an index"),
-        (Functional(lambda x: x.real), "attribute 'real'"),
-        (Functional(lambda x: F.max_pool2d(x, 2, return_indices=True)[0]), "max_pool2d"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)), "layer '1': a batch norm"),
-        (Starred(), "must name the tensor that it takes, not *tensors"),
-        (Two(), "Two takes several inputs: 'y' has no default"),
-        (Several(), "Several must return one tensor"),
-        (Branching(), "the model branches on what depends on its input, in test_propagation_graph.py"),
-        (nn.Sequential(nn.ReLU()), "has no convolution or linear layer"),
-        (Functional(lambda x: x.amax((2, 3))), "vocabulary.OPERATIONS[torch.Tensor.amax] = kind"),
-        (Functional(lambda x: x**2), "vocabulary.OPERATIONS[operator.pow] = kind"),
-        (nn.DataParallel(nn.Linear(3, 4)), "DataParallel wraps the model; give model.module"),
-        ("resnet18", "must be a torch.nn.Module, not str"),
-    ],
-    ids=str,
-)
-def test_refusals_name_the_culprit(model, message):
-    with pytest.raises(InputError) as error:
-        trace(model)
-    assert message in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("operation", "kind", "model", "culprit"),
-    [
-        (nn.GroupNorm, "layer_norm", nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4)), "layer '1'"),
-        (torch.Tensor.amax, "max_pool", Functional(lambda x: x.amax((2, 3))), "operation 'amax' in the model"),
-    ],
-    ids=["module", "function"],
-)
-def test_a_kind_whose_rules_read_weights_needs_more_than_its_name(monkeypatch, operation, kind, model, culprit):
-    monkeypatch.setitem(OPERATIONS, operation, "activation")
-    assert "activation" in {each.kind for each in trace(model)}
-    monkeypatch.setitem(OPERATIONS, operation, kind)
-    with pytest.raises(InputError, match=f"{culprit}: rules for kind '{kind}' need more than its name"):
-        trace(model)
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_compiled_code_is_refused():
-    with pytest.raises(InputError, match="compiled code that cannot be traced"):
-        trace(torch.jit.script(nn.Linear(3, 4)))
-
-
-def test_unknown_kind_for_a_composite():
-    kinds = {kind: rule for kind, rule in composites.STRUCTURE.items() if kind != "relu"}
-    with pytest.raises(InputError, match=r"operation 'features\.1': this method has no rule for kind 'relu'"):
-        Propagator(network("vgg16")).by(composites.Composite({**kinds, **composites.epsilon().kinds} | {"relu": None}))
-
-
-def test_a_model_in_training_mode_is_traced_as_it_evaluates():
-    model = torchvision_network("inception_v3")
-    model.train()  # it would take its auxiliary head, too
-    try:
-        names = [operation.name for operation in trace(model)]
-        assert model.training and all(module.training for module in model.modules())
-    finally:
-        model.eval()
-    assert not any(name.startswith("AuxLogits") for name in names)
-
-
-class Renormalising(nn.Module):
-    """As torchvision's pretrained Inception: another normalisation of each channel, before any layer."""
-
-    def __init__(self):
+    def __init__(self, by_size: bool = False):
         super().__init__()
-        self.conv, self.head = nn.Conv2d(2, 4, 3), nn.Linear(4, 3)
+        self.head, self.by_size = nn.Linear(3, 2), by_size
 
     def forward(self, x):
-        a = torch.unsqueeze(x[:, 0], 1) * 0.5 + 0.1
-        b = torch.unsqueeze(x[:, 1], 1) * -2 - 0.3
-        return self.head(self.conv(torch.cat((a, b), 1)).relu().mean((2, 3)))
-
-
-def test_what_a_model_does_to_its_input_is_preprocessing():
-    torch.manual_seed(0)
-    model = Renormalising().double()
-    propagator = Propagator(model)
-    assert propagator.graph.first_affine() == {"conv"}
-    walk = propagator.by(composites.alpha_beta(first=ZBox((-1.0, -2.0), (3.0, 4.0))))
-    rule = walk.steps["conv"].rule
-    assert rule.low == pytest.approx((-0.4, -8.3)) and rule.high == pytest.approx((1.6, 3.7))
-    images = torch.rand(2, 2, 6, 6).double()
-    activations = walk.forward(images)
-    torch.testing.assert_close(activations.logits, model(images).detach())
-    result = walk.propagate(activations, torch.eye(3).double()[:2, None].expand(2, 2, 3), capture=["cat"])
-    torch.testing.assert_close(result.relevance, result.captured["cat"])  # constants take nothing
-
-
-class Branching(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.head = nn.Linear(3, 2)
-
-    def forward(self, x):
-        if x.shape[2] > 4:
-            x = F.avg_pool2d(x, 2)
+        if x.shape[2] > 40 if self.by_size else x.sum() > 4:
+            x = F.avg_pool2d(x, 2) * x.shape[-1]
+        x = x + torch.zeros((x.shape[0], 1, 1, 1)) + sum(1 for _ in range(x.shape[2] // 40))
         return self.head(x.mean((2, 3)))
 
 
 def test_a_branch_is_named_by_its_line():
-    with pytest.raises(InputError, match=r"test_propagation_graph\.py, line \d+: 'if x\.shape\[2\] > 4:'"):
+    with pytest.raises(InputError, match=r"test_propagation_graph\.py, line \d+: 'if x\.shape\[2\] > 40"):
         trace(Branching())
+
+
+def test_a_path_is_that_of_a_size():
+    """The number of images is no size: one trace serves all. Other sizes that take the path are served too."""
+    torch.manual_seed(0)
+    model = Branching(by_size=True)
+    for size, others in (((3, 90, 8), ((3, 99, 5), (3, 41, 8))), ((3, 20, 8), ((3, 39, 9),))):
+        propagator = Propagator(model, size)
+        for each in (size, *others[:1]):
+            for count in (1, 3):
+                x = torch.randn(count, *each)
+                torch.testing.assert_close(propagator.forward(x).logits, model(x).detach())
+    with pytest.raises(InputError, match=r"images of \(3, 44, 8\) the model takes another path .*size=\(3, 44, 8\)"):
+        propagator.forward(torch.zeros(1, 3, 44, 8))
+    assert relmap.explain(model, torch.randn(2, 3, 20, 8), 1, "lrp_epsilon").shape == (2, 20, 8)
+    propagator = Propagator(model)  # 224 x 224
+    with pytest.raises(InputError, match="takes another path"):
+        propagator.forward(torch.zeros(1, 3, 20, 8))
+
+
+class Overwriting(nn.Module):
+    """Writes to parts: of constants, of what it made of sizes, of the image's own."""
+
+    def __init__(self, carrying: bool = False):
+        super().__init__()
+        self.conv, self.carrying = nn.Conv2d(3, 4, 1), carrying
+        self.bias = nn.Parameter(torch.randn(4))
+
+    def forward(self, x):
+        x = self.conv(x)
+        bias = self.bias.clone()
+        bias[1:3].zero_()
+        bias[:1][0] += 2
+        mask = x.new_zeros(x.shape[2:])
+        mask[:2, 1:] = 1
+        mask[0, :1].fill_(3)
+        if self.carrying:
+            x[:, 1].mul_(2)
+        return (x + bias[:, None, None] + mask).mean((2, 3))
+
+
+def test_parts_that_are_overwritten():
+    torch.manual_seed(0)
+    model, x = Overwriting(), torch.randn(2, 3, 5, 4)
+    before = model.bias.clone()
+    graph = trace(model)
+    torch.testing.assert_close(Propagator(graph).forward(x).logits, model(x).detach())
+    assert torch.equal(model.bias, before)
+    with pytest.raises(InputError, match="a part of a tensor is overwritten"):
+        trace(Overwriting(carrying=True))
 
 
 def test_sums_and_norms_of_a_users_model():

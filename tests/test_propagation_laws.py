@@ -106,16 +106,42 @@ def test_deconvnet_and_guided_are_autograd_with_other_relus(mode, blocks, net_se
     close(result, expected)
 
 
-@given(net=networks([name for name in BLOCKS if name != "pre_activation"]), seed=SEEDS)
-@MORE
+@given(net=networks(), seed=SEEDS)
+@settings(MORE, max_examples=30)
 def test_lrp_0_is_input_times_gradient(net, seed):
-    """Of a logit of a ReLU network whose batch norms are folded; average pools and sums share by the signed inputs."""
+    """Of a logit of a ReLU network, wherever its batch norms stand; average pools and sums share by signed inputs."""
     x = images(seed, 3).requires_grad_()
     walk = walk_of(net, composites.epsilon(0.0))
     activations = walk.forward(x)
     start = starts.logit(activations.logits, torch.tensor([0, 3, 1]))
     (gradient,) = torch.autograd.grad((net(x * 1) * (start != 0)).sum(), x)
     close(walk.propagate(activations, start[None]).relevance[0], x.detach() * gradient, 1e-7)
+
+
+@given(seed=SEEDS)
+@MORE
+def test_a_batch_norm_is_an_affine_layer(seed):
+    """LRP-epsilon and gamma of a norm that nothing takes in: those of the 1 x 1 convolution that computes the same."""
+    norm = nn.BatchNorm2d(3).double().eval()
+    for value in (norm.running_mean, norm.weight.data, norm.bias.data):
+        value.copy_(draw(seed, 3))
+    layer = nn.Conv2d(3, 3, 1, groups=3).double()
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    layer.weight.data, layer.bias.data = (
+        scale.detach().view(3, 1, 1, 1),
+        (norm.bias - norm.running_mean * scale).detach(),
+    )
+    rest = nn.Sequential(nn.ReLU(), nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 8 * 7, CLASSES)).double()
+    x, start = images(seed), draw(seed + 1, 1, 2, CLASSES)
+    for composite in (
+        composites.epsilon(0.1),
+        composites.epsilon(0.0),
+        composites.epsilon(0.1, bias=False),
+        composites.gamma(),
+        composites.gamma(bias=False),
+    ):
+        walks = [walk_of(nn.Sequential(each, *rest), composite) for each in (norm, layer)]
+        close(*[walk.propagate(walk.forward(x), start).relevance for walk in walks])
 
 
 @given(net=networks([name for name in PLAIN if name != "shared"], bias=False), seed=SEEDS)

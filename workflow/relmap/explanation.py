@@ -36,7 +36,8 @@ def explain(
 
     Args:
         model: a classifier; give a ``Propagator(model)`` to trace it once for several calls.
-        images: (N, C, H, W), normalised as the model takes them; (N, T) token ids for a text classifier.
+        images: (N, C, H, W), normalised as the model takes them; (N, T) token ids for a text classifier; (N, C, L) of
+            signals and (N, C, D, H, W) of volumes.
         targets: classes, one for all, (N,), or (N, K) for K maps of each image, which share everything; by default the
             predicted ones.
         method: an id of ``methods()``, or a row of your own.
@@ -71,7 +72,7 @@ def compare(
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
     chosen = _with_parameters(methods)
-    propagator = as_propagator(model, size_of(images))
+    propagator = as_propagator(model, images)
     images = model_input(propagator, images)
     rows = {row.id: row for row, _ in chosen}
     for row in rows.values():
@@ -151,7 +152,7 @@ def checked(maps: Tensor, targets: Tensor, images: Tensor, method: str) -> Tenso
     Raises:
         InputError: it is not.
     """
-    expected = (*targets.shape, *(images.shape[2:] if images.dim() == 4 else images.shape[1:2]))
+    expected = (*targets.shape, *(images.shape[2:] or images.shape[1:]))
     if not isinstance(maps, Tensor) or tuple(maps.shape) != expected:
         given = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise InputError(f"method {method!r} must return maps of shape {expected}, a map a target; it returned {given}")

@@ -32,6 +32,7 @@ from torch import Tensor
 from relmap.errors import InputError
 from relmap.explainers.base import SharedPass
 from relmap.network import Graph
+from relmap.network.affine import Convolution
 from relmap.propagation import Activations, Composite, Propagator, starts
 from relmap.propagation.composites import STRUCTURE, gradient
 from relmap.propagation.rules import Pass, Reshape, Rule, Split, Winner
@@ -366,6 +367,6 @@ def patch_embedding(graph: Graph) -> str:
     """
     for name in graph.first_affine():
         affine = graph[name].affine
-        if graph[name].kind == "conv" and tuple(affine.weight.shape[-2:]) == tuple(affine.stride) != (1, 1):
+        if type(affine) is Convolution and affine.kernel == affine.stride != (1, 1):
             return name
     raise InputError("absLRP of patches is for models whose first layer cuts the image into patches")

@@ -40,7 +40,7 @@ def guided_factorization(first: Rule) -> Composite:
         "max_pool": WidenedWinner(EPSILON),
     }
     places = ((is_pointwise, AbsoluteShare(EPSILON)),)
-    return Composite(composites.STRUCTURE | kinds, first, places, fold_batch_norm=False)
+    return Composite(composites.STRUCTURE | kinds, first, places, fold_batch_norm=False, bias=False)
 
 
 def score_gradient(logits: Tensor, targets: Tensor) -> Tensor:

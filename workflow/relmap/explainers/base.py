@@ -104,9 +104,16 @@ def towards_class(walk: Walk) -> starts.Start:
 
 
 def as_maps(relevance: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Relevance (K, N, C, H, W) summed over channels, or inner maps (K, N, h, w) resized: (K, N, H, W). Tokens stay."""
-    if relevance.dim() == 5:
-        relevance = relevance.sum(2)
-    if relevance.dim() == 4 and relevance.shape[-2:] != shape[-2:]:
-        relevance = F.interpolate(relevance, shape[-2:], mode="bilinear", align_corners=False)
+    """Relevance (K, N, C, H, W) summed over channels, or inner maps (K, N, h, w) resized: (K, N, H, W). Tokens stay.
+
+    So are signals (K, N, C, L) and volumes, for inputs of this ``shape`` (N, C, ...).
+    """
+    if len(shape) < 3:
+        return relevance
+    size = tuple(shape[2:])
+    if relevance.dim() == len(shape) + 1:
+        return relevance.sum(2)
+    if relevance.dim() == len(shape) and relevance.shape[2:] != size:
+        mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
+        return F.interpolate(relevance, size, mode=mode, align_corners=False)
     return relevance

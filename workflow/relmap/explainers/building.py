@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from relmap.catalogue.imported import imported
 from relmap.catalogue.methods import BOUNDS, Method, find
@@ -62,6 +62,8 @@ def _untraced(model: nn.Module | Propagator) -> nn.Module | None:
     return model.model if isinstance(model, Propagator) else model
 
 
-def as_propagator(model: nn.Module | Propagator, size: tuple[int, ...] | None = None) -> Propagator:
-    """The model, traced for images of a size (C, H, W) unless it is a propagator already."""
-    return model if isinstance(model, Propagator) else Propagator(model, size)
+def as_propagator(model: nn.Module | Propagator, images: Any = None) -> Propagator:
+    """The model, traced for the size of some images unless it is a propagator already."""
+    if isinstance(model, Propagator):
+        return model
+    return Propagator(model, tuple(images.shape[1:]) if isinstance(images, Tensor) and images.dim() > 2 else None)

@@ -29,7 +29,7 @@ from relmap.propagation.rules.precision import InDouble
 from relmap.propagation.rules.released import AverageShare, ReleasedPlus, SkipMode, SkipShare
 
 # What passes relevance on outside blocks: functions of one value. The rearrangements beside them keep their own rule.
-_PASSING = frozenset({"relu", "gelu", "activation", "scale"})
+_PASSING = frozenset({"relu", "gelu", "activation", "scale", "log_softmax"})
 _REARRANGING = frozenset({"identity", "reshape", "concatenate", "embedding"})
 
 
@@ -60,7 +60,7 @@ class BlockComposite(Composite):
         return BlockPart(gradient, enters, leaves, self.epsilon, self.signed) if leaves or any(enters) else gradient
 
     def _alone(self, gradient: Rule, graph: Graph, operation: Operation) -> Rule:
-        if operation.kind in _REARRANGING:
+        if operation.kind in _REARRANGING or graph.adds_constant(operation):
             return gradient
         if operation.kind in self.passing:
             return Pass()
@@ -102,7 +102,7 @@ def released(mode: SkipMode = "flows_skip") -> Composite:
     kinds = {"conv": convolution, "linear": linear, "max_pool": average, "average_pool": average}
     kinds |= {"batch_norm": Pass(), "add": SkipShare(mode)}
     first = ReleasedPlus(1, 1e-5, values="ones")
-    composite = Composite(composites.STRUCTURE | kinds, first, fold_batch_norm=False)
+    composite = Composite(composites.STRUCTURE | kinds, first, fold_batch_norm=False, bias=False)
     # A class layer is linear in their networks; as a convolution its bias could turn the map round.
     return composites.with_class_layer(composite, linear)
 

@@ -51,7 +51,9 @@ def equilibrium(gamma: float, terms: Terms, residual: Residual, first: Rule) -> 
         raise InputError(f"residual {residual!r} is unknown; choose one of {', '.join(RESIDUALS)}")
     rule = Equilibrium(gamma, terms)
     kinds = {"conv": rule, "linear": rule, "batch_norm": PassNonZero(), "average_pool": FlooredShare()}
-    return Composite(composites.STRUCTURE | kinds | {"add": RESIDUALS[residual]}, first, fold_batch_norm=False)
+    return Composite(
+        composites.STRUCTURE | kinds | {"add": RESIDUALS[residual]}, first, fold_batch_norm=False, bias=False
+    )
 
 
 def contribution_map(gradient: Walk, activations: Activations, targets: Tensor, layer: str) -> Tensor:
@@ -67,7 +69,9 @@ def contribution_map(gradient: Walk, activations: Activations, targets: Tensor, 
 
 def doubled_branches(graph: Graph) -> dict[str, Transform]:
     """Where the branches of each addition part, relevance is doubled."""
-    points = {branch_point(graph, operation) for operation in graph if operation.kind == "add"}
+    carriers = graph.carriers()
+    additions = [each for each in graph if each.kind == "add" and each.name in carriers]
+    points = {branch_point(graph, each) for each in additions if not graph.adds_constant(each)}
     return dict.fromkeys(points, lambda relevance: 2 * relevance)
 
 

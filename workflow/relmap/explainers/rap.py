@@ -29,8 +29,8 @@ Bounds = tuple[float, ...] | None
 
 
 def is_pointwise(graph: Graph, operation: Operation) -> bool:
-    """Whether this is a 1 x 1 convolution."""
-    return isinstance(operation.affine, Convolution) and tuple(operation.affine.weight.shape[2:]) == (1, 1)
+    """Whether this is a convolution of single pixels, 1 x 1."""
+    return isinstance(operation.affine, Convolution) and set(operation.affine.kernel) == {1}
 
 
 def relative_attributing(first: Rule) -> Composite:
@@ -43,7 +43,7 @@ def relative_attributing(first: Rule) -> Composite:
         "add": Share("signed"),
     }
     places = ((composites.is_class_layer, InDouble(AbsoluteShare())),)
-    return Composite(composites.STRUCTURE | kinds, first, places, fold_batch_norm=False)
+    return Composite(composites.STRUCTURE | kinds, first, places, fold_batch_norm=False, bias=False)
 
 
 def relative_attributing_of_agf(first: Rule, epsilon: float = 1e-9) -> Composite:
@@ -61,7 +61,7 @@ def relative_attributing_of_agf(first: Rule, epsilon: float = 1e-9) -> Composite
         "max_pool": WidenedWinner(epsilon),
     }
     places = ((is_pointwise, AbsoluteShare(epsilon)),)
-    return Composite(composites.STRUCTURE | kinds, first, places, fold_batch_norm=False)
+    return Composite(composites.STRUCTURE | kinds, first, places, fold_batch_norm=False, bias=False)
 
 
 def alpha_beta_of_rap(alpha: float, beta: float, first: Rule) -> Composite:
@@ -74,7 +74,7 @@ def alpha_beta_of_rap(alpha: float, beta: float, first: Rule) -> Composite:
         "average_pool": Share("signed"),
         "add": Share("signed"),
     }
-    return Composite(composites.STRUCTURE | kinds, first, fold_batch_norm=False)
+    return Composite(composites.STRUCTURE | kinds, first, fold_batch_norm=False, bias=False)
 
 
 class RelativeAttributingPropagation(Relevance):

@@ -27,7 +27,7 @@ def relevance_cam_rules() -> Composite:
     convolution, linear = ReleasedPlus(2, _EPSILON, "signs"), ReleasedPlus(0, _EPSILON, "signs")
     kinds = {"conv": convolution, "linear": linear, "batch_norm": Pass()}
     # A class layer is linear in their networks; as a convolution its bias could turn the map round.
-    composite = Composite(composites.STRUCTURE | kinds, fold_batch_norm=False)
+    composite = Composite(composites.STRUCTURE | kinds, fold_batch_norm=False, bias=False)
     return composites.with_class_layer(composite, InDouble(linear))
 
 

@@ -32,7 +32,7 @@ def relative_sectional(first: Rule) -> Composite:
         "average_pool": FlooredShare(),
         "add": FlooredShare(),
     }
-    return Composite(composites.STRUCTURE | kinds, first, fold_batch_norm=False)
+    return Composite(composites.STRUCTURE | kinds, first, fold_batch_norm=False, bias=False)
 
 
 class RelativeSectionalPropagation(SharedPass):

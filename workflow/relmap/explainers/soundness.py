@@ -76,8 +76,8 @@ def check_classes(row: Method, logits: Tensor) -> None:
     """
     if row.contrastive and logits.shape[1] == 1:
         raise InputError(
-            f"method {row.id!r} sets the target against the other classes, and this model has one output: choose a method "
-            "that explains one score, such as lrp_alpha1_beta0, or give a model of two outputs, torch.cat([-z, z], 1)"
+            f"method {row.id!r} sets the target against the other classes, and this model has one output: choose a "
+            "method that explains one score, such as lrp_alpha1_beta0, or give a model of two outputs, torch.cat([-z, z], 1)"
         )
 
 
@@ -98,8 +98,8 @@ def check_maps(row: Method, maps: Tensor, first: int, classes: int) -> None:
         reason = (
             "The model has one output, and the method compares classes: choose another"
             if classes == 1
-            else "Its sums outgrow the type, or a share is divided by 0: explain model.double() and images.double(), or "
-            "choose another method"
+            else "Its sums outgrow the type, or a share is divided by 0: explain model.double() and images.double(), "
+            "or choose another method"
         )
         raise InputError(
             f"method {row.id!r}: the map of image {first + image}, target {target}, holds NaN or infinity. {reason}"
@@ -154,8 +154,8 @@ def warn_of_growth(row: Method, explainer: Explainer, activations: Activations, 
     explainer.read(replace(activations, observers={explainer.walk: observe}), targets)
     factor, operation = max(((float(ratio.max()), operation) for ratio, operation in growth), key=lambda pair: pair[0])
     warnings.warn(
-        f"method {row.id!r}: relevance has grown to {float(largest):.2g} from {float(starts[0].max()):.2g}. Most begins "
-        f"at {operation.name!r} ({operation.kind}), where outputs near 0 divide it: {factor:.2g} times. That is the "
+        f"method {row.id!r}: relevance has grown to {float(largest):.2g} from {float(starts[0].max()):.2g}. Most "
+        f"begins at {operation.name!r} ({operation.kind}), where outputs near 0 divide it: {factor:.2g} times. That is the "
         "rule's own; choose lrp_alpha1_beta0, abslrp or input_x_gradient for this network",
         RelevanceWarning,
         stacklevel=2,

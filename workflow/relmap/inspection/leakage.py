@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from relmap.catalogue.methods import Method, find
 from relmap.errors import InputError
 from relmap.explainers.base import SharedPass
-from relmap.explainers.building import build
+from relmap.explainers.building import as_propagator, build
 from relmap.explanation import classes, explained, model_input
 from relmap.network import Operation
 from relmap.propagation import Propagator
@@ -49,7 +49,7 @@ def conservation(
         ``passed_on`` to its inputs and, of that, ``to_constants``; ``leak = received - passed_on``; ``leak_share``, the
         mean of ``|leak|`` over the images, each relative to its magnitude.
     """
-    propagator = model if isinstance(model, Propagator) else Propagator(model)
+    propagator = as_propagator(model, images)
     explainer = build(propagator, method, **parameters)
     if not isinstance(explainer, SharedPass):
         raise InputError(f"method {find(method).id!r} propagates nothing, so nothing can leak; choose another")

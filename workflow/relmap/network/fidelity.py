@@ -79,7 +79,7 @@ def _sampled(tensor: Tensor) -> list[Tensor]:
 
 
 def _of_each_line(tensor: Tensor) -> list[Tensor]:
-    """One value of each row and of each column of a matrix, where a row is what has one index in the first dimension."""
+    """One value of each row and of each column of a matrix whose rows are what the first dimension counts."""
     if tensor.dim() < 2:
         return []
     rows, columns = len(tensor), tensor.shape[1:].numel()

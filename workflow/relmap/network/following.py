@@ -21,11 +21,12 @@ from typing import Any
 import torch
 import torch.fx
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from relmap.errors import InputError
 from relmap.network.attention import STAND_INS, is_fused_attention
 from relmap.network.copied import catch_calls, release_calls
-from relmap.network.vocabulary import is_known, is_omitted
+from relmap.network.vocabulary import is_known, is_omitted, is_transparent
 
 _IN_PLACE_OPERATORS = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem})
 SHAPE_ATTRIBUTES = frozenset({"shape", "ndim", "device", "dtype", "is_cuda", "layout"})
@@ -92,6 +93,29 @@ class _Proxy(torch.fx.Proxy):
         return math.floor(self.tracer.answer(self.node))
 
 
+_FACTORIES = frozenset({torch.zeros, torch.ones, torch.full, torch.empty, torch.arange, torch.linspace, torch.eye})
+
+
+class _Factories(TorchFunctionMode):
+    """``torch.zeros((n, 3))`` of a size ``n`` that is not known yet is a call of the trace, too; in this thread alone.
+
+    The numbers that torch asks of such sizes on the way become no guards.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if function in _FACTORIES:
+            sizes: list[torch.fx.Node] = []
+            torch.fx.node.map_aggregate((args, kwargs), lambda v: isinstance(v, _Proxy) and sizes.append(v.node))
+            if sizes:
+                self.tracer.guards = [guard for guard in self.tracer.guards if guard.node not in sizes]
+                return self.tracer.create_proxy("call_function", function, args, kwargs)
+        return function(*args, **kwargs)
+
+
 class Tracer(torch.fx.Tracer):
     """Stops at modules that are one operation, and remembers in which module a function is called.
 
@@ -128,7 +152,9 @@ class Tracer(torch.fx.Tracer):
                 module.__dict__.update(self._stand_ins[module])
             catch_calls(root, self._called)
             forward = partial(STAND_INS[type(root)], root) if type(root) in STAND_INS else root.forward
-            self.create_node("output", "output", (self.create_arg(forward(x)),), {})
+            with _Factories(self):
+                result = forward(x)
+            self.create_node("output", "output", (self.create_arg(result),), {})
         finally:
             self._values.clear()
             release_calls(root)
@@ -139,7 +165,8 @@ class Tracer(torch.fx.Tracer):
 
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
         known = is_known(module) or is_omitted(module) or is_fused_attention(module)
-        return known or (type(module) not in STAND_INS and super().is_leaf_module(module, path))
+        followed = type(module) in STAND_INS or is_transparent(module)
+        return known or (not followed and super().is_leaf_module(module, path))
 
     def _called(self, module: nn.Module, *args, **kwargs) -> Any:
         forward = partial(STAND_INS[type(module)], module) if type(module) in STAND_INS else module.forward
@@ -175,14 +202,15 @@ class Tracer(torch.fx.Tracer):
         place = _place()
         if self._depends[node] == _ON_VALUES:
             raise InputError(
-                f"the model branches on what depends on its input, in {place}; give a module whose forward takes one path"
+                f"the model branches on what depends on its input, in {place}; give a module whose forward takes one "
+                "path"
             )
         try:
             value = self._evaluated(node)
         except Exception as error:
             raise InputError(
-                f"the model asks for the shape of a tensor, in {place}, and no example tells it: {error}; name the size "
-                "of its images, Propagator(model, size=(channels, height, width))"
+                f"the model asks for the shape of a tensor, in {place}, and no example tells it: {error}; name the "
+                "size of its images, Propagator(model, size=(channels, height, width))"
             ) from error
         if self._depends[node] == _ON_SHAPES:
             self.guards.append(Guard(node, value, place))
@@ -286,11 +314,21 @@ def changed_in_place(model: nn.Module, node: torch.fx.Node) -> torch.fx.Node | N
     return node.args[0] if in_place and node.args and isinstance(node.args[0], torch.fx.Node) else None
 
 
+def overwritten(model: nn.Module, node: torch.fx.Node) -> list[torch.fx.Node]:
+    """``changed_in_place`` and, where that is a part ``y = x[...]``, what it is a part of."""
+    found = []
+    changed = changed_in_place(model, node)
+    while isinstance(changed, torch.fx.Node):
+        found.append(changed)
+        changed = changed.args[0] if changed.target is operator.getitem else None
+    return found
+
+
 def live_nodes(model: nn.Module, followed: Followed) -> set[torch.fx.Node]:
     """The nodes that the output depends on, or a guard: other heads, assertions and comparisons are not among them."""
     live: set[torch.fx.Node] = {guard.node for guard in followed.guards}
     for node in reversed(followed.graph.nodes):
-        if node.op == "output" or node in live or changed_in_place(model, node) in live:
+        if node.op == "output" or node in live or not live.isdisjoint(overwritten(model, node)):
             live.update((node, *node.all_input_nodes))
     return live
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from relmap.errors import InputError
 from relmap.network import vocabulary
-from relmap.network.affine import Convolution, Dense
+from relmap.network.affine import Convolution, Dense, TransposedConvolution
 from relmap.network.attention import attend
 from relmap.network.sizes import Attribute, Expression, Output, Pieces, call, leaves
 from relmap.network.vocabulary import Primitive
@@ -186,6 +186,17 @@ def _scaled(call: Call, value: Any, factor: Any) -> Any:
         return value * factor
     settings = {"factor": factor, "keeps_sign": bool((torch.as_tensor(factor) >= 0).all())}
     return call.emit("scale", Primitive("scale", lambda x: x * factor, settings=settings), value)
+
+
+@_known_as("addcmul")
+def _sum_of_product(call: Call) -> Output:
+    if call.kwargs.get("value", 1) != 1:
+        raise InputError("operation 'addcmul': its argument 'value' is not supported")
+    a, factors = call.get(0, "input"), (call.get(1, "tensor1"), call.get(2, "tensor2"))
+    product = factors[0] * factors[1] if not any(isinstance(each, Output) for each in factors) else None
+    if product is None:
+        product = _multiply(Call(call.emitter, torch.mul, factors, {}, call.prefix, None))
+    return _sum(call, a, product)
 
 
 @_known_as("neg", "neg_", "negative")
@@ -441,7 +452,7 @@ def _part(call: Call, part: Any) -> Output:
 REARRANGING = (
     *("flatten", "unflatten", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "adjoint"),
     *("unsqueeze", "squeeze", "expand", "broadcast_to", "repeat", "tile", "repeat_interleave", "roll", "select"),
-    *("narrow", "flip", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "diagonal"),
+    *("unfold", "narrow", "flip", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "diagonal"),
 )
 
 
@@ -492,9 +503,11 @@ def _some(source: Pieces, index: slice) -> tuple[Any, ...]:
 
 @_known_as("pad")
 def _pad(call: Call) -> Output:
-    if call.constant(2, "mode", "constant") != "constant" or call.constant(3, "value", 0):
-        raise InputError("operation 'pad': only zeros are supported")
-    return call.generic("pad", "reshape", moves=_moves(call))
+    """Copies of the input's own values, or a constant, which takes no relevance: a rearrangement either way."""
+    if call.constant(2, "mode", "constant") == "constant":
+        value = call.constant(3, "value", 0)
+        return call.generic("pad", "reshape", keeps_sign=value is None or value >= 0, moves=_moves(call))
+    return call.generic("pad", "reshape", copies_border=True, moves=_moves(call))
 
 
 @_known_as("chunk", "split", "tensor_split", "unbind", "split_with_sizes")
@@ -537,8 +550,43 @@ def _softmax(call: Call) -> Output:
     return call.emit("softmax", vocabulary.softmax(call.constant(1, "dim")), call.tensor(), whole=True)
 
 
+@_known_as("log_softmax")
+def _log_softmax(call: Call) -> Output:
+    return call.emit("log_softmax", vocabulary.log_softmax(call.constant(1, "dim")), call.tensor(), whole=True)
+
+
+@_known_as("prelu")
+def _prelu(call: Call) -> Output:
+    return call.emit("prelu", vocabulary.prelu(_fixed(call, 1, "weight")), call.tensor(), whole=True)
+
+
+@_known_as("rrelu", "rrelu_")
+def _randomised_relu(call: Call) -> Output:
+    slope = (call.constant(1, "lower", 1 / 8) + call.constant(2, "upper", 1 / 3)) / 2
+    return call.emit("rrelu", vocabulary.leaky_relu(slope), call.tensor(), whole=True)
+
+
+@_known_as("threshold", "threshold_")
+def _threshold(call: Call) -> Output:
+    primitive = vocabulary.threshold(call.constant(1, "threshold"), call.constant(2, "value"))
+    return call.emit("threshold", primitive, call.tensor(), whole=True)
+
+
+@_known_as("glu")
+def _gated(call: Call) -> Output:
+    dim = call.constant(1, "dim", -1)
+    value, gate = (
+        call.emit("half", _moving(lambda x, i=i: x.chunk(2, dim)[i], "chunk", 2, dim), call.tensor()) for i in (0, 1)
+    )
+    gate = call.emit("sigmoid", vocabulary.activation("sigmoid", torch.sigmoid, True), gate)
+    return call.emit("mul", Primitive("multiply", torch.mul), value, gate)
+
+
 _NON_NEGATIVE = ("sigmoid", "hardsigmoid", "relu6", "softplus")
-_SIGNED = ("tanh", "silu", "mish", "hardswish", "leaky_relu", "elu", "selu", "celu")
+_SIGNED = (
+    *("tanh", "silu", "mish", "hardswish", "leaky_relu", "elu", "selu", "celu"),
+    *("softsign", "logsigmoid", "softshrink", "hardshrink", "tanhshrink"),
+)
 
 
 @_known_as(*_NON_NEGATIVE, *_SIGNED, *(name + "_" for name in (*_NON_NEGATIVE, *_SIGNED)))
@@ -550,7 +598,13 @@ def _activation(call: Call) -> Output:
     return call.emit(call.label, primitive, call.tensor(), whole=True)
 
 
-@_known_as("clamp", "clamp_", "clip", "hardtanh", "hardtanh_", "clamp_min", "clamp_min_")
+@_known_as("clamp_max", "clamp_max_")
+def _clamp_above(call: Call) -> Output:
+    high = call.constant(1, "max")
+    return call.emit("clamp", vocabulary.activation("clamp", lambda x: x.clamp(max=high)), call.tensor(), whole=True)
+
+
+@_known_as("clamp", "clamp_", "clip", "clip_", "hardtanh", "hardtanh_", "clamp_min", "clamp_min_")
 def _clamp(call: Call) -> Output:
     names, defaults = (("min_val", "max_val"), (-1.0, 1.0)) if "tanh" in call.label else (("min", "max"), (None, None))
     low, high = (call.constant(i + 1, names[i], defaults[i]) for i in (0, 1))
@@ -560,7 +614,10 @@ def _clamp(call: Call) -> Output:
     return call.emit("clamp", primitive, call.tensor(), whole=True)
 
 
-@_known_as("adaptive_avg_pool2d", "avg_pool2d", "interpolate")
+@_known_as(
+    *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
+    *("avg_pool1d", "avg_pool2d", "avg_pool3d", "interpolate", "upsample", "fold"),
+)
 def _average_pool(call: Call) -> Output:
     return call.generic("avgpool", "average_pool")
 
@@ -582,11 +639,71 @@ def _maximum_pool(call: Call) -> Output:
 FUNCTIONS[F.max_pool2d] = _maximum_pool
 
 
+def _selecting(pool: Callable) -> Callable[[Call], Output]:
+    def of(call: Call) -> Output:
+        kwargs = {key: value for key, value in call.kwargs.items() if key != "input"}
+        return call.emit("max_pool", vocabulary.selecting_window(pool, *call.args[1:], **kwargs), call.tensor())
+
+    return of
+
+
+FUNCTIONS |= {pool: _selecting(F.max_pool1d) for pool in (F.max_pool1d, torch.max_pool1d)}
+FUNCTIONS |= {pool: _selecting(F.max_pool3d) for pool in (F.max_pool3d, torch.max_pool3d)}
+
+
+def _adaptive(pool: Callable) -> Callable[[Call], Output]:
+    def of(call: Call) -> Output:
+        if call.constant(2, "return_indices", False):
+            raise InputError("a maximum pool that also returns its indices is not supported")
+        size = call.constant(1, "output_size")
+        primitive = vocabulary.selecting(lambda x, return_indices: pool(x, size, return_indices))
+        return call.emit("max_pool", primitive, call.tensor())
+
+    return of
+
+
+FUNCTIONS |= {pool: _adaptive(pool) for pool in (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)}
+
+
 @_known_as("layer_norm")
 def _layer_norm(call: Call) -> Output:
     names = (("normalized_shape", None), ("weight", None), ("bias", None), ("eps", 1e-5))
     primitive = vocabulary.layer_norm(*(_fixed(call, i + 1, *name) for i, name in enumerate(names)))
     return call.emit("layer_norm", primitive, call.tensor(), whole=True)
+
+
+@_known_as("rms_norm")
+def _rms_norm(call: Call) -> Output:
+    primitive = vocabulary.rms_norm(
+        call.constant(1, "normalized_shape"), _fixed(call, 2, "weight"), call.constant(3, "eps")
+    )
+    return call.emit("rms_norm", primitive, call.tensor(), whole=True)
+
+
+@_known_as("group_norm")
+def _group_norm(call: Call) -> Output:
+    names = (("num_groups", None), ("weight", None), ("bias", None), ("eps", 1e-5))
+    primitive = vocabulary.group_norm(*(_fixed(call, i + 1, *name) for i, name in enumerate(names)))
+    return call.emit("group_norm", primitive, call.tensor(), whole=True)
+
+
+@_known_as("instance_norm")
+def _instance_norm(call: Call) -> Output:
+    names = ("running_mean", "running_var", "weight", "bias", "use_input_stats")
+    mean, variance, weight, bias, own = (_fixed(call, i + 1, name) for i, name in enumerate(names))
+    eps = call.constant(7, "eps", 1e-5)
+    if own is False:
+        return call.emit(
+            "batch_norm", vocabulary.batch_norm(mean, variance, weight, bias, eps), call.tensor(), whole=True
+        )
+    return call.emit("instance_norm", vocabulary.instance_norm(weight, bias, eps), call.tensor(), whole=True)
+
+
+@_known_as("normalize")
+def _normalize(call: Call) -> Output:
+    names = (("p", 2.0), ("dim", 1), ("eps", 1e-12))
+    primitive = vocabulary.unit_norm(*(call.constant(i + 1, *name) for i, name in enumerate(names)))
+    return call.emit("normalize", primitive, call.tensor())
 
 
 @_known_as("batch_norm")
@@ -603,16 +720,31 @@ def _linear(call: Call) -> Output:
     return call.emit("linear", Primitive.of(affine, "linear"), call.tensor(), whole=True)
 
 
-@_known_as("conv2d")
+@_known_as("conv1d", "conv2d", "conv3d")
 def _convolution(call: Call) -> Output:
-    def pair(value: Any) -> tuple[int, int]:
-        if isinstance(value, str):
-            raise InputError(f"operation 'conv2d': only numeric zero padding is supported, not {value!r}")
-        return (value, value) if isinstance(value, int) else tuple(value)
+    x, padding = call.tensor(), call.constant(4, "padding", 0)
+    window = {"stride": call.constant(3, "stride", 1), "dilation": call.constant(5, "dilation", 1)}
+    affine = Convolution(
+        _fixed(call, 1, "weight"), _fixed(call, 2, "bias"), **window, groups=call.constant(6, "groups", 1)
+    )
+    if padding == "valid":
+        padding = 0
+    if padding == "same":
+        # Where the number of zeros is odd, torch has one more at the end.
+        total = [dilation * (kernel - 1) for dilation, kernel in zip(affine.dilation, affine.kernel, strict=True)]
+        padding = tuple(number // 2 for number in total)
+        if any(number % 2 for number in total):
+            ends = [end for number in reversed(total) for end in (0, number % 2)]
+            x = call.emit("pad", _moving(lambda x: F.pad(x, ends), "pad", ends), x)
+    affine = replace(affine, padding=padding)
+    return call.emit("conv", Primitive.of(affine, "conv"), x, whole=True)
 
-    names = (("stride", 1), ("padding", 0), ("dilation", 1))
-    window = {name: pair(call.constant(i + 3, name, default)) for i, (name, default) in enumerate(names)}
-    affine = Convolution(_fixed(call, 1, "weight"), _fixed(call, 2, "bias"), **window, groups=call.get(6, "groups", 1))
+
+@_known_as("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def _transposed_convolution(call: Call) -> Output:
+    names = (("stride", 1), ("padding", 0), ("output_padding", 0), ("groups", 1), ("dilation", 1))
+    window = {name: call.constant(i + 3, name, default) for i, (name, default) in enumerate(names)}
+    affine = TransposedConvolution(_fixed(call, 1, "weight"), _fixed(call, 2, "bias"), **window)
     return call.emit("conv", Primitive.of(affine, "conv"), call.tensor(), whole=True)
 
 

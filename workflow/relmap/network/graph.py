@@ -24,16 +24,18 @@ class Operation:
     Attributes:
         name: unique in its graph.
         kind: ``input``; ``parameter`` (a constant: class token, position embedding; no inputs) and ``mask`` (computed
-            from the input by comparisons; neither carries relevance); ``embedding``; ``conv, linear, batch_norm,
-            layer_norm``; ``relu, gelu``, ``activation`` (any other pointwise function), ``softmax``; ``max_pool``,
-            ``average_pool`` (also a mean over dimensions); ``add, multiply``, ``matmul`` (bilinear in its two inputs,
-            its scale included), ``scale`` (times what is no part of the input); ``concatenate``; ``reshape`` (any rearrangement that is
-            linear in its one input: view, permute, slice, expand); ``identity``.
+            from the input by comparisons; neither carries relevance); ``embedding``; ``conv, linear, batch_norm``;
+            ``layer_norm`` (any norm by statistics of the image); ``relu, gelu``, ``activation`` (any other pointwise
+            function), ``softmax``, ``log_softmax`` (of the logits, last of all); ``max_pool``, ``average_pool`` (also
+            a mean over dimensions); ``add, multiply``, ``matmul`` (bilinear in its two inputs, its scale included),
+            ``scale`` (times what is no part of the input); ``concatenate``; ``reshape`` (any rearrangement that is
+            linear in its one input: view, permute, slice, expand, padding); ``identity``.
         inputs: names of the operations whose outputs it takes.
         affine: weight and bias of a conv, linear or batch norm, else None.
         run: the forward function of its inputs, and of the shapes of ``sizes`` after them.
         settings: what a rule must know beside the tensors: windows, dimensions; mean, std, gain and shift of a batch
-            norm; normalized_shape, eps, weight and bias of a layer norm.
+            norm; of a layer norm ``parts`` (input less its mean, standard deviation and gain, as a function of the
+            input), eps, weight and bias.
         sizes: names of the operations whose outputs' shapes ``run`` takes as further arguments.
         constants: names of operations whose outputs ``run`` takes between inputs and shapes, and which take no
             relevance: masks and other factors that the operation is not linear in together with its inputs.
@@ -83,18 +85,17 @@ _SIGN_KEEPING = frozenset(
 
 
 def _keeps_sign(operation: Operation, non_negative: set[str]) -> bool:
-    if operation.kind != "scale":
-        return operation.inputs != () and operation.kind in _SIGN_KEEPING
-    of_constants = operation.constants != () and non_negative.issuperset(operation.constants)
-    return of_constants or operation.settings.get("keeps_sign", False)
+    if operation.constants:
+        return operation.settings.get("keeps_sign", non_negative.issuperset(operation.constants))
+    return operation.inputs != () and operation.settings.get("keeps_sign", operation.kind in _SIGN_KEEPING)
 
 
 @dataclass(frozen=True)
 class Graph:
     """Operations in order of execution; the first is the input, the last one's output is the model's.
 
-    It holds for inputs of shapes that keep its ``guards``. ``sizes``: (C, H, W) of images that it may take, the likeliest
-    first.
+    It holds for inputs of shapes that keep its ``guards``. ``sizes``: (C, H, W) of images that it may take, the
+    likeliest first.
     """
 
     operations: tuple[Operation, ...]
@@ -183,6 +184,21 @@ class Graph:
                 names.add(operation.name)
         return frozenset(names)
 
+    def behind(self, name: str) -> frozenset[str]:
+        """Names of the operations that this one depends on, and its own."""
+        found, waiting = set(), [name]
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting.extend(self[name].inputs)
+        return frozenset(found)
+
+    def adds_constant(self, operation: Operation) -> bool:
+        """Whether this adds to what depends on the input something that does not: no two ways meet in it."""
+        carriers = self.carriers()
+        return operation.kind == "add" and sum(name in carriers for name in operation.inputs) == 1
+
     def preprocessing(self) -> frozenset[str]:
         """Names of the operations that treat the input before any layer: rearranging, scaling, adding numbers."""
         carriers, seen = self.carriers(), {self.operations[0].name}
@@ -214,8 +230,8 @@ class Graph:
             ways = [name for name in operation.inputs if name in self.carriers()]
             if len(ways) != 1 or operation.kind in ("input", "embedding", "layer_norm", "matmul", "max_pool"):
                 raise InputError(
-                    f"the logits come from operation {operation.name!r} ({operation.kind}), not from one convolution or "
-                    "linear layer of the classes, which this method needs"
+                    f"the logits come from operation {operation.name!r} ({operation.kind}), not from one convolution "
+                    "or linear layer of the classes, which this method needs"
                 )
             operation = self[ways[0]]
         return operation

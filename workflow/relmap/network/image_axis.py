@@ -23,7 +23,7 @@ _COUNT = 3
 
 @dataclass(frozen=True)
 class Place:
-    """Images lie along ``axis``, whose size is ``before * N * after``: the original layout. The first is the usual one."""
+    """Images lie along ``axis``, whose size is ``before * N * after``: ``Place()`` is the usual one."""
 
     axis: int = 0
     before: int = 1
@@ -78,10 +78,10 @@ def keeps_images_first(operation: Operation, shapes: Shapes, carriers: frozenset
             return len(inputs[0]) >= 2
         case "scale" | "add" | "multiply":
             return all(len(each) == rank for each in inputs)
-        case "concatenate" | "softmax":
-            return settings["dim"] % rank != 0
+        case "concatenate" | "softmax" | "log_softmax":
+            return settings.get("dim", -1) % rank != 0
         case "layer_norm":
-            return len(settings.get("normalized_shape", ())) < rank
+            return len(settings.get("normalized_shape", ())) < rank and len(inputs[0]) == rank
         case "matmul":
             return "moves" not in settings and rank > 2 and all(len(each) == rank for each in inputs)
         case "average_pool":
@@ -305,7 +305,9 @@ def _restored(value: Any, place: Place | None) -> Any:
 def _moved(operation: Operation, found: Mapping[str, Located], elsewhere: Mapping[str, Place]) -> list[Operation]:
     """The operation for inputs and outputs with their images first, and what it needs of constants before it."""
     name, place, rank = operation.name, found[operation.name].place, found[operation.name].rank
-    if operation.kind not in _MOVABLE or (operation.kind == "linear" and place.axis == rank - 1):
+    mixes = operation.kind == "linear" and place.axis == rank - 1
+    of_channels = operation.kind == "layer_norm" and "normalized_shape" not in operation.settings
+    if operation.kind not in _MOVABLE or mixes or of_channels:
         raise InputError(
             f"operation {name!r} ({operation.kind}) runs on images that do not come first, in dimension {place.axis}; "
             "they cannot be followed through it: give a model that keeps them in dimension 0 there"

@@ -178,7 +178,7 @@ class FeatureMaps:
         return None
 
     def _joined(self, operation: Operation, shape: torch.Size) -> Layout | _Marks | None:
-        """Along the channels their numbers go on; what is joined to positions and is no part of the image is nowhere."""
+        """Along channels their numbers go on; what is joined to positions and is no part of the image is nowhere."""
         dim, carriers = operation.settings["dim"], self.graph.carriers()
         dim = dim if dim < 0 else dim - len(shape)
         found = {name: self._found(name) for name in operation.inputs if name in carriers}

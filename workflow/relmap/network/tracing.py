@@ -17,16 +17,17 @@ from typing import Any
 import torch
 import torch.fx
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from relmap.errors import InputError
 from relmap.network.attention import fused_attention, is_fused_attention, multihead_attention
 from relmap.network.copied import in_single_precision, refresh_weights, structural_copy
-from relmap.network.following import attribute, changed_in_place, follow, is_in_place, live_nodes
+from relmap.network.following import attribute, follow, is_in_place, live_nodes, overwritten
 from relmap.network.functions import COMPARING, FUNCTIONS, MASKING, SHAPE_METHODS, Call, set_item
 from relmap.network.graph import Graph, Guard, Operation
 from relmap.network.simplified import merged_biases
 from relmap.network.sizes import Attribute, Expression, Output, Pieces, call, expression, leaves
-from relmap.network.vocabulary import OPERATIONS, Primitive, is_omitted, named, primitive_of, rearrangement
+from relmap.network.vocabulary import OPERATIONS, Primitive, advice, is_omitted, named, primitive_of, rearrangement
 
 
 def _carries(leaf: Any) -> bool:
@@ -120,9 +121,26 @@ class _Builder:
             self.values[node] = self._module(str(node.target), args, kwargs)
         else:
             self.values[node] = self._function(node, args, kwargs)
-        changed = changed_in_place(self.model, node)
+        changed, *wholes = overwritten(self.model, node) or [None]
         if changed is not None:
             self.values[changed] = self.values[node]
+        for whole in wholes:
+            self.values[whole] = self._with_part(whole, changed)
+            changed = whole
+
+    def _with_part(self, whole: torch.fx.Node, part: torch.fx.Node) -> Any:
+        """The value of ``whole`` when its part has been overwritten."""
+        index = torch.fx.map_arg(part.args[1], self.values.__getitem__)
+        arguments = (self.values[whole], index, self.values[part])
+        outputs = [leaf for leaf in leaves(arguments) if isinstance(leaf, Output)]
+        place = self.places.get(part, "")
+        prefix = f"{place}." if place else ""
+        if any(output.carries for output in outputs):
+            return FUNCTIONS[operator.setitem](Call(self, operator.setitem, arguments, {}, prefix, None))
+        if outputs:
+            inputs, sizes, run = call(set_item, arguments, {})
+            return self.emit(f"{prefix}mask", Primitive("mask", run), inputs, sizes)
+        return expression(set_item, arguments, {})
 
     def _attribute(self, path: str) -> Any:
         value = attribute(self.model, path)
@@ -148,9 +166,8 @@ class _Builder:
             raise InputError(f"layer {path!r}: {error}") from error
         if primitive is None:
             raise InputError(
-                f"layer {path!r}: no rule is known for {type(module).__name__}; replace it, or add its operation, "
-                f"relmap.network.vocabulary.OPERATIONS[{type(module).__name__}] = kind, such as 'activation', and "
-                "a rule where the kind is new"
+                f"layer {path!r}: no rule is known for {type(module).__name__}; "
+                + advice(type(module).__name__, any(True for _ in module.parameters()))
             )
         inputs = tuple(self.tensor(value, path + ".input") for value in (*args, *kwargs.values()))
         return self.emit(path, primitive, inputs)
@@ -181,7 +198,7 @@ class _Builder:
         if function in OPERATIONS:
             inputs, sizes, run = call(function, args, kwargs)
             try:
-                return self.emit(prefix + label, named(OPERATIONS[function], run), inputs, sizes)
+                return self.emit(prefix + label, named(OPERATIONS[function], run, label), inputs, sizes)
             except InputError as error:
                 raise InputError(f"operation {label!r} in {place or 'the model'}: {error}") from error
         if function in MASKING or not any(_carries(leaf) for leaf in tensors):
@@ -192,9 +209,8 @@ class _Builder:
             return args[0]
         if function not in FUNCTIONS:
             raise InputError(
-                f"operation {label!r} in {place or 'the model'}: no rule is known for it; replace it, or add its "
-                f"operation, relmap.network.vocabulary.OPERATIONS[{_spelt(node)}] = kind, such as 'activation', "
-                "and a rule where the kind is new"
+                f"operation {label!r} in {place or 'the model'}: no rule is known for it; "
+                + advice(_spelt(node), weights=False)
             )
         alone = place and not any(True for _ in self.model.get_submodule(place).children())
         try:
@@ -244,6 +260,15 @@ def _check_module(model: nn.Module) -> None:
         raise InputError(f"{name} wraps the model; give model.{_WRAPPERS[name]}")
 
 
+def _check_shapes(model: nn.Module) -> None:
+    lazy = next((path for path, value in (*model.named_parameters(), *model.named_buffers()) if is_lazy(value)), None)
+    if lazy is not None:
+        raise InputError(
+            f"parameter {lazy!r} of {type(model).__name__} has no shape yet: run the model once on images of its size, "
+            "then explain it"
+        )
+
+
 def _spelt(node: torch.fx.Node) -> str:
     """The function as one would type it, where its name tells."""
     if node.op == "call_method":
@@ -280,6 +305,7 @@ def trace(model: nn.Module, size: tuple[int, ...] | None = None) -> Graph:
         InputError: the model cannot be traced, or has an operation of unknown kind (the message names it).
     """
     _check_module(model)
+    _check_shapes(model)
     root = structural_copy(model)
     refresh_weights(root)
     in_single_precision(root)
@@ -306,13 +332,16 @@ def trace(model: nn.Module, size: tuple[int, ...] | None = None) -> Graph:
     smaller = [(natural[0], side, side) for side in (64, 32)]
     sizes = (size or natural,) if guards else tuple(dict.fromkeys((natural, *([size] if size else []), *smaller)))
     graph = Graph(_ancestors(merged, merged[-1].name, guards), guards, sizes)
+    for operation in graph.operations[:-1]:
+        if operation.kind == "log_softmax":
+            raise InputError(f"operation {operation.name!r}: a log-softmax has a rule only where the model ends in it")
     if not any(operation.affine is not None for operation in graph):
         raise InputError(f"{type(model).__name__} has no convolution or linear layer to propagate through")
     return graph
 
 
 def _ancestors(operations: Sequence[Operation], output: str, guards: tuple[Guard, ...]) -> tuple[Operation, ...]:
-    """The operations that the output is made of, in order; it is the last. Those that guards ask about are among them."""
+    """The operations that the output is made of, it the last, and those that guards ask about."""
     last = next(index for index, operation in enumerate(operations) if operation.name == output)
     needed = {operations[0].name, output, *(name for guard in guards for name in guard.names)}
     for operation in reversed(operations[: last + 1]):

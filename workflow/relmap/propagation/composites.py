@@ -45,8 +45,12 @@ STRUCTURE: Mapping[str, Rule] = {
     "matmul": Halves(),
     "multiply": Halves(),
     "softmax": SoftmaxTaylor(),
+    "log_softmax": Pass(),
 }
 """Rules of what has no weights of its own; those of attention are AttnLRP's (Achtibat et al. 2024)."""
+
+LAYERS = ("conv", "linear", "batch_norm")
+"""Kinds of affine layers."""
 
 STABILISER = 1e-6
 
@@ -70,12 +74,15 @@ class Composite:
             what the model does to its input before (scaling it, adding numbers) counts as preprocessing: it passes.
         places: (predicate of graph and operation, rule), looked at before ``kinds``; the first that holds counts.
         fold_batch_norm: whether a batch norm and the convolution before it count as one affine layer.
+        bias: whether what is added to the image's part without depending on it (a position embedding, 1 in ``1 + x``)
+            takes a share, as a layer's bias does that counts. Otherwise all relevance stays with the image's part.
     """
 
     kinds: Mapping[str, Rule]
     first: Rule | None = None
     places: tuple[tuple[Place, Rule], ...] = ()
     fold_batch_norm: bool = True
+    bias: bool = True
 
     def rules(self, graph: Graph) -> dict[str, Rule]:
         """Rule of each operation that relevance can pass, by name.
@@ -93,6 +100,8 @@ class Composite:
             chosen |= {name: PassToCarriers() for name in graph.preprocessing() if graph[name].kind in ("add", "scale")}
             chosen |= dict.fromkeys(graph.first_affine(), self.first)
         chosen |= dict.fromkeys(_averages_of_logits(graph, chosen), Gradient())
+        if not self.bias:
+            chosen |= {name: PassToCarriers() for name in chosen if graph.adds_constant(graph[name])}
         return {name: rule.at(graph, graph[name]) for name, rule in chosen.items()}
 
     def _rule(self, graph: Graph, operation: Operation) -> Rule:
@@ -133,9 +142,12 @@ def with_class_layer(composite: Composite, rule: Rule) -> Composite:
 
 
 def epsilon(epsilon: float = 1e-6, bias: bool = True) -> Composite:
-    """LRP-epsilon everywhere; average pools and additions share by the signed inputs."""
+    """LRP-epsilon everywhere; average pools and additions share by the signed inputs.
+
+    A batch norm that no layer before it takes in is an affine layer of its own, with its bias.
+    """
     rule = Epsilon(epsilon, bias)
-    return Composite(stabilised_structure(epsilon) | {"conv": rule, "linear": rule})
+    return Composite(stabilised_structure(epsilon) | dict.fromkeys(LAYERS, rule), bias=bias)
 
 
 def alpha_beta(
@@ -160,7 +172,7 @@ def alpha_beta(
         raise InputError(f"residual {residual!r} is unknown; choose one of {', '.join(PARTS)}")
     structure = stabilised_structure() if residual == "signed" else STRUCTURE | {"add": Share(residual)}
     kinds = {"conv": rule, "linear": rule, "batch_norm": norms[batch_norm]}
-    return Composite(structure | kinds, first, fold_batch_norm=batch_norm == "fold")
+    return Composite(structure | kinds, first, fold_batch_norm=batch_norm == "fold", bias=bias)
 
 
 def gradient(relu: str = "gradient") -> Composite:
@@ -197,6 +209,6 @@ def epsilon_alpha2_beta1(first_flat: bool = False) -> Composite:
 
 
 def gamma(gamma: float = 0.25, bias: bool = True) -> Composite:
-    """LRP-gamma everywhere."""
+    """LRP-gamma everywhere, also in batch norms that no layer before them takes in."""
     rule = Gamma(gamma, bias=bias)
-    return Composite(stabilised_structure() | {"conv": rule, "linear": rule})
+    return Composite(stabilised_structure() | dict.fromkeys(LAYERS, rule), bias=bias)

@@ -85,9 +85,10 @@ def _check_fit(operation: Operation, x: Tensor) -> None:
     affine, name, shape = operation.affine, operation.name, tuple(x.shape)
     if not isinstance(affine, Convolution | Dense):
         return
-    width = affine.weight.shape[1] * (affine.groups if isinstance(affine, Convolution) else 1)
-    if isinstance(affine, Convolution) and (x.dim() != 4 or shape[1] != width):
-        raise InputError(f"layer {name!r} takes (N, {width}, H, W), not {shape}: {_cure(shape, width)}")
+    width = affine.inputs
+    if isinstance(affine, Convolution) and (x.dim() != affine.weight.dim() or shape[1] != width):
+        positions = {1: "L", 2: "H, W", 3: "D, H, W"}[len(affine.kernel)]
+        raise InputError(f"layer {name!r} takes (N, {width}, {positions}), not {shape}: {_cure(shape, width)}")
     if isinstance(affine, Dense) and shape[-1:] != (width,):
         raise InputError(
             f"layer {name!r} takes {width} features, not a tensor of shape {shape}: give images of the model's size"
@@ -112,6 +113,10 @@ class Propagator:
     Attributes:
         model: what was traced; None of a graph.
         graph: the operations that relevance walks through.
+
+    Args:
+        model: a module, or a graph that was traced before.
+        size: (C, H, W) of the images, for models whose code takes other paths for other sizes; see ``trace``.
 
     Raises:
         InputError: the model cannot be traced, or has an operation of unknown kind (the message names it).

@@ -37,9 +37,8 @@ class AbsActivation(AbsPointwise):
 
 class AbsLayerNorm(AbsPointwise):
     def factor(self, record: Record) -> Tensor:
-        (x,), settings = record.inputs, record.operation.settings
-        centred, std = standard(x, settings)
-        gain = settings["weight"]
+        (x,) = record.inputs
+        centred, std, gain = record.operation.settings["parts"](x)
         if gain is None:
             return torch.where(centred > 0, x / std, 0)
         return x * torch.where(centred > 0, gain.clamp(min=0), gain.clamp(max=0)) / std
@@ -146,10 +145,3 @@ def require_attention(graph: Graph, method: str) -> None:
 def slope(record: Record, x: Tensor) -> Tensor:
     """Derivative of a pointwise function at x."""
     return jacobian_at(record.operation.run, torch.ones_like(x)[None], (x,))[0][0]
-
-
-def standard(x: Tensor, settings: dict) -> tuple[Tensor, Tensor]:
-    """``x`` less its mean, and its standard deviation, of a layer norm."""
-    dims = tuple(range(-len(settings["normalized_shape"]), 0))
-    variance, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
-    return x - mean, variance.add_(settings["eps"]).sqrt_()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from relmap.propagation.rules.abslrp import AbsPointwise, per_channel
-from relmap.propagation.rules.abslrp_attention import slope, standard
+from relmap.propagation.rules.abslrp_attention import slope
 from relmap.propagation.rules.base import Record, Rule
 from relmap.propagation.rules.structure import Winner
 
@@ -37,12 +37,11 @@ class NormalisedActivation(AbsPointwise):
 
 class NormalisedLayerNorm(AbsPointwise):
     def factor(self, record: Record) -> Tensor:
-        (x,), settings = record.inputs, record.operation.settings
-        own, of_absolute = standard(x, settings)[1], standard(x.abs(), settings)[1]
-        gain = settings["weight"]
+        (x,), parts = record.inputs, record.operation.settings["parts"]
+        (_, own, gain), (_, of_absolute, other_gain) = parts(x), parts(x.abs())
         if gain is None:
             return (x / own + x.abs() / of_absolute) / 2
-        return (x * gain / own + x.abs() * gain.abs() / of_absolute) / 2
+        return (x * gain / own + x.abs() * other_gain.abs() / of_absolute) / 2
 
 
 class NormalisedSoftmax(AbsPointwise):

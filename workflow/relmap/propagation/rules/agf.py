@@ -120,7 +120,6 @@ class GuidedConvolution(AbsoluteShare):
 
     def _spread(self, affine: Convolution, relevance: Tensor, shape: torch.Size) -> Tensor:
         """``A``: relevance over the receptive fields by the weights alone. An image of ones needs no input channels."""
-        absolute = affine.weights("absolute")
         ones = relevance.new_ones(1, affine.groups, *shape[2:])
-        z = affine.apply(ones, absolute.sum(1, keepdim=True))
-        return affine.transpose(widened(relevance, z, self.epsilon), absolute, shape)
+        z = affine.apply(ones, affine.over_inputs("absolute"))
+        return affine.transpose(widened(relevance, z, self.epsilon), affine.weights("absolute"), shape)

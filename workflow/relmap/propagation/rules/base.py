@@ -104,13 +104,20 @@ def pull_back(run: Callable[..., Tensor], s: Tensor, shapes: tuple[torch.Size, .
     if len(shapes) > 1:  # one of them may be the same for all images
         return jacobian_at(run, s, [s.new_zeros(shape) for shape in shapes])
     copies, count = s.shape[:2]
+    alone = [len(shape) < s.dim() - 1 and len(shapes) > 1 for shape in shapes]
     with torch.enable_grad():
-        dummies = [s.new_zeros(copies * count, *shape[1:]).requires_grad_() for shape in shapes]
-        output = run(*dummies)
-        gradients = torch.autograd.grad(output, dummies, s.flatten(0, 1))
+        dummies = [
+            s.new_zeros(shape) if constant else s.new_zeros(copies * count, *shape[1:]).requires_grad_()
+            for shape, constant in zip(shapes, alone, strict=True)
+        ]
+        wanted = [dummy for dummy in dummies if dummy.requires_grad]
+        gradients = iter(torch.autograd.grad(run(*dummies), wanted, s.flatten(0, 1)))
+    parts = (
+        dummy.expand(copies, *dummy.shape) if constant else next(gradients).unflatten(0, (copies, count))
+        for dummy, constant in zip(dummies, alone, strict=True)
+    )
     # The gradient of a sum is a view of one number for many, which nobody could write to.
-    gradients = (gradient.contiguous() if 0 in gradient.stride() else gradient for gradient in gradients)
-    return tuple(gradient.unflatten(0, (copies, count)) for gradient in gradients)
+    return tuple(part.contiguous() if 0 in part.stride() else part for part in parts)
 
 
 def jacobian_at(run: Callable[..., Tensor], s: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -42,7 +42,7 @@ def residual_blocks(graph: Graph) -> tuple[Block, ...]:
     nearest, carriers = graph.dominators, graph.carriers()
     blocks: list[Block] = []
     for operation in reversed(graph.operations):
-        if operation.kind != "add" or operation.name not in carriers:
+        if operation.kind != "add" or operation.name not in carriers or graph.adds_constant(operation):
             continue
         if any(operation.name in block.members for block in blocks):
             continue

@@ -68,21 +68,17 @@ def balanced(relevance: Tensor, total: Tensor | float = 1.0) -> tuple[Tensor, Te
 
 
 def _is_pointwise(affine: Affine) -> bool:
-    return isinstance(affine, Convolution) and tuple(affine.weight.shape[2:]) == (1, 1)
-
-
-def _groups(affine: Affine) -> int:
-    return affine.groups if isinstance(affine, Convolution) else 1
+    return isinstance(affine, Convolution) and set(affine.kernel) == {1}
 
 
 def _within_reach(affine: Affine, mask: Tensor) -> Tensor:
     """How many ones of a mask of the inputs (N, C, ...) each output is connected with: (N, channels or 1, ...)."""
-    groups = _groups(affine)
+    groups = affine.groups
     if not isinstance(affine, Convolution):
         return mask.sum(-1, keepdim=True)
     summed = mask.sum(1, keepdim=True) if groups == 1 else mask.unflatten(1, (groups, -1)).sum(2)
-    counts = affine.apply(summed, mask.new_ones(groups, 1, *affine.weight.shape[2:]))
-    return counts if groups == 1 else counts.repeat_interleave(affine.weight.shape[0] // groups, 1)
+    counts = affine.apply(summed, mask.new_ones(groups, 1, *affine.kernel))
+    return counts if groups == 1 else counts.repeat_interleave(affine.outputs // groups, 1)
 
 
 def _unless(reached: Tensor) -> Tensor:
@@ -147,10 +143,10 @@ class Equilibrium(Rule):
     @staticmethod
     def _of_others(affine: Affine, z: Tensor, reached: Tensor, shape: torch.Size) -> Tensor:
         """``|W| beta`` from ``z = |W| alpha``; infinite for outputs all of whose inputs are activated."""
-        groups = _groups(affine)
+        groups = affine.groups
         ones = z.new_ones(1, groups, *shape[2:])
         inputs = _within_reach(affine, ones.repeat_interleave(shape[1] // groups, 1))
-        rest = affine.apply(ones, affine.weights("absolute").sum(1, keepdim=True)) - z
+        rest = affine.apply(ones, affine.over_inputs("absolute")) - z
         return F.threshold_(rest.add_(_unless(inputs - reached)), 1e-30, torch.inf)
 
 
@@ -194,7 +190,9 @@ class MainBranch(Rule):
         depths: dict[str, int] = {}
         for other in graph:
             depths[other.name] = 1 + max((depths[name] for name in other.inputs), default=0)
-        return MainBranch(max(range(len(operation.inputs)), key=lambda i: depths[operation.inputs[i]]))
+        carriers = graph.carriers()
+        branches = [i for i, name in enumerate(operation.inputs) if name in carriers]
+        return MainBranch(max(branches, key=lambda i: depths[operation.inputs[i]]))
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         return tuple(
@@ -206,16 +204,10 @@ class MainBranch(Rule):
 
 
 def branch_point(graph: Graph, operation: Operation) -> str:
-    """Name of the last operation on which all inputs of an addition depend: where its branches part."""
-    behind = [_ancestors(graph, name) for name in operation.inputs]
+    """Name of the last operation on which all branches of an addition depend: where they part.
+
+    What does not depend on the model's input is no branch.
+    """
+    carriers = graph.carriers()
+    behind = [graph.behind(name) for name in operation.inputs if name in carriers]
     return next(other.name for other in reversed(graph.operations) if all(other.name in names for names in behind))
-
-
-def _ancestors(graph: Graph, name: str) -> set[str]:
-    found, waiting = set(), [name]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(graph[name].inputs)
-    return found

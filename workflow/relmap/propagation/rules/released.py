@@ -86,7 +86,7 @@ class AverageShare(Rule):
         (x,), run = record.inputs, record.operation.run
         if record.operation.kind == "max_pool":
             size = relevance.shape[-2:]
-            if any(a not in (b // 2, -(-b // 2)) for a, b in zip(size, x.shape[-2:], strict=True)):
+            if x.dim() != 4 or any(a not in (b // 2, -(-b // 2)) for a, b in zip(size, x.shape[-2:], strict=True)):
                 raise InputError(
                     f"operation {record.operation.name!r} pools {tuple(x.shape[-2:])} to {tuple(size)}; this method "
                     "replaces maximum pools by averages of 2 x 2, which must halve the size"

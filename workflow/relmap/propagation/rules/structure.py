@@ -88,6 +88,10 @@ class Winner(Rule):
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         (x,) = record.inputs
         window = record.operation.settings
+        if "winners" in window:
+            index = window["winners"](x).flatten(2).expand(*relevance.shape[:3], -1)
+            result = relevance.new_zeros(*relevance.shape[:3], x[0, 0].numel())
+            return (result.scatter_add_(3, index, relevance.flatten(3)).view(-1, *x.shape),)
         arguments = [window[key] for key in ("kernel", "stride", "padding", "dilation", "ceil_mode")]
         _, winners = F.max_pool2d(x, *arguments, return_indices=True)
         copies, count = relevance.shape[:2]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from relmap.errors import InputError
-from relmap.network.affine import Affine, Convolution
+from relmap.network.affine import Affine
 from relmap.network.graph import Graph, Operation
 from relmap.propagation.rules.base import Record, Rule, divide
 
@@ -42,25 +42,31 @@ class ZBox(Rule):
         before = graph.preprocessing()
         if self.low is None or self.high is None or operation.inputs[0] not in before:
             return self
-        device = operation.affine.weight.device
-        corners = torch.tensor([self.low, self.high], dtype=torch.float64, device=device)[:, :, None, None]
+        affine = operation.affine
+        corners = torch.tensor([self.low, self.high], dtype=torch.float64, device=affine.weight.device)
+        corners = corners.view(2, -1, *[1] * (-affine.channel_dim - 1))
+        behind = graph.behind(operation.inputs[0])
         values, shapes = {graph.operations[0].name: corners}, {graph.operations[0].name: corners.shape}
         for other in graph:
-            if other.name in before or other.kind == "parameter":
+            if other.name in behind and other.kind != "input":
                 if not values.keys() >= set(other.constants):
                     raise InputError(
                         f"z-box: operation {other.name!r} scales the image by what depends on it; give first='same'"
                     )
-                values[other.name] = other.bound(values, shapes).run(*[values[name] for name in other.inputs])
+                inputs = [values[name] for name in other.inputs]
+                # A copy of border values lies where they lie, and one pixel has no border to copy.
+                copies = other.settings.get("copies_border", False)
+                values[other.name] = inputs[0] if copies else other.bound(values, shapes).run(*inputs)
                 shapes[other.name] = values[other.name].shape
         seen = values[operation.inputs[0]]
-        low, high = seen.amin((0, 2, 3)), seen.amax((0, 2, 3))
+        others = tuple(dim for dim in range(seen.dim()) if dim != seen.dim() + affine.channel_dim)
+        low, high = seen.amin(others), seen.amax(others)
         return replace(self, low=tuple(low.tolist()), high=tuple(high.tolist()))
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         (x,), affine = record.inputs, record.operation.affine
         low, high = self._bounds(affine, x)
-        inputs, weight = _beside(affine, x - low, x - high), affine.weights("halves")
+        inputs, weight = _beside(affine, x - low, x - high), affine.halves()
         s = divide(relevance, affine.apply(inputs, weight))
         return (_summed(affine, affine.transpose(s, weight, inputs.shape).mul_(inputs)),)
 
@@ -69,25 +75,20 @@ class ZBox(Rule):
         if self.low is None or self.high is None:
             dims = tuple(range(1, x.dim()))
             return x.amin(dims, keepdim=True), x.amax(dims, keepdim=True)
-        dim = _places(affine)[1]
+        dim = affine.channel_dim
         if len(self.low) != x.shape[dim]:
             raise InputError(f"z-box: bounds for {len(self.low)} channels were given, the input has {x.shape[dim]}")
         per_channel = (-1, *[1] * (-dim - 1))
         return x.new_tensor(self.low).view(per_channel), x.new_tensor(self.high).view(per_channel)
 
 
-def _places(affine: Affine) -> tuple[int, int]:
-    """Number of groups and dimension of the channels of a layer's input."""
-    return (affine.groups, -3) if isinstance(affine, Convolution) else (1, -1)
-
-
 def _beside(affine: Affine, a: Tensor, b: Tensor) -> Tensor:
-    """Inputs (N, C, ...) beside each other in each group: one input (N, 2 C, ...) of the weights called ``halves``."""
-    groups, dim = _places(affine)
+    """Inputs (N, C, ...) beside each other in each group: one input (N, 2 C, ...) of the weights' ``halves``."""
+    groups, dim = affine.groups, affine.channel_dim
     return torch.stack([v.unflatten(dim, (groups, -1)) for v in (a, b)], dim - 1).flatten(dim - 2, dim)
 
 
 def _summed(affine: Affine, pairs: Tensor) -> Tensor:
     """The sum (K, N, C, ...) of what lies beside each other in (K, N, 2 C, ...)."""
-    groups, dim = _places(affine)
+    groups, dim = affine.groups, affine.channel_dim
     return pairs.unflatten(dim, (groups, 2, -1)).sum(dim - 1).flatten(dim - 1, dim)
