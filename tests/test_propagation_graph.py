@@ -349,8 +349,6 @@ def test_what_a_model_does_to_its_input_is_preprocessing():
     propagator = Propagator(model)
     assert propagator.graph.first_affine() == {"conv"}
     walk = propagator.by(composites.alpha_beta(first=ZBox((-1.0, -2.0), (3.0, 4.0))))
-    rule = walk.steps["conv"].rule
-    assert rule.low == pytest.approx((-0.4, -8.3)) and rule.high == pytest.approx((1.6, 3.7))
     images = torch.rand(2, 2, 6, 6).double()
     activations = walk.forward(images)
     torch.testing.assert_close(activations.logits, model(images).detach())
@@ -402,11 +400,11 @@ def test_rows_have_a_map_of_their_features():
         ("lrp_epsilon", {"epsilon": -1.0}, "epsilon is -1.0"),
         ("lrp_gamma", {"gamma": -1.0}, "gamma is -1.0"),
         ("lrp_alpha1_beta0", {"alpha": 3.0}, "must be 1"),
-        ("lrp_alpha1_beta0", {"low": (1.0,) * 3, "high": (0.0,) * 3}, "must be below high"),
+        ("lrp_alpha1_beta0", {"low": (1.0,) * 3, "high": (0.0,) * 3}, "is not below high"),
         (
             "lrp_alpha1_beta0",
             {"low": (0.0,) * 2, "high": (1.0,) * 2},
-            "bounds for 2 channels were given, the input has 3",
+            "for 2 channels, the images have 3",
         ),
     ],
 )

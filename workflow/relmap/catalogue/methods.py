@@ -25,7 +25,7 @@ ATTENTION = "attention"
 LAYERS = "CLA-layers"
 
 NEEDS = {
-    BOUNDS: "takes low and high, the range of valid inputs per channel (else each image's own)",
+    BOUNDS: "takes low and high, the range of valid inputs, a number or one per channel (else each image's own)",
     FEATURE_MAP: "a convolutional network with a last feature map",
     BLOCKS: "made for networks of residual blocks",
     ATTENTION: "a network with attention",

@@ -47,7 +47,8 @@ def build(model: nn.Module | Propagator, method: str | Method, **parameters: Any
 def _bounds(model: nn.Module | None, row: Method, given: Mapping[str, Any]) -> dict[str, Any]:
     """The model's own range of valid inputs, for a method that takes it and is given none."""
     bounds = getattr(model, "input_range", None)
-    if BOUNDS not in row.needs or bounds is None or {"low", "high"} & given.keys():
+    takes = BOUNDS in row.needs and given.get("first", "z_box") == "z_box"
+    if not takes or bounds is None or {"low", "high"} & given.keys():
         return {}
     return {"low": bounds[0], "high": bounds[1]}
 

@@ -11,7 +11,7 @@ from relmap.explainers.base import Relevance
 from relmap.network import Graph, Operation
 from relmap.network.affine import Convolution
 from relmap.propagation import Composite, Propagator, composites, starts
-from relmap.propagation.rules import AlphaBeta, Rule, Share, ZBox
+from relmap.propagation.rules import AlphaBeta, Bounds, Rule, Share, ZBox
 from relmap.propagation.rules.rap import (
     AbsoluteShare,
     PassNonZero,
@@ -20,8 +20,6 @@ from relmap.propagation.rules.rap import (
     WidenedShare,
     WidenedWinner,
 )
-
-Bounds = tuple[float, ...] | None
 
 
 def is_pointwise(graph: Graph, operation: Operation) -> bool:
@@ -74,7 +72,7 @@ def alpha_beta_of_rap(alpha: float, beta: float, first: Rule) -> Composite:
 
 
 class RelativeAttributingPropagation(Relevance):
-    """RAP. ``low`` and ``high`` bound the input per channel; None takes each image's own extremes, like the authors."""
+    """RAP. ``low`` and ``high`` bound the input (per channel, or one); None: each image's own, like the authors."""
 
     def __init__(self, propagator: Propagator, *, low: Bounds = None, high: Bounds = None) -> None:
         super().__init__(propagator, relative_attributing(ZBox(low, high)), starts.logit)

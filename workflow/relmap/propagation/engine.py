@@ -309,4 +309,6 @@ class Walk:
             )
         if operation.sizes:
             operation = replace(operation, run=lambda *x: step.operation.forward(x, activations.shapes), sizes=())
-        return Record(operation, inputs, output, tuple(activations.shapes[name] for name in names), context)
+        shapes = tuple(activations.shapes[name] for name in names)
+        image_shape = activations.shapes[self.graph.operations[0].name]
+        return Record(operation, inputs, output, shapes, context, image_shape)
