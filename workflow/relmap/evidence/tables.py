@@ -48,7 +48,8 @@ def image_scores(rows: pd.DataFrame, dataset: str, model: str, known: Rows | Non
         Columns dataset, model, method, metric, image_id, target, value.
 
     Raises:
-        InputError: an unknown metric, or an image that lacks levels that others have.
+        InputError: an unknown metric, a pair that lacks levels that others have, or one that some methods have a value
+            of and others do not: what a metric cannot say of a picture it says of no method.
     """
     where = f"scores of {dataset} with {model}"
     columns = [column for _, column in (known or Rows()).columns().values()]
@@ -58,6 +59,7 @@ def image_scores(rows: pd.DataFrame, dataset: str, model: str, known: Rows | Non
     parts = []
     for metric, family in rows.groupby("metric", sort=True):
         _check_levels(family, metric, where)
+        _check_values(family, metric, where)
         parts += [_means(family, column) for column in columns if column.rows == metric]
     scores = pd.concat(parts, ignore_index=True).assign(dataset=dataset, model=model)
     return scores[[*CELL, *PAIR, "value"]]
@@ -71,6 +73,22 @@ def _check_levels(family: pd.DataFrame, metric: str, where: str) -> None:
         raise InputError(
             f"{where}: image {image} with target {target} of {method} has {levels.min()} distinct levels of "
             f"{metric}, another has {levels.max()}, or levels are repeated; delete the scores and run again"
+        )
+
+
+def _check_values(family: pd.DataFrame, metric: str, where: str) -> None:
+    """No value is infinite; a pair has all its values or none, and has them of all methods or of none."""
+    values = family["value"].astype(float)
+    unknown = values.isna()
+    infinite = pd.Series(np.isinf(values), index=family.index)
+    share = unknown.groupby([family[column] for column in PAIR]).transform("mean")
+    wrong = infinite | (unknown & (share < 1))
+    if wrong.any():
+        method, image, target = family[["method", *PAIR]].iloc[int(wrong.to_numpy().argmax())]
+        what = "infinite" if infinite.any() else "NaN, but other values of this pair are known"
+        raise InputError(
+            f"{where}: {metric} of {method} for image {image} with target {target} is {what}; a mean without it would "
+            "favour some methods: a metric gives a miss a number, and NaN only to pictures that have no answer"
         )
 
 

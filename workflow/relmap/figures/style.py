@@ -107,5 +107,5 @@ def save_figure(
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN, which is the gain of a method whose map has no positive pixel: null stands for it."""
+    """JSON has no NaN, which is a number that a picture has no answer for: null stands for it."""
     return {key: None if isinstance(value, float) and value != value else value for key, value in row.items()}
