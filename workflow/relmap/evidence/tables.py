@@ -21,7 +21,7 @@ from relmap.catalogue.papers import PRINTED, Cell, cells
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 from relmap.evidence.statistics import RESAMPLES, Interval, bootstrap_mean
-from relmap.job.files import atomic_path
+from relmap.job.files import atomic_paths
 
 CELL = ["dataset", "model", "method", "metric"]
 # What has a value: a pair of an image and the class that is explained.
@@ -305,15 +305,13 @@ def write_table(
     table: pd.DataFrame, path: str | os.PathLike, caption: str = "", rows: Sequence[str] = ("method",)
 ) -> None:
     """Write a filled table to ``path`` (.csv), and as Markdown and LaTeX beside it."""
-    _write_text(Path(path).with_suffix(".md"), to_markdown(table, caption, rows))
-    _write_text(Path(path).with_suffix(".tex"), to_latex(table, caption, rows))
-    _write_text(Path(path), _csv(table))
+    texts = {".md": to_markdown(table, caption, rows), ".tex": to_latex(table, caption, rows), ".csv": _csv(table)}
+    _write_texts(Path(path), texts)
 
 
 def write_frame(frame: pd.DataFrame, path: str | os.PathLike, caption: str = "") -> None:
     """Write a tidy frame (controls, claims, ...) to ``path`` (.csv), and as Markdown beside it."""
-    _write_text(Path(path).with_suffix(".md"), frame_to_markdown(frame, caption))
-    _write_text(Path(path), _csv(frame))
+    _write_texts(Path(path), {".md": frame_to_markdown(frame, caption), ".csv": _csv(frame)})
 
 
 # Where a table's rows and columns get their names from.
@@ -456,6 +454,8 @@ def _csv(frame: pd.DataFrame) -> str:
     return frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _write_texts(path: Path, texts: Mapping[str, str]) -> None:
+    """Files of one table, by suffix: all of them, or none."""
+    with atomic_paths(*(path.with_suffix(suffix) for suffix in texts)) as temporaries:
+        for temporary, text in zip(temporaries, texts.values(), strict=True):
+            temporary.write_text(text, encoding="utf-8")
