@@ -15,6 +15,7 @@ with P from 1 at the target and Q from 1 at every other class.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch.nn.functional as F
@@ -124,6 +125,11 @@ def normalised(max_pool: Literal["winner", "winner_times_activation"] = "winner"
     return Composite(kinds, places=((adds_mask, Unmasked()),), fold_batch_norm=False)
 
 
+def _contrast(logits: Tensor, targets: Tensor, classes: int | None) -> Tensor:
+    at = starts.one_hot(logits, targets)
+    return at - (1 - at) / (classes or logits.shape[1])
+
+
 class _Contrasting(SharedPass):
     """Relevance by one composite with one of the ways to set the target against the other classes.
 
@@ -139,13 +145,13 @@ class _Contrasting(SharedPass):
         stop: str = "input",
     ) -> None:
         known = {
-            "single_pass": [self._contrast],
+            "single_pass": [partial(_contrast, classes=classes)],
             "difference": [starts.one_hot, starts.others],
             "none": [starts.one_hot],
         }
         if contrast not in known:
             raise InputError(f"contrast {contrast!r} is unknown; choose one of {', '.join(known)}")
-        self.starts, self.classes, self.stop = known[contrast], classes, stop
+        self.starts, self.stop = known[contrast], stop
         graph = propagator.graph
         turns = any(operation.kind in TURNING for operation in graph)
         self.walk = propagator.by(composite(contrast != "single_pass" and not turns))
@@ -154,10 +160,6 @@ class _Contrasting(SharedPass):
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         logits = activations.logits
         return self.combine(*[self._relevance(activations, starts.stacked(s, logits, targets)) for s in self.starts])
-
-    def _contrast(self, logits: Tensor, targets: Tensor) -> Tensor:
-        at = starts.one_hot(logits, targets)
-        return at - (1 - at) / (self.classes or logits.shape[1])
 
     def _relevance(self, activations: Activations, start: Tensor) -> Tensor:
         return self.walk.propagate(activations, start, stop=self.stop).relevance

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 import operator
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -29,7 +32,28 @@ def _count(node: torch.fx.Node) -> int | None:
     return None
 
 
-class _Proxy(torch.fx.Proxy):
+def _unpacked_to(frame: FrameType) -> int | None:
+    """How many names what is iterated here is unpacked to, as in ``n, c, h, w = x.shape``."""
+    instruction = next(each for each in dis.get_instructions(frame.f_code) if each.offset == frame.f_lasti)
+    return instruction.argval if instruction.opname == "UNPACK_SEQUENCE" else None
+
+
+class _Unpackable(torch.fx.Proxy):
+    """torch's own way keeps its frame in a cycle, and with it whatever its callers hold: the model among them."""
+
+    def __iter__(self) -> Iterator[torch.fx.Proxy]:
+        count = _unpacked_to(sys._getframe(1))
+        return self.tracer.iter(self) if count is None else iter([self[i] for i in range(count)])
+
+    def __getattr__(self, name: str) -> torch.fx.Proxy:
+        return _Attribute(self, name)
+
+
+class _Attribute(_Unpackable, torch.fx.proxy.Attribute):
+    """``x.shape``, before anything is asked of it."""
+
+
+class _Proxy(_Unpackable):
     """Can also be unpacked in ``x.view(*x.shape[:2], -1)``, where the number of values is known."""
 
     def __len__(self) -> int:
@@ -43,6 +67,11 @@ class Tracer(torch.fx.Tracer):
     def __init__(self) -> None:
         super().__init__()
         self.places: dict[torch.fx.Node, str] = {}
+
+    def let_go(self) -> None:
+        """Forget the model: torch.fx leaves tracers in reference cycles, which would keep all of its tensors."""
+        getattr(self, "tensor_attrs", {}).clear()
+        self.root = self.submodule_paths = None
 
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
         known = is_known(module) or is_omitted(module) or is_fused_attention(module)

@@ -115,7 +115,7 @@ class Graph:
         """A convolution or linear layer and the batch norm after it as one operation, and the batch norm's name.
 
         ``g (W x + b - m) / s + c`` is one affine layer with weight ``g W / s``. None where the layer's only consumer is
-        not a batch norm. Made once, so that the weights derived from the folded ones are made once too.
+        not a batch norm. Made once, so that the weights derived from the folded ones are kept with them.
         """
         if name not in self._folded:
             self._folded[name] = self._fold(self[name])

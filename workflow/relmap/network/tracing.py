@@ -249,9 +249,18 @@ def trace(model: nn.Module) -> Graph:
     """
     _check_module(model)
     tracer = Tracer()
+    builder = _Builder(model, tracer.places)
+    try:
+        return _graph_of(model, tracer, builder)
+    finally:
+        # What they made refers to them: such cycles would keep the model when nobody else does.
+        tracer.let_go()
+        vars(builder).clear()
+
+
+def _graph_of(model: nn.Module, tracer: Tracer, builder: _Builder) -> Graph:
     symbolic = follow(model, tracer)
     live = live_nodes(model, symbolic)
-    builder = _Builder(model, tracer.places)
     for node in symbolic.nodes:
         if node.op == "placeholder" and not builder.operations:
             builder.values[node] = builder.emit("input", Primitive("input", lambda x: x), ())
