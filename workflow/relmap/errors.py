@@ -1,5 +1,25 @@
-"""The one exception that users are meant to see."""
+"""The one exception that users are meant to see, and what a misspelt word may have meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class InputError(RuntimeError):
     """Something that the user gave is wrong. The message names the file, key or value, and the cure."""
+
+
+def nearest(word: object, known: Iterable[str], count: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Known words that are like a word, the likest first; upper case and what joins its parts do not count."""
+    plain = {_plain(each): each for each in known}
+    return [plain[each] for each in difflib.get_close_matches(_plain(str(word)), plain, count, cutoff)]
+
+
+def suggestion(word: object, known: Iterable[str]) -> str:
+    """``; did you mean 'this'?``, or nothing where no known word is like it."""
+    return "".join(f"; did you mean {each!r}?" for each in nearest(word, known))
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("-", "_").replace(" ", "_")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from relmap.errors import InputError
+from relmap.errors import InputError, suggestion
 from relmap.explainers.base import Relevance
 from relmap.propagation import Composite, Propagator, composites, starts
 from relmap.propagation.rules import Bounds, Flat, Rule, ZBox
@@ -43,7 +43,9 @@ def first_rule(kind: str, low: Bounds, high: Bounds) -> Rule | None:
 def start_named(name: str) -> starts.Start:
     """A start by its name in ``starts.STARTS``."""
     if name not in starts.STARTS:
-        raise InputError(f"start {name!r} is unknown; choose one of {', '.join(starts.STARTS)}")
+        raise InputError(
+            f"start {name!r} is unknown{suggestion(name, starts.STARTS)}; choose one of {', '.join(starts.STARTS)}"
+        )
     return starts.STARTS[name]
 
 
@@ -141,7 +143,9 @@ class LRPComposite(Relevance):
         start: str = "logit",
     ) -> None:
         if preset not in PRESETS:
-            raise InputError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
+            raise InputError(
+                f"preset {preset!r} is unknown{suggestion(preset, PRESETS)}; choose one of {', '.join(PRESETS)}"
+            )
         if preset != "epsilon_gamma_box":
             without_bounds(f"preset {preset!r}", low, high)
         super().__init__(propagator, PRESETS[preset](low, high), start_named(start))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relmap.errors import InputError
+from relmap.errors import InputError, nearest, suggestion
 from relmap.network.affine import Affine
 
 
@@ -50,6 +50,8 @@ class Operation:
         return self.run(*tensors, *[shapes[name] for name in self.sizes])
 
 
+# So many names are read in a message; of more, those that are like the one that was given.
+_LISTED = 60
 # Kinds through which relevance does not travel: what their outputs hold is no part of the input.
 CONSTANT_KINDS = frozenset({"parameter", "mask"})
 _SIGN_KEEPING = frozenset(
@@ -88,7 +90,12 @@ class Graph:
     def __getitem__(self, name: str) -> Operation:
         if name not in self._by_name:
             names = [operation.name for operation in self.operations if operation.kind != "input"]
-            raise InputError(f"layer {name!r} does not exist in this model; it has: {', '.join(names)}")
+            has = f"it has: {', '.join(names)}{suggestion(name, names)}"
+            if len(names) > _LISTED:
+                like = ", ".join(map(repr, nearest(name, names, 5, 0.0)))
+                all_of_them = "[each.name for each in relmap.Propagator(model).graph]"
+                has = f"the likest of its {len(names)} are {like}; all are {all_of_them}"
+            raise InputError(f"layer {name!r} does not exist in this model; {has}")
         return self._by_name[name]
 
     @property
