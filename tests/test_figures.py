@@ -188,10 +188,10 @@ class TestCurves:
         # The normal approximation of a mean of 400.
         np.testing.assert_allclose(high - low, 2 * 1.96 * values.std(axis=0) / 20, rtol=0.15)
 
-    def test_missing_values_leave_their_column_only(self) -> None:
-        values = np.array([[0.0, 1.0], [1.0, np.nan], [0.5, 0.0]])
-        mean, _, _ = bootstrap_band(values)
-        np.testing.assert_allclose(mean, [0.5, 0.5])
+    def test_a_missing_value_is_not_left_out_of_a_mean(self) -> None:
+        frame = _pointing({"lrp_clam": {"a": [0.2, np.nan], "b": [0.1, 0.3]}})
+        with pytest.raises(InputError, match="none of image a"):
+            energy_curves(frame, ["lrp_clam"], draws=20)
 
     def test_pairs_of_an_image_are_drawn_together(self) -> None:
         once = np.random.default_rng(0).random((50, 2))

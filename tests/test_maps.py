@@ -1,9 +1,15 @@
 """The Zarr store of maps: what goes in comes out, whole or not at all."""
 
+import contextlib
+import itertools
 import json
+import pkgutil
+import shutil
+import threading
 
 import numpy as np
 import pytest
+import torch
 import zarr
 from relmap.errors import InputError
 from relmap.evidence.maps import content_sha256, read_maps, sidecar, verify_maps, write_maps
@@ -90,17 +96,83 @@ def test_lengths_and_ids_must_fit(tmp_path, maps):
         write_maps(tmp_path / "x.zarr", maps, [*IDS[:-1], "image_0"], TARGETS, ATTRS)
 
 
-def test_an_old_manifest_never_stands_beside_a_new_store(tmp_path, maps, monkeypatch):
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("already_there", [True, False])
+def test_a_failure_at_any_step_leaves_the_old_store_or_the_new(tmp_path, maps, monkeypatch, already_there, error):
+    """Every call of what writes, moves or removes fails once, before it does its work and after."""
+    path, steps = tmp_path / "lrp.zarr", 0
+    places = ["os.replace", "os.mkdir", "pathlib.Path.write_text", "zarr.create_group", "zarr.Group.create_array"]
+    for place in places:
+        for after in (False, True):
+            for which in range(9):
+                for entry in (path, sidecar(path)):
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+                if already_there:
+                    write_maps(path, maps, IDS, TARGETS, ATTRS)
+                old = verify_maps(path) if already_there else None
+                with monkeypatch.context() as patch:
+                    reached = failing_once(patch, place, which, after, error)
+                    with contextlib.suppress(error):
+                        write_maps(path, maps + 1, IDS, TARGETS, ATTRS)
+                if not reached:
+                    break
+                steps += 1
+                left = sorted(entry.name for entry in tmp_path.iterdir() if not entry.name.endswith(".part"))
+                if left == []:
+                    assert not already_there
+                    continue
+                assert left == ["lrp.json", "lrp.zarr"], (place, which, after)
+                found = verify_maps(path)
+                assert found == old or np.array_equal(read_maps(path).maps, maps + 1), (place, which, after)
+    assert steps > 10
+
+
+def failing_once(patch, place, which, after, error):
+    """Let the call number ``which`` of a function fail; what comes back is not empty once it has."""
+    owner, _, name = place.rpartition(".")
+    owner, reached, calls = pkgutil.resolve_name(owner), [], itertools.count()
+    true = getattr(owner, name)
+
+    def fails(*args, **kwargs):
+        # In zarr's own thread an interruption would stop the thread, for good.
+        if threading.current_thread() is not threading.main_thread() or next(calls) != which:
+            return true(*args, **kwargs)
+        reached.append(args)
+        if after:
+            true(*args, **kwargs)
+        raise error
+
+    patch.setattr(owner, name, fails)
+    return reached
+
+
+@pytest.mark.parametrize(
+    ("attrs", "message"),
+    [
+        ({"epsilon": np.float32(1e-6)}, r"`attrs.epsilon` is .*\(float32\)"),
+        ({"parameters": {"low": [0.0, np.nan]}}, r"`attrs.parameters.low.1` is nan"),
+        ({"weights": torch.zeros(2)}, r"`attrs.weights` is .*\(Tensor\)"),
+        ({"parameters": {(1, 2): 3}}, r"with text as keys"),
+    ],
+)
+def test_attributes_that_json_cannot_hold_are_refused_before_anything_is_written(tmp_path, maps, attrs, message):
     path = tmp_path / "lrp.zarr"
     write_maps(path, maps, IDS, TARGETS, ATTRS)
+    digest = verify_maps(path)
+    with pytest.raises(InputError, match=message):
+        write_maps(path, maps + 1, IDS, TARGETS, {**ATTRS, **attrs})
+    assert verify_maps(path) == digest
+    with pytest.raises(InputError, match="whole numbers"):
+        write_maps(path, maps + 1, IDS, TARGETS + 0.5, ATTRS)
+    assert verify_maps(path) == digest
 
-    def killed(*_):
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr("relmap.evidence.maps.write_json", killed)
-    with pytest.raises(KeyboardInterrupt):
-        write_maps(path, maps + 1, IDS, TARGETS, ATTRS)
-    assert not sidecar(path).exists()
+def test_a_manifest_says_what_its_store_says(tmp_path, maps):
+    path = tmp_path / "lrp.zarr"
+    write_maps(path, maps, IDS, TARGETS, ATTRS)
+    zarr.open_group(path, mode="r+").attrs["attrs"] = {**ATTRS, "method": "another"}
+    with pytest.raises(InputError, match="does not match"):
+        verify_maps(path)
 
 
 def test_reading_what_is_not_a_store(tmp_path):

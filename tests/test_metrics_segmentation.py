@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from relmap.metrics.segmentation import iou_at_mean_plus_std
 
@@ -26,9 +27,14 @@ def test_by_hand():
     assert iou_at_mean_plus_std(relevance, mask).item() == 2 / 5
 
 
-def test_constant_maps_and_empty_masks():
-    relevance, mask = torch.ones(2, 4, 4), torch.zeros(2, 4, 4, dtype=torch.bool)
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, -0.3, 1e-7, 12345.678])
+def test_what_does_not_exceed_the_threshold_is_not_selected(value):
+    """A constant map, and one of which half the pixels equal mean plus deviation: strictly nothing lies above."""
+    mask = torch.zeros(2, 7, 6, dtype=torch.bool)
     mask[0, 0, 0] = True
-    got = iou_at_mean_plus_std(relevance, mask)
-    assert got[0] == 0
-    assert got[1].isnan()
+    for dtype in (torch.float32, torch.float64):
+        constant = torch.full((2, 7, 6), value, dtype=dtype)
+        half = constant.flatten(1).clone()
+        half[:, ::2] = 0
+        for relevance in (constant, half.view(2, 7, 6).abs()):
+            assert iou_at_mean_plus_std(relevance, mask).tolist() == [0, 0]

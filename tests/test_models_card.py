@@ -1,7 +1,9 @@
 """Networks written to disk and read back."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from relmap.data.images import Preprocessing
@@ -45,6 +47,15 @@ def test_altered_weights_are_refused(saved):
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"net\.safetensors: checksum .* altered"):
         load_model(path)
+
+
+def test_a_card_that_cannot_be_written_leaves_the_old_weights_with_their_card(saved):
+    model, path, card = saved
+    other = build("resnet50", 4, 0.125, 64, seed=6)
+    with pytest.raises(InputError, match=r"net\.json: card: `accuracies\.test` is .*float32"):
+        save_model(other, path, replace(CARD, accuracies={"test": np.float32(0.5)}))
+    loaded, read = load_model(path)
+    assert read == card and torch.equal(loaded.fc.weight, model.fc.weight)
 
 
 @pytest.mark.parametrize(

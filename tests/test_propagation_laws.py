@@ -15,7 +15,7 @@ from relmap.propagation import Propagator, composites, starts
 from relmap.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, Pass, Share, ZBox
 from torch import Tensor, nn
 
-BOX = ZBox((-4.0,) * 3, (4.0,) * 3)
+BOX = ZBox(-6.0, 6.0)
 COMPOSITES = {
     "a1b0": composites.alpha_beta(),
     "a1b0_box": composites.alpha_beta(first=BOX),
@@ -25,7 +25,7 @@ COMPOSITES = {
     "a2b1_bias": composites.alpha_beta(2, 1, bias=True),
     "epsilon": composites.epsilon(0.1),
     "epsilon_no_bias": composites.epsilon(0.1, bias=False),
-    "gamma_box": composites.epsilon_gamma_box((-4.0,) * 3, (4.0,) * 3),
+    "gamma_box": composites.epsilon_gamma_box(-6.0, 6.0),
     "plus_flat": composites.epsilon_plus_flat(),
     "flat": composites.Composite(composites.STRUCTURE | dict.fromkeys(("conv", "linear"), Flat())),
     "gradient": composites.gradient(),

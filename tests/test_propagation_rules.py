@@ -200,7 +200,7 @@ def test_flat(layer):
     check(Flat(), operation, (images("signed", shape),), lambda xs, r: [dense.flat(reach, r.flatten())])
 
 
-LOW, HIGH = (-1.0, -2.0, -3.0, 0.0, -0.5), (4.0, 3.0, 2.5, 3.0, 3.0)
+LOW, HIGH = (-4.0, -4.5, -6.0, -5.0, -3.9), (4.0, 4.5, 5.5, 7.0, 3.9)
 
 
 @pytest.mark.parametrize("weights", ["random", "positive", "negative"])

@@ -78,7 +78,7 @@ def pointing_of(
     layers: Sequence[TrainedLayer] = (),
     options: ClamOptions | None = None,
 ) -> np.ndarray:
-    """(K, N) mean pointing accuracy over the energies; NaN where a map has no positive relevance."""
+    """(K, N) mean pointing accuracy over the energies."""
     found = []
     for (images, targets), inside in zip(held.batches, held.inside.split(len(held.batches[0][0])), strict=True):
         maps = explain_together(propagator, images, targets, explainers, layers, options).maps.cpu()
@@ -134,15 +134,14 @@ def variant_rows(
     rows = []
     for place, explainer in enumerate(explainers):
         difference = refined[place] - base[place]
-        difference = difference[~np.isnan(difference)]
         interval = bootstrap_mean(difference, seed=seed)
         rows.append(
             {
                 "variant": name,
                 "changes": "; ".join(f"{key} = {value}" for key, value in changes.items()),
                 "explainer": explainer,
-                "pointing_without": float(np.nanmean(base[place])),
-                "pointing_with": float(np.nanmean(refined[place])),
+                "pointing_without": float(base[place].mean()),
+                "pointing_with": float(refined[place].mean()),
                 "difference": interval.mean,
                 "ci_low": interval.low,
                 "ci_high": interval.high,

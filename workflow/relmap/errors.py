@@ -1,4 +1,9 @@
-"""What users are meant to see: the one exception, and the one warning."""
+"""What users are meant to see, the exception and the warning, and what a misspelt word may have meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class InputError(RuntimeError):
@@ -7,3 +12,18 @@ class InputError(RuntimeError):
 
 class RelevanceWarning(UserWarning):
     """Maps that are what their method says, and yet should not be relied on. The message says why, and what to do."""
+
+
+def nearest(word: object, known: Iterable[str], count: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Known words that are like a word, the likest first; upper case and what joins its parts do not count."""
+    plain = {_plain(each): each for each in known}
+    return [plain[each] for each in difflib.get_close_matches(_plain(str(word)), plain, count, cutoff)]
+
+
+def suggestion(word: object, known: Iterable[str]) -> str:
+    """``; did you mean 'this'?``, or nothing where no known word is like it."""
+    return "".join(f"; did you mean {each!r}?" for each in nearest(word, known))
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("-", "_").replace(" ", "_")

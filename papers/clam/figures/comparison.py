@@ -51,7 +51,7 @@ def gains(pointing: pd.DataFrame, arm: str = CLAM_ARM) -> pd.DataFrame:
         raise InputError(f"pointing scores: no LRP rule is there both with and without CLAM (arm '{arm}')")
     frame = pd.DataFrame({method.id: accuracy[method.id] - accuracy[method.wraps] for method in both})
     frame["gain"] = frame.mean(axis=1)
-    return frame.dropna(subset="gain")
+    return frame
 
 
 def choose(frame: pd.DataFrame, targets: pd.DataFrame, count: int, which: str) -> list[str]:

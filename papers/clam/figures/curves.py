@@ -33,16 +33,19 @@ def score_matrix(pointing: pd.DataFrame, method: str) -> tuple[np.ndarray, np.nd
         method: method id.
 
     Returns:
-        values (pairs, levels), NaN where there is none; levels (levels,), rising; the image of each pair, sorted.
+        values (pairs, levels); levels (levels,), rising; the image of each pair, sorted.
 
     Raises:
-        InputError: the method has no rows.
+        InputError: the method has no rows, or a pair lacks a value.
     """
     rows = pointing[pointing["method"] == method]
     if rows.empty:
         raise InputError(f"pointing scores: no rows of method '{method}'; run the rule that scores it")
     table = rows.pivot(index=["image_id", "target"], columns="level", values="value").sort_index(axis=0)
     table = table.sort_index(axis=1)
+    if table.isna().any(axis=None):
+        image, target = table.index[table.isna().any(axis=1).argmax()]
+        raise InputError(f"pointing scores of '{method}': none of image {image} with target {target} at some level")
     images = table.index.get_level_values("image_id")
     return table.to_numpy(float), table.columns.to_numpy(float), [str(image) for image in images]
 
@@ -60,7 +63,7 @@ def bootstrap_band(
     uses the same draws, so that curves of different methods are comparable.
 
     Args:
-        values: (pairs, columns); NaN is left out of its column's mean.
+        values: (pairs, columns).
         draws: number of bootstrap samples.
         level: coverage of the interval.
         seed: of the resampling.
@@ -69,19 +72,14 @@ def bootstrap_band(
     Returns:
         mean, low, high: (columns,) each.
     """
-    known = np.isfinite(values)
-    filled = np.where(known, values, 0.0)
     own = np.arange(len(values)) if images is None else np.unique(np.asarray(images), return_inverse=True)[1]
     count = int(own.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws).astype(float)
     weights = drawn[:, own]
-    counts = weights @ known
-    with np.errstate(invalid="ignore", divide="ignore"):
-        samples = np.where(counts > 0, (weights @ filled) / counts, np.nan)
-        mean = filled.sum(axis=0) / known.sum(axis=0)
+    samples = (weights @ values) / weights.sum(axis=1, keepdims=True)
     tail = 50 * (1 - level)
-    low, high = np.nanpercentile(samples, [tail, 100 - tail], axis=0)
-    return mean, low, high
+    low, high = np.percentile(samples, [tail, 100 - tail], axis=0)
+    return values.mean(axis=0), low, high
 
 
 def energy_curves(pointing: pd.DataFrame, methods: Sequence[str], **bootstrap) -> pd.DataFrame:

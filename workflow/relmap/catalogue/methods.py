@@ -8,12 +8,11 @@ and one row here. One of your own needs no row here, wherever an id is asked for
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from relmap.errors import InputError
+from relmap.errors import InputError, suggestion
 
 if TYPE_CHECKING:
     from relmap.explainers.base import Explainer
@@ -25,7 +24,7 @@ ATTENTION = "attention"
 LAYERS = "CLA-layers"
 
 NEEDS = {
-    BOUNDS: "takes low and high, the range of valid inputs per channel (else each image's own)",
+    BOUNDS: "takes low and high, the range of valid inputs, a number or one per channel (else each image's own)",
     FEATURE_MAP: "a convolutional network with a last feature map",
     BLOCKS: "made for networks of residual blocks",
     ATTENTION: "a network with attention",
@@ -603,7 +602,7 @@ def find(method: str | Method) -> Method:
     if isinstance(method, Method):
         return method
     if method not in CATALOGUE:
-        nearest = difflib.get_close_matches(str(method), CATALOGUE, n=1)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise InputError(f"method {method!r} is unknown; {hint}choose one of {', '.join(CATALOGUE)}")
+        raise InputError(
+            f"method {method!r} is unknown{suggestion(method, CATALOGUE)}; choose one of {', '.join(CATALOGUE)}"
+        )
     return CATALOGUE[method]

@@ -19,7 +19,7 @@ from relmap.catalogue.imported import from_file
 from relmap.catalogue.methods import CATALOGUE, Method, clam_methods
 from relmap.catalogue.metrics import METRICS, Column, Metric, columns
 from relmap.catalogue.models import MODELS, Model
-from relmap.errors import InputError
+from relmap.errors import InputError, suggestion
 
 _KINDS = {"METHODS": Method, "METRICS": Metric, "DATASETS": DataSet, "MODELS": Model}
 # Of each kind, the field that names what makes it.
@@ -75,12 +75,15 @@ def load_rows(files: Iterable[str | os.PathLike] = (), config: Mapping[str, Any]
             _add(found["METHODS"], getattr(module, "methods", lambda config: ())(config), "METHODS", path)
             for method, places in getattr(module, "places", lambda config: {})(config).items():
                 if method not in found["METHODS"]:
-                    raise InputError(f"{path}: places() names the method {method!r}, which no row has")
+                    like = suggestion(method, found["METHODS"])
+                    raise InputError(f"{path}: places() names the method {method!r}, which no row has{like}")
                 found["METHODS"][method] = replace(found["METHODS"][method], places=tuple(places))
             wanted += getattr(module, "wanted", lambda config: ())(config)
     unknown = next((method for *_, method in wanted if method not in found["METHODS"]), None)
     if unknown:
-        raise InputError(f"{path}: wanted() names the method {unknown!r}, which no row has")
+        raise InputError(
+            f"{path}: wanted() names the method {unknown!r}, which no row has{suggestion(unknown, found['METHODS'])}"
+        )
     return Rows(*found.values(), tuple(dict.fromkeys(wanted)))
 
 

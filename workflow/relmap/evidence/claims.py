@@ -35,7 +35,7 @@ import pandas as pd
 import yaml
 
 from relmap.catalogue.rows import Rows
-from relmap.errors import InputError
+from relmap.errors import InputError, suggestion
 from relmap.evidence.statistics import PERMUTATIONS, holm, sign_flip_test
 from relmap.evidence.tables import CELL, Values, by_cell, digits, has_values, images_of, paired_differences, values_of
 
@@ -267,12 +267,14 @@ def _expand(block: dict, where: str, methods: Sequence[str], rows: Rows) -> list
     for key, ids in known.items():
         unknown = set(block[key]) - ids
         if unknown:
-            raise InputError(f"{where}: unknown {key} {sorted(unknown)}; choose from {sorted(ids)}")
+            like = suggestion(min(unknown), ids)
+            raise InputError(f"{where}: unknown {key} {sorted(unknown)}{like}; choose from {sorted(ids)}")
     pairs = []
     named = {method for pair in block["pairs"] for method in pair} - {_OTHERS, *methods, *rows.methods}
     if named:
+        like = suggestion(min(named), (*methods, *rows.methods))
         raise InputError(
-            f"{where}: unknown methods {sorted(named)}; give ids of the catalogue or of the paper's tables"
+            f"{where}: unknown methods {sorted(named)}{like}; give ids of the catalogue or of the paper's tables"
         )
     for first, second in block["pairs"]:
         pairs += [(first, m) for m in methods if m != first] if second == _OTHERS else [(first, second)]

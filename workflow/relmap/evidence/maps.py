@@ -21,7 +21,7 @@ import numpy as np
 import zarr
 
 from relmap.errors import InputError
-from relmap.job.files import atomic_path, read_json, write_json
+from relmap.job.files import as_json, atomic_paths, read_json
 
 _IMAGE_IDS = "image_ids"
 
@@ -65,7 +65,7 @@ def write_maps(
     attrs: Mapping[str, Any],
     shard: int = 64,
 ) -> None:
-    """Write a store and its manifest; each is whole or absent.
+    """Write a store and its manifest: both, or a failure leaves both as they were.
 
     Args:
         path: the group's folder, ``<method>.zarr``.
@@ -76,10 +76,14 @@ def write_maps(
         shard: maps per shard file.
 
     Raises:
-        InputError: a map is not finite, lengths do not fit, or a pair comes twice.
+        InputError: a map is not finite, targets are no whole numbers, lengths do not fit, a pair comes twice, or JSON
+            cannot hold the attributes.
     """
     maps = np.asarray(maps, dtype=np.float32)
-    targets = np.asarray(targets, dtype=np.int64)
+    given = np.asarray(targets)
+    targets = given.astype(np.int64)
+    if given.dtype.kind not in "iu" and len(given):
+        raise InputError(f"{path}: targets are {given.dtype}; give whole numbers, the classes that the maps explain")
     image_ids = [str(image_id) for image_id in image_ids]
     method = attrs.get("method", Path(path).stem)
     if maps.ndim != 3 or len(image_ids) != len(maps) or targets.shape != maps.shape[:1]:
@@ -104,9 +108,8 @@ def write_maps(
 
     digest = content_sha256(maps, image_ids, targets)
     manifest = {"content_sha256": digest, "shape": list(maps.shape), "attrs": dict(attrs)}
-    # An old manifest must not vouch for a new store, should the run end between the two.
-    sidecar(path).unlink(missing_ok=True)
-    with atomic_path(path) as temporary:
+    text = as_json(manifest, f"{path}: manifest")
+    with atomic_paths(path, sidecar(path)) as (temporary, beside):
         group = zarr.create_group(temporary, zarr_format=3)
         chunk = (1, *maps.shape[1:])
         stored = group.create_array(
@@ -122,7 +125,7 @@ def write_maps(
             "target", shape=targets.shape, chunks=(max(len(targets), 1),), dtype="int64", dimension_names=("pair",)
         )[:] = targets
         group.attrs.update({_IMAGE_IDS: image_ids, "content_sha256": digest, "attrs": dict(attrs)})
-    write_json(sidecar(path), manifest)
+        beside.write_text(text)
 
 
 def read_maps(path: str | os.PathLike, rows: slice = slice(None)) -> Maps:
@@ -151,7 +154,7 @@ def read_maps(path: str | os.PathLike, rows: slice = slice(None)) -> Maps:
 
 
 def verify_maps(path: str | os.PathLike) -> str:
-    """Recompute a store's content hash and compare it with its manifest.
+    """Recompute a store's content hash and compare it, and the store's attributes, with its manifest.
 
     Returns:
         The hex digest.
@@ -161,6 +164,7 @@ def verify_maps(path: str | os.PathLike) -> str:
     """
     stored = read_maps(path)
     digest = content_sha256(stored.maps, stored.image_ids, stored.targets)
-    if read_json(sidecar(path)).get("content_sha256") != digest:
+    manifest = read_json(sidecar(path))
+    if manifest.get("content_sha256") != digest or manifest.get("attrs") != stored.attrs:
         raise InputError(f"{path}: the content does not match {sidecar(path).name}; delete both and run again")
     return digest

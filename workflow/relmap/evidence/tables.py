@@ -21,7 +21,7 @@ from relmap.catalogue.papers import PRINTED, Cell, cells
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 from relmap.evidence.statistics import RESAMPLES, Interval, bootstrap_mean
-from relmap.job.files import atomic_path
+from relmap.job.files import atomic_paths
 
 CELL = ["dataset", "model", "method", "metric"]
 # What has a value: a pair of an image and the class that is explained.
@@ -48,7 +48,8 @@ def image_scores(rows: pd.DataFrame, dataset: str, model: str, known: Rows | Non
         Columns dataset, model, method, metric, image_id, target, value.
 
     Raises:
-        InputError: an unknown metric, or an image that lacks levels that others have.
+        InputError: an unknown metric, a pair that lacks levels that others have, or one that some methods have a value
+            of and others do not: what a metric cannot say of a picture it says of no method.
     """
     where = f"scores of {dataset} with {model}"
     columns = [column for _, column in (known or Rows()).columns().values()]
@@ -58,6 +59,7 @@ def image_scores(rows: pd.DataFrame, dataset: str, model: str, known: Rows | Non
     parts = []
     for metric, family in rows.groupby("metric", sort=True):
         _check_levels(family, metric, where)
+        _check_values(family, metric, where)
         parts += [_means(family, column) for column in columns if column.rows == metric]
     scores = pd.concat(parts, ignore_index=True).assign(dataset=dataset, model=model)
     return scores[[*CELL, *PAIR, "value"]]
@@ -71,6 +73,22 @@ def _check_levels(family: pd.DataFrame, metric: str, where: str) -> None:
         raise InputError(
             f"{where}: image {image} with target {target} of {method} has {levels.min()} distinct levels of "
             f"{metric}, another has {levels.max()}, or levels are repeated; delete the scores and run again"
+        )
+
+
+def _check_values(family: pd.DataFrame, metric: str, where: str) -> None:
+    """No value is infinite; a pair has all its values or none, and has them of all methods or of none."""
+    values = family["value"].astype(float)
+    unknown = values.isna()
+    infinite = pd.Series(np.isinf(values), index=family.index)
+    share = unknown.groupby([family[column] for column in PAIR]).transform("mean")
+    wrong = infinite | (unknown & (share < 1))
+    if wrong.any():
+        method, image, target = family[["method", *PAIR]].iloc[int(wrong.to_numpy().argmax())]
+        what = "infinite" if infinite.any() else "NaN, but other values of this pair are known"
+        raise InputError(
+            f"{where}: {metric} of {method} for image {image} with target {target} is {what}; a mean without it would "
+            "favour some methods: a metric gives a miss a number, and NaN only to pictures that have no answer"
         )
 
 
@@ -287,15 +305,13 @@ def write_table(
     table: pd.DataFrame, path: str | os.PathLike, caption: str = "", rows: Sequence[str] = ("method",)
 ) -> None:
     """Write a filled table to ``path`` (.csv), and as Markdown and LaTeX beside it."""
-    _write_text(Path(path).with_suffix(".md"), to_markdown(table, caption, rows))
-    _write_text(Path(path).with_suffix(".tex"), to_latex(table, caption, rows))
-    _write_text(Path(path), _csv(table))
+    texts = {".md": to_markdown(table, caption, rows), ".tex": to_latex(table, caption, rows), ".csv": _csv(table)}
+    _write_texts(Path(path), texts)
 
 
 def write_frame(frame: pd.DataFrame, path: str | os.PathLike, caption: str = "") -> None:
     """Write a tidy frame (controls, claims, ...) to ``path`` (.csv), and as Markdown beside it."""
-    _write_text(Path(path).with_suffix(".md"), frame_to_markdown(frame, caption))
-    _write_text(Path(path), _csv(frame))
+    _write_texts(Path(path), {".md": frame_to_markdown(frame, caption), ".csv": _csv(frame)})
 
 
 # Where a table's rows and columns get their names from.
@@ -438,6 +454,8 @@ def _csv(frame: pd.DataFrame) -> str:
     return frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _write_texts(path: Path, texts: Mapping[str, str]) -> None:
+    """Files of one table, by suffix: all of them, or none."""
+    with atomic_paths(*(path.with_suffix(suffix) for suffix in texts)) as temporaries:
+        for temporary, text in zip(temporaries, texts.values(), strict=True):
+            temporary.write_text(text, encoding="utf-8")

@@ -23,6 +23,7 @@ what is left of it, and float32 keeps two digits more. Elsewhere P and Q are pro
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -134,6 +135,11 @@ def normalised(max_pool: Literal["winner", "winner_times_activation"] = "winner"
     return Composite(kinds, places=((adds_mask, Unmasked()),), fold_batch_norm=False)
 
 
+def _contrast(logits: Tensor, targets: Tensor, classes: int | None) -> Tensor:
+    at = starts.one_hot(logits, targets)
+    return at - (1 - at) / (classes or logits.shape[1])
+
+
 class _Contrasting(SharedPass):
     """Relevance by one composite with one of the ways to set the target against the other classes.
 
@@ -152,7 +158,7 @@ class _Contrasting(SharedPass):
         stop: str = "input",
     ) -> None:
         known = {
-            "single_pass": [lambda logits, targets: starts.contrast(logits, targets, classes)],
+            "single_pass": [partial(starts.contrast, classes=classes)],
             "difference": [starts.one_hot, starts.others],
             "none": [starts.one_hot],
         }

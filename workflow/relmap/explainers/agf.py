@@ -19,12 +19,11 @@ from relmap.explainers.base import SharedPass
 from relmap.explainers.rap import is_pointwise
 from relmap.propagation import Activations, Composite, Propagation, Propagator, composites
 from relmap.propagation.engine import Transform
-from relmap.propagation.rules import Pass, Rule, ZBox
+from relmap.propagation.rules import Bounds, Pass, Rule, ZBox
 from relmap.propagation.rules.agf import GRADIENTS, GuidedConvolution, GuidedLinear
 from relmap.propagation.rules.base import divide
 from relmap.propagation.rules.rap import AbsoluteShare, WidenedReLU, WidenedShare, WidenedWinner, widened
 
-Bounds = tuple[float, ...] | None
 EPSILON = 1e-9
 
 
@@ -59,7 +58,7 @@ class AttributionGuidedFactorization(SharedPass):
     """Relevance at the input, divided by its maximum over the image and its channels.
 
     Args:
-        low, high: bounds of the input per channel; None takes each image's own extremes, as the authors do.
+        low, high: bounds of the input (per channel, or one); None takes each image's own extremes, as the authors do.
     """
 
     def __init__(self, propagator: Propagator, *, low: Bounds = None, high: Bounds = None) -> None:

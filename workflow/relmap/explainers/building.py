@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from relmap.catalogue.imported import imported
 from relmap.catalogue.methods import BOUNDS, Method, find
-from relmap.errors import InputError
+from relmap.errors import InputError, suggestion
 from relmap.explainers.base import Explainer
 from relmap.propagation import Propagator
 
@@ -40,22 +40,25 @@ def build(model: nn.Module | Propagator, method: str | Method, **parameters: Any
     try:
         signature.bind(model, **given)
     except TypeError as error:
-        raise InputError(f"method {row.id!r}: {error}; it {_takes(row, names)}") from error
+        free = _free(row, names)
+        takes = f"takes {', '.join(free)}" if free else "takes none"
+        wrong = next((name for name in parameters if name not in free), "")
+        raise InputError(f"method {row.id!r}: {error}; it {takes}{suggestion(wrong, free)}") from error
     return maker(model, **given)
 
 
 def _bounds(model: nn.Module | None, row: Method, given: Mapping[str, Any]) -> dict[str, Any]:
     """The model's own range of valid inputs, for a method that takes it and is given none."""
     bounds = getattr(model, "input_range", None)
-    if BOUNDS not in row.needs or bounds is None or {"low", "high"} & given.keys():
+    takes = BOUNDS in row.needs and given.get("first", "z_box") == "z_box"
+    if not takes or bounds is None or {"low", "high"} & given.keys():
         return {}
     return {"low": bounds[0], "high": bounds[1]}
 
 
-def _takes(row: Method, names: Iterable[str]) -> str:
-    """In words, which of its maker's parameters a method leaves free."""
-    free = [name for name in names if name not in row.parameters and name != "inner"]
-    return f"takes {', '.join(free)}" if free else "takes none"
+def _free(row: Method, names: Iterable[str]) -> list[str]:
+    """Which of its maker's parameters a method leaves free."""
+    return [name for name in names if name not in row.parameters and name != "inner"]
 
 
 def _untraced(model: nn.Module | Propagator) -> nn.Module | None:

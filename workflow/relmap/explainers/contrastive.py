@@ -41,16 +41,16 @@ from torch import Tensor
 from relmap.errors import InputError
 from relmap.explainers.base import SharedPass
 from relmap.explainers.excitation import CONTRAST, NEGATED
-from relmap.explainers.plain_lrp import Bounds, first_rule, with_exact_head
+from relmap.explainers.plain_lrp import first_rule, with_exact_head
 from relmap.propagation import Activations, Propagator, composites, starts
-from relmap.propagation.rules import Share
+from relmap.propagation.rules import Bounds, Rule, Share, ZBox
 from relmap.propagation.rules.base import divide, per_image_sum
 from relmap.propagation.rules.precision import InDouble
 
 Pair = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 # The range of ImageNet's pictures as Gu et al.'s code has it, whatever the data.
-_GU_LOW, _GU_HIGH = (-2.1179,) * 3, (2.64,) * 3
+_GU_LOW, _GU_HIGH = -2.1179, 2.64
 
 
 def clrp(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,6 +124,13 @@ class TwoPasses(SharedPass):
         return result.to(activations.logits.dtype)
 
 
+def _gu_first(kind: str, low: Bounds, high: Bounds) -> Rule | None:
+    """``first_rule``; their own box is theirs whatever the images, which a warning says of images beyond it."""
+    if low is not _GU_LOW or high is not _GU_HIGH:
+        return first_rule(kind, None if low is _GU_LOW else low, None if high is _GU_HIGH else high)
+    return ZBox(low, high, beyond="warn") if kind == "z_box" else first_rule(kind, None, None)
+
+
 class GuCLRP(SharedPass):
     """Relevance (K, N, C, H, W) of the target less that of the others, each of total 1 (they show the positive part).
 
@@ -141,7 +148,7 @@ class GuCLRP(SharedPass):
         high: Bounds = _GU_HIGH,
         batch_norm: Literal["fold", "pass", "alpha_beta"] = "fold",
     ) -> None:
-        composite = composites.alpha_beta(first=first_rule(first, low, high), batch_norm=batch_norm)
+        composite = composites.alpha_beta(first=_gu_first(first, low, high), batch_norm=batch_norm)
         self.walk = propagator.by(with_exact_head(composite))
         self.walks = (self.walk,)
 
@@ -165,7 +172,7 @@ class GuNegatedCLRP(SharedPass):
         high: Bounds = _GU_HIGH,
         batch_norm: Literal["fold", "pass", "alpha_beta"] = "fold",
     ) -> None:
-        composite = composites.alpha_beta(first=first_rule(first, low, high), batch_norm=batch_norm)
+        composite = composites.alpha_beta(first=_gu_first(first, low, high), batch_norm=batch_norm)
         self.difference = propagator.by(composites.with_class_layer(composite, CONTRAST))
         self.negated = propagator.by(composites.with_class_layer(composite, InDouble(NEGATED)))
         self.before_last = propagator.graph.class_layer.inputs[0]

@@ -21,7 +21,7 @@ from relmap.network import Graph
 from relmap.network.layouts import layout_of
 from relmap.propagation import Activations, Composite, Propagation, Propagator, Walk, composites, starts
 from relmap.propagation.engine import Transform
-from relmap.propagation.rules import Rule, Share, ZBox
+from relmap.propagation.rules import Bounds, Rule, Share, ZBox
 from relmap.propagation.rules.base import divide, per_image_sum
 from relmap.propagation.rules.equilibrium import (
     TOTAL,
@@ -34,7 +34,6 @@ from relmap.propagation.rules.equilibrium import (
 )
 from relmap.propagation.rules.rap import PassNonZero
 
-Bounds = tuple[float, ...] | None
 Residual = Literal["absolute", "authors"]
 RESIDUALS: Mapping[str, Rule] = {"absolute": Share("absolute"), "authors": MainBranch()}
 
@@ -80,7 +79,7 @@ class AttributionEquilibrium(SharedPass):
 
     Args:
         gamma: real number in [1, 2]; the total at every convolution of more than one pixel is ``gamma - 2``.
-        low, high: bounds of the input per channel; None takes each image's own extremes, as the authors do.
+        low, high: bounds of the input (per channel, or one); None takes each image's own extremes, as the authors do.
         residual: at additions, ``absolute`` shares by the absolute contributions of the branches. ``authors`` sends
             half into the main branch, nothing into the skip, and doubles what comes out.
         total: what P and N are scaled to. ``tau`` is \|sum G\|, for which the paper's law of sums holds; ``printed`` is

@@ -10,21 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from relmap.errors import InputError
+from relmap.errors import InputError, suggestion
 from relmap.explainers.base import Relevance
 from relmap.propagation import Composite, Propagator, composites
-from relmap.propagation.rules import Flat, Rule, ZBox
+from relmap.propagation.rules import Bounds, Flat, Rule, ZBox
 from relmap.propagation.rules.precision import InDouble
 
-Bounds = tuple[float, ...] | None
+
+def without_bounds(what: str, low: Bounds, high: Bounds) -> None:
+    """Refuse bounds where they would count for nothing."""
+    if low is not None or high is not None:
+        raise InputError(f"{what} takes no bounds of the input; leave out low and high")
 
 
 def first_rule(kind: str, low: Bounds, high: Bounds) -> Rule | None:
     """Rule of the first layer: ``z_box``, ``flat``, or ``same`` as everywhere else (None).
 
     Raises:
-        InputError: another kind.
+        InputError: another kind, or bounds for one that takes none.
     """
+    if kind != "z_box":
+        without_bounds(f"first {kind!r}", low, high)
     match kind:
         case "z_box":
             return ZBox(low, high)
@@ -69,8 +75,8 @@ class LRPAlphaBeta(Relevance):
         alpha, beta: weights of the positive and the negative part.
         bias: whether it counts in the denominators; the papers leave it out.
         first: ``z_box``, ``flat`` or ``same``.
-        low, high: of z^B: the lowest and highest values that the input can take, per channel; None takes each image's
-            own extremes.
+        low, high: of z^B: the lowest and highest values that the input can take, numbers or one per channel; None
+            takes each image's own extremes. Images beyond them are refused.
         batch_norm: ``fold``, ``pass`` or ``alpha_beta``, see ``composites.alpha_beta``.
         residual: which part of the inputs of an addition shares: ``positive``, ``signed`` (zennit's) or ``absolute``.
         epsilon: widens the layers' denominators; zennit's is 1e-6, with ``signed`` shares.
@@ -129,5 +135,9 @@ class LRPComposite(Relevance):
         start: str | None = None,
     ) -> None:
         if preset not in PRESETS:
-            raise InputError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
+            raise InputError(
+                f"preset {preset!r} is unknown{suggestion(preset, PRESETS)}; choose one of {', '.join(PRESETS)}"
+            )
+        if preset != "epsilon_gamma_box":
+            without_bounds(f"preset {preset!r}", low, high)
         super().__init__(propagator, PRESETS[preset](low, high), start)

@@ -14,7 +14,7 @@ from relmap.explainers.base import Relevance
 from relmap.network import Graph, Operation
 from relmap.network.affine import Convolution
 from relmap.propagation import Composite, Propagator, composites, starts
-from relmap.propagation.rules import AlphaBeta, Rule, Share, ZBox
+from relmap.propagation.rules import AlphaBeta, Bounds, Rule, Share, ZBox
 from relmap.propagation.rules.precision import InDouble
 from relmap.propagation.rules.rap import (
     AbsoluteShare,
@@ -24,8 +24,6 @@ from relmap.propagation.rules.rap import (
     WidenedShare,
     WidenedWinner,
 )
-
-Bounds = tuple[float, ...] | None
 
 
 def is_pointwise(graph: Graph, operation: Operation) -> bool:
@@ -82,7 +80,7 @@ class RelativeAttributingPropagation(Relevance):
 
     Args:
         propagator: of the model.
-        low, high: bounds of the input per channel; None takes each image's own extremes, like the authors.
+        low, high: bounds of the input, per channel or one; None takes each image's own extremes, like the authors.
         start: key of ``starts.STARTS``; None for the logit's magnitude. The authors' is ``logit``.
     """
 

@@ -15,12 +15,10 @@ from relmap.explainers.base import SharedPass
 from relmap.explainers.cam import last_feature_map
 from relmap.explainers.equilibrium import contribution_map
 from relmap.propagation import Activations, Composite, Propagation, Propagator, composites
-from relmap.propagation.rules import Rule, ZBox
+from relmap.propagation.rules import Bounds, Rule, ZBox
 from relmap.propagation.rules.equilibrium import FlooredShare
 from relmap.propagation.rules.rap import PassNonZero
 from relmap.propagation.rules.rsp import RelativeSectional
-
-Bounds = tuple[float, ...] | None
 
 
 def relative_sectional(first: Rule) -> Composite:
@@ -39,7 +37,7 @@ class RelativeSectionalPropagation(SharedPass):
     """Relevance at the input.
 
     Args:
-        low, high: bounds of the input per channel; None takes each image's own extremes, as the authors do.
+        low, high: bounds of the input (per channel, or one); None takes each image's own extremes, as the authors do.
         layer: operation whose output is the last feature map.
     """
 

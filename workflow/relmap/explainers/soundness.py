@@ -77,7 +77,8 @@ def check_classes(row: Method, logits: Tensor) -> None:
     if row.contrastive and logits.shape[1] == 1:
         raise InputError(
             f"method {row.id!r} sets the target against the other classes, and this model has one output: choose a "
-            "method that explains one score, such as lrp_alpha1_beta0, or give a model of two outputs, torch.cat([-z, z], 1)"
+            "method that explains one score, such as lrp_alpha1_beta0, or give a model of two outputs, "
+            "torch.cat([-z, z], 1)"
         )
 
 
@@ -155,8 +156,8 @@ def warn_of_growth(row: Method, explainer: Explainer, activations: Activations, 
     factor, operation = max(((float(ratio.max()), operation) for ratio, operation in growth), key=lambda pair: pair[0])
     warnings.warn(
         f"method {row.id!r}: relevance has grown to {float(largest):.2g} from {float(starts[0].max()):.2g}. Most "
-        f"begins at {operation.name!r} ({operation.kind}), where outputs near 0 divide it: {factor:.2g} times. That is the "
-        "rule's own; choose lrp_alpha1_beta0, abslrp or input_x_gradient for this network",
+        f"begins at {operation.name!r} ({operation.kind}), where outputs near 0 divide it: {factor:.2g} times. That is "
+        "the rule's own; choose lrp_alpha1_beta0, abslrp or input_x_gradient for this network",
         RelevanceWarning,
         stacklevel=2,
     )

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from relmap.catalogue.rows import label
-from relmap.job.files import atomic_path, write_json
+from relmap.job.files import as_json, atomic_paths
 
 PAGE_WIDTH = 7.0  # inches: the text width of a page of A4 or letter paper
 PAGE_HEIGHT = 9.4  # inches: what remains of the page above a caption
@@ -77,7 +77,7 @@ def save_figure(
     selection: str,
     rows: Sequence[dict[str, Any]] = (),
 ) -> Path:
-    """Write ``<folder>/<name>.png``, ``.pdf`` and ``.json`` (the words that go with it), each whole or absent.
+    """Write ``<folder>/<name>.png``, ``.pdf`` and ``.json`` (the words that go with it), all or none.
 
     The bytes depend on the figure alone: no time and no software version is written into either file.
 
@@ -97,15 +97,14 @@ def save_figure(
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         page = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-        with atomic_path(folder / f"{name}.png") as path:
-            page.save(path, dpi=(PNG_DPI, PNG_DPI), compress_level=4)
-        with atomic_path(folder / f"{name}.pdf") as path:
-            figure.savefig(path, metadata={"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None})
-    chosen = [_plain(row) for row in rows]
-    write_json(folder / f"{name}.json", {"caption": caption, "selection": selection, "rows": chosen})
+        words = {"caption": caption, "selection": selection, "rows": [_plain(row) for row in rows]}
+        with atomic_paths(*(folder / f"{name}.{suffix}" for suffix in ("png", "pdf", "json"))) as (png, pdf, json):
+            page.save(png, dpi=(PNG_DPI, PNG_DPI), compress_level=4)
+            figure.savefig(pdf, metadata={"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None})
+            json.write_text(as_json(words, f"{folder / name}.json"))
     return folder / f"{name}.png"
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN, which is the gain of a method whose map has no positive pixel: null stands for it."""
+    """JSON has no NaN, which is a number that a picture has no answer for: null stands for it."""
     return {key: None if isinstance(value, float) and value != value else value for key, value in row.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from jsonschema.exceptions import ValidationError, best_match
 
 from relmap.catalogue.methods import CATALOGUE
 from relmap.catalogue.rows import Rows
-from relmap.errors import InputError
+from relmap.errors import InputError, nearest
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 PAPERS = Path(__file__).parents[3] / "papers"
@@ -96,8 +95,7 @@ def _chosen_ids(config: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def hint(word: str, known: Iterable[str], before: str = "", after: str = "") -> str:
     """A question for the nearest known word, or nothing where none is near."""
-    nearest = difflib.get_close_matches(word, known, n=1)
-    return f"{before}did you mean `{nearest[0]}`?{after}" if nearest else ""
+    return "".join(f"{before}did you mean `{each}`?{after}" for each in nearest(word, known))
 
 
 def dump(config: Mapping[str, Any]) -> str:

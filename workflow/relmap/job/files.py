@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,22 +26,54 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     Raises:
         InputError: the disk is full.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    temporary = room / path.name
-    try:
+    with atomic_paths(path) as (temporary,):
         yield temporary
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+
+
+@contextmanager
+def atomic_paths(*paths: str | os.PathLike) -> Iterator[tuple[Path, ...]]:
+    """The same for files and folders that belong together: either all are new, or all are as they were.
+
+    Should the machine stop between the moves, the first of them are absent, never beside others that do not fit them.
+    """
+    targets = tuple(Path(path) for path in paths)
+    rooms: list[Path] = []
+    try:
+        for path in targets:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rooms.append(Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)))
+        temporaries = tuple(room / path.name for room, path in zip(rooms, targets, strict=True))
+        yield temporaries
+        _move_in(temporaries, targets)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = f"{path}: no space left on the disk; free some, or move `results` to a larger one"
+            message = f"{targets[0]}: no space left on the disk; free some, or move `results` to a larger one"
             raise InputError(message) from error
         raise
     finally:
-        shutil.rmtree(room, ignore_errors=True)
+        for room in rooms:
+            shutil.rmtree(room, ignore_errors=True)
+
+
+def _move_in(temporaries: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Move everything to its place, or nothing."""
+    pairs = list(zip(temporaries, targets, strict=True))
+    (temporary, path), *others = pairs
+    if not others and not temporary.is_dir() and (path.is_symlink() or not path.is_dir()):
+        os.replace(temporary, path)  # one file takes another's place in one step
+        return
+    old = [(path, new.with_name(f"{path.name}.old")) for new, path in reversed(pairs) if os.path.lexists(path)]
+    begun: list[tuple[Path, Path]] = []
+    try:
+        for source, destination in old + pairs:
+            begun.append((source, destination))
+            os.replace(source, destination)
+    except BaseException:
+        # The last one may have happened or not: an interruption can come at any place.
+        for source, destination in reversed(begun):
+            if os.path.lexists(destination) and not os.path.lexists(source):
+                os.replace(destination, source)
+        raise
 
 
 def sha256_file(path: str | os.PathLike) -> str:
@@ -50,10 +82,43 @@ def sha256_file(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def as_json(value: Any, where: str) -> str:
+    """``value`` as indented JSON.
+
+    Raises:
+        InputError: it has something that JSON has not; the message begins with ``where`` and names it.
+    """
+    try:
+        return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: {_unwritable(value)}") from error
+
+
+def _unwritable(value: Any, place: str = "") -> str:
+    """What of a value JSON has not, and how to mend it."""
+    entries: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        entries = value.items()
+    elif isinstance(value, list | tuple):
+        entries = enumerate(value)
+    for key, inner in entries:
+        try:
+            json.dumps({key: inner}, allow_nan=False)
+        except (TypeError, ValueError):
+            return _unwritable(inner, f"{place}.{key}" if place else str(key))
+    what = f"`{place}` is {value!r} ({type(value).__name__})" if place else f"{value!r}"
+    return f"{what}, which JSON cannot hold; give plain finite numbers, text, lists and mappings with text as keys"
+
+
 def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically."""
+    """Write ``value`` as indented JSON, atomically.
+
+    Raises:
+        InputError: it has something that JSON has not.
+    """
+    text = as_json(value, str(path))
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        temporary.write_text(text)
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -12,13 +12,13 @@ distinguish y (visible ones: occluded parts are not in the part map), and O the 
     hit(b)         &= [coverage(b) > \overline{coverage}]
 
 Coverage asks whether the region lies on distinguishing parts; a region that merely finds the bird does well there.
-Specificity asks the sharper question: of what the region covers of the bird, which share tells the class apart (NaN for
-a region off the bird). Hit says in how many images the attribute did better than a random place, so that images with
-large parts do not dominate.
+Specificity asks the sharper question: of what the region covers of the bird, which share tells the class apart (0 for a
+region off the bird: a miss is not left out of a mean). Hit says in how many images the attribute did better than a
+random place, so that images with large parts do not dominate.
 
 Chance is exact, not sampled: the mean of the same number over all positions of a region of the same height and width in
-the same image (specificity: over the positions that touch the bird), found from summed-area tables. The lift is
-chosen / chance. Images in which no distinguishing pixel is visible have no right answer: all their numbers are NaN.
+the same image, found from summed-area tables. The lift is chosen / chance. Images in which no distinguishing pixel is
+visible have no right answer: all their numbers are NaN.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from relmap.errors import InputError
+from relmap.metrics.checks import as_labels, as_mask
 
 # A mean of equal coverages may miss them by rounding; true differences are at least 1 / (H W)^2.
 _ROUNDING = 1e-12
@@ -38,8 +41,8 @@ def score_regions(part_maps: Tensor, distinguishing: Tensor, boxes: Tensor) -> d
 
     Args:
         part_maps: (N, H, W) integer, the index of the part at each pixel; 0 is the background.
-        distinguishing: (N, P) bool, row n says which part indices distinguish the class of image n; column 0 is the
-            background and must be False.
+        distinguishing: (N, P) bool, or 0 and 1: row n says which part indices distinguish the class of image n; column
+            0 is the background and must be False.
         boxes: (N, A, 4) [x0, y0, x1, y1] in pixels of the part maps, upper ends exclusive; rounded to whole pixels and
             clipped to the image.
 
@@ -50,6 +53,7 @@ def score_regions(part_maps: Tensor, distinguishing: Tensor, boxes: Tensor) -> d
     Raises:
         ValueError: shapes do not fit, a part index has no column, the background is called distinguishing, or a box is
             empty inside the image.
+        InputError: part maps that are no labels, a table of other values than yes and no, a box that is not finite.
     """
     images, height, width = part_maps.shape
     if boxes.ndim != 3 or boxes.shape[::2] != (images, 4) or len(distinguishing) != images:
@@ -57,7 +61,9 @@ def score_regions(part_maps: Tensor, distinguishing: Tensor, boxes: Tensor) -> d
             f"part maps {tuple(part_maps.shape)}, distinguishing {tuple(distinguishing.shape)} and boxes "
             f"{tuple(boxes.shape)} do not fit; they must be (N, H, W), (N, P) and (N, A, 4)"
         )
-    parts = part_maps.long()
+    parts, distinguishing = as_labels(part_maps, "part_maps"), as_mask(distinguishing, "distinguishing")
+    if not boxes.isfinite().all():
+        raise InputError("boxes: NaN or infinity; give [x0, y0, x1, y1] in pixels")
     if parts.numel() and int(parts.max()) >= distinguishing.shape[1]:
         raise ValueError(f"part index {int(parts.max())} has no column in distinguishing {tuple(distinguishing.shape)}")
     if distinguishing[:, 0].any():
@@ -80,7 +86,7 @@ def score_regions(part_maps: Tensor, distinguishing: Tensor, boxes: Tensor) -> d
 
     area = (heights * widths).double()
     telling_inside, object_inside = within(0), within(1)
-    scores = {"coverage": telling_inside / area, "specificity": telling_inside / object_inside}
+    scores = {"coverage": telling_inside / area, "specificity": telling_inside / object_inside.clamp(min=1)}
     chance = {name: torch.full_like(area, torch.nan) for name in ("coverage", "specificity", "hit")}
     # Attribute regions have one size per layer but where the border clips them: few distinct sizes, one pass each.
     for size in torch.stack([heights, widths], dim=-1).view(-1, 2).unique(dim=0).tolist():
@@ -110,6 +116,6 @@ def _chance(table: Tensor, height: int, width: int) -> dict[str, Tensor]:
     mean = coverage.mean(1)
     return {
         "coverage": mean,
-        "specificity": (telling / on_object).nanmean(1),
+        "specificity": (telling / on_object.clamp(min=1)).mean(1),
         "hit": (coverage > mean.unsqueeze(1) + _ROUNDING).double().mean(1),
     }

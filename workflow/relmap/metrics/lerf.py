@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from relmap.errors import InputError
+from relmap.metrics.checks import as_relevance
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -66,8 +69,12 @@ def filler_values(name: str, mean: Sequence[float], std: Sequence[float]) -> Ten
 
 
 def removal_steps(maps: Tensor, pixels_per_step: int) -> Tensor:
-    """The step (1-based) at which LeRF removes each pixel: (P, H, W) maps -> (P, H, W) int32."""
-    flat = maps.flatten(1)
+    """The step (1-based) at which LeRF removes each pixel: (P, H, W) maps -> (P, H, W) int32.
+
+    Raises:
+        InputError: a map is not finite.
+    """
+    flat = as_relevance(maps).flatten(1)
     steps = torch.empty(flat.shape, dtype=torch.int32, device=flat.device)
     at_rank = (torch.arange(flat.shape[1], device=flat.device) // pixels_per_step + 1).to(torch.int32)
     rows = max(1, _PIXELS_PER_SORT // flat.shape[1])
@@ -103,6 +110,7 @@ def lerf_predictions(
 
     Raises:
         ValueError: maps do not fit the images, or the steps need more pixels than there are.
+        InputError: a map, or a score that the model gives, is not finite.
     """
     height, width = images.shape[-2:]
     if maps.shape[-3:] != (len(images), height, width) or maps.ndim not in (3, 4):
@@ -114,6 +122,7 @@ def lerf_predictions(
     removed_at = removal_steps(maps.reshape(-1, height, width).to(device), pixels_per_step)
     total = len(removed_at) * steps
     predictions = torch.empty(total, dtype=torch.int64, device=device)
+    finite = torch.ones((), dtype=torch.bool, device=device)
     for start in range(0, total, batch_size):
         index = torch.arange(start, min(start + batch_size, total), device=device)
         pair = index // steps
@@ -122,7 +131,11 @@ def lerf_predictions(
         # Channels last: convolutions of narrow networks take about half the time on CPU, and the weights are reordered
         # on the way, so that the caller's model stays as it is.
         perturbed = torch.where(kept, images[pair % len(images)], fill).contiguous(memory_format=torch.channels_last)
-        predictions[start : start + batch_size] = model(perturbed).argmax(1)
+        logits = model(perturbed)
+        finite &= logits.isfinite().all()
+        predictions[start : start + batch_size] = logits.argmax(1)
+    if not finite:
+        raise InputError("the model gives NaN or infinity for some images: it predicts no class; check both for NaN")
     return predictions.view(*maps.shape[:-2], steps)
 
 

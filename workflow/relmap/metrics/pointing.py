@@ -6,7 +6,8 @@ For a map R with n positive pixels and an energy level E = e / levels, Eq. 6 of 
 
 is solved for the threshold: tau is the k-th largest positive value, k = max(1, round(E n)), halves rounded up. Every
 pixel with R >= tau is kept, ties included. The accuracy at E is hits / (hits + misses): kept pixels inside the object's
-region over all kept pixels.
+region over all kept pixels. A map without a
+positive pixel points nowhere: a miss, 0 at every energy.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from relmap.metrics.checks import as_mask, as_relevance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,17 +41,19 @@ def extended_pointing(maps: Tensor, inside: Tensor, energies: int = 20) -> Tenso
 
     Args:
         maps: (N, H, W) relevance, signed; only positive values count.
-        inside: (N, H, W) bool, the region that holds the object.
+        inside: (N, H, W) bool, or 0 and 1: the region that holds the object.
         energies: number L of levels; level e (1-based) is the energy e / L.
 
     Returns:
-        (N, L) float64 on the device of ``maps``; NaN where a map has no positive pixel.
+        (N, L) float64 on the device of ``maps``; 0 where a map has no positive pixel.
 
     Raises:
         ValueError: shapes differ.
+        InputError: a map that is not finite, or a region with other values.
     """
     if maps.shape != inside.shape or maps.ndim != 3:
         raise ValueError(f"maps {tuple(maps.shape)} and inside {tuple(inside.shape)} must both be (N, H, W)")
+    maps, inside = as_relevance(maps), as_mask(inside, "inside").to(maps.device)
     rows = max(1, _PIXELS_PER_SORT // max(1, maps[0].numel() if len(maps) else 1))
     parts = [
         _accuracies(some.flatten(1), region.flatten(1), energies)
@@ -68,4 +73,4 @@ def _accuracies(maps: Tensor, inside: Tensor, energies: int) -> Tensor:
     tau = values.gather(1, wanted - 1)
     kept = torch.searchsorted(-values, -tau, right=True)
     accuracy = hits_of_first.gather(1, kept - 1).double() / kept
-    return accuracy.masked_fill(positives == 0, torch.nan)
+    return accuracy.masked_fill(positives == 0, 0.0)

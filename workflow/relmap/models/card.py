@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from relmap.errors import InputError
-from relmap.job.files import atomic_path, read_json, sha256_file, write_json
+from relmap.job.files import as_json, atomic_paths, read_json, sha256_file
 from relmap.models.zoo import build
 
 
@@ -67,16 +67,16 @@ def read_card(path: str | os.PathLike) -> ModelCard:
 
 
 def save_model(model: nn.Module, path: str | os.PathLike, card: ModelCard) -> ModelCard:
-    """Write the weights to ``path`` and the card beside them, each atomically, the card last.
+    """Write the weights to ``path`` and the card beside them: both, or a failure leaves both as they were.
 
     Returns:
         The card as written, with the checksum of the weights.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with atomic_path(path) as temporary:
+    with atomic_paths(path, card_path(path)) as (temporary, beside):
         save_file(state, temporary)
-    card = replace(card, sha256=sha256_file(path))
-    write_json(card_path(path), asdict(card))
+        card = replace(card, sha256=sha256_file(temporary))
+        beside.write_text(as_json(asdict(card), f"{card_path(path)}: card"))
     return card
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from relmap.catalogue.imported import from_file
 from relmap.catalogue.models import MODELS, Model
-from relmap.errors import InputError
+from relmap.errors import InputError, suggestion
 from relmap.torchvision_shim import torchvision
 
 SMALLEST_INPUT = 32
@@ -94,7 +94,9 @@ def architecture_of(name: str) -> Model:
     known = _own(path) if path else MODELS
     made = [key for key, row in known.items() if row.maker]
     if identifier not in made:
-        raise InputError(f"unknown architecture {name!r}; choose one of {', '.join(sorted(made))}")
+        raise InputError(
+            f"unknown architecture {name!r}{suggestion(name, made)}; choose one of {', '.join(sorted(made))}"
+        )
     return known[identifier]
 
 

@@ -2,7 +2,7 @@
 
 A rule of the LRP family needs ``z = V x`` and ``V^T s`` for weights ``V`` derived from a layer's own (``W+``, ``W-``,
 ``W + gamma W+``, ones). ``Affine`` gives both for convolutions of one, two or three dimensions, transposed ones, linear
-layers and batch norms in evaluation mode, and makes each derived weight once.
+layers and batch norms in evaluation mode, and keeps the derived weights that were used last.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ DERIVED: dict[str, Callable[[Tensor], Tensor]] = {
     "square": torch.square,
 }
 
+# Derived weights of one layer that are kept: what the rules of all common families take together, and no more with
+# every further value of a parameter.
+KEPT = 6
+
 
 @dataclass
 class Affine(ABC):
@@ -42,27 +46,33 @@ class Affine(ABC):
     _derived: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def weights(self, name: str) -> Tensor:
-        """The derived weight called ``name`` in ``DERIVED``, made once."""
-        if name not in self._derived:
-            self._derived[name] = self._layout(DERIVED[name](self.weight))
-        return self._derived[name]
+        """The derived weight called ``name`` in ``DERIVED``."""
+        return self._kept(name, DERIVED[name])
 
     def halves(self) -> Tensor:
-        """Weights ``W+`` and ``W-`` beside each other, of inputs twice as many, made once."""
-        if "halves" not in self._derived:
-            self._derived["halves"] = self._layout(self._beside(self.weight.clamp(min=0), self.weight.clamp(max=0)))
-        return self._derived["halves"]
+        """Weights ``W+`` and ``W-`` beside each other, of inputs twice as many."""
+        return self._kept("halves", lambda w: self._beside(w.clamp(min=0), w.clamp(max=0)))
 
     def over_inputs(self, name: str) -> Tensor:
         """The derived weight summed over the inputs of a group: what it does to inputs that are the same in each."""
         return self.weights(name).sum(1, keepdim=True)
 
     def favouring(self, name: str, gamma: float) -> Tensor:
-        """``W + gamma V`` for the derived weight ``V`` called ``name``, made once."""
-        key = f"{name} {gamma!r}"
-        if key not in self._derived:
-            self._derived[key] = self._layout(self.weight + gamma * DERIVED[name](self.weight))
-        return self._derived[key]
+        """``W + gamma V`` for the derived weight ``V`` called ``name``."""
+        return self._kept(f"{name} {gamma!r}", lambda w: w + gamma * DERIVED[name](w))
+
+    def _kept(self, key: str, derive: Callable[[Tensor], Tensor]) -> Tensor:
+        """What was derived before, or is now; the one that was used longest ago goes.
+
+        Each step on the dictionary is one that no other thread can interrupt: at worst, two threads derive the same.
+        """
+        derived = self._derived.pop(key, None)
+        if derived is None:
+            derived = self._layout(derive(self.weight))
+        self._derived[key] = derived  # now the last
+        for oldest in list(self._derived)[:-KEPT]:
+            self._derived.pop(oldest, None)
+        return derived
 
     def forward(self, x: Tensor) -> Tensor:
         return self.apply(x, self.weights("own"), self.bias)

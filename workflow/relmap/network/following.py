@@ -7,6 +7,7 @@ an example input, and becomes a ``Guard``: the graph holds for inputs that give 
 
 from __future__ import annotations
 
+import dis
 import inspect
 import linecache
 import math
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -64,8 +66,22 @@ def _count(node: torch.fx.Node) -> int | None:
     return None
 
 
+def _unpacked_to(frame: FrameType) -> int | None:
+    """How many names what is iterated here is unpacked to, as in ``n, c, h, w = x.shape``."""
+    instruction = next(each for each in dis.get_instructions(frame.f_code) if each.offset == frame.f_lasti)
+    return instruction.argval if instruction.opname == "UNPACK_SEQUENCE" else None
+
+
 class _Proxy(torch.fx.Proxy):
     """Can also be unpacked in ``x.view(*x.shape[:2], -1)``, and is a number where one is asked for."""
+
+    def __getattr__(self, name: str) -> torch.fx.Proxy:
+        return _Attribute(self, name)
+
+    def __iter__(self) -> Iterator[torch.fx.Proxy]:
+        # Torch's own way keeps its frame in a cycle, and with it whatever its callers hold, the model among them.
+        count = _unpacked_to(sys._getframe(1))
+        return self.tracer.iter(self) if count is None else iter([self[i] for i in range(count)])
 
     def __len__(self) -> int:
         count = _count(self.node)
@@ -91,6 +107,10 @@ class _Proxy(torch.fx.Proxy):
 
     def __floor__(self) -> int:
         return math.floor(self.tracer.answer(self.node))
+
+
+class _Attribute(torch.fx.proxy.Attribute, _Proxy):
+    """``x.shape``, before anything is asked of it."""
 
 
 _FACTORIES = frozenset({torch.zeros, torch.ones, torch.full, torch.empty, torch.arange, torch.linspace, torch.eye})
@@ -161,6 +181,8 @@ class Tracer(torch.fx.Tracer):
             for module, names in self._stand_ins.items():
                 _remove(module, names)
             self._stand_ins.clear()
+            self.tensor_attrs.clear()
+            self.root = self.submodule_paths = None  # torch.fx leaves tracers in cycles
         return Followed(self.graph, self.places, tuple(self.guards))
 
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:

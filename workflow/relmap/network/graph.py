@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relmap.errors import InputError
+from relmap.errors import InputError, nearest, suggestion
 from relmap.network.affine import Affine
 
 
@@ -77,6 +77,8 @@ class Guard:
         return any(name not in shapes for name in self.names) or bool(self.evaluate(shapes) == self.value)
 
 
+# So many names are read in a message; of more, those that are like the one that was given.
+_LISTED = 60
 # Kinds through which relevance does not travel: what their outputs hold is no part of the input.
 CONSTANT_KINDS = frozenset({"parameter", "mask"})
 _SIGN_KEEPING = frozenset(
@@ -121,7 +123,12 @@ class Graph:
     def __getitem__(self, name: str) -> Operation:
         if name not in self._by_name:
             names = [operation.name for operation in self.operations if operation.kind != "input"]
-            raise InputError(f"layer {name!r} does not exist in this model; it has: {', '.join(names)}")
+            has = f"it has: {', '.join(names)}{suggestion(name, names)}"
+            if len(names) > _LISTED:
+                like = ", ".join(map(repr, nearest(name, names, 5, 0.0)))
+                all_of_them = "[each.name for each in relmap.Propagator(model).graph]"
+                has = f"the likest of its {len(names)} are {like}; all are {all_of_them}"
+            raise InputError(f"layer {name!r} does not exist in this model; {has}")
         return self._by_name[name]
 
     @property
@@ -156,7 +163,7 @@ class Graph:
         """A convolution or linear layer and the batch norm after it as one operation, and the batch norm's name.
 
         ``g (W x + b - m) / s + c`` is one affine layer with weight ``g W / s``. None where the layer's only consumer is
-        not a batch norm. Made once, so that the weights derived from the folded ones are made once too.
+        not a batch norm. Made once, so that the weights derived from the folded ones are kept with them.
         """
         if name not in self._folded:
             self._folded[name] = self._fold(self[name])

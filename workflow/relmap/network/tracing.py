@@ -22,7 +22,7 @@ from torch.nn.parameter import is_lazy
 from relmap.errors import InputError
 from relmap.network.attention import fused_attention, is_fused_attention, multihead_attention
 from relmap.network.copied import in_single_precision, refresh_weights, structural_copy
-from relmap.network.following import attribute, follow, is_in_place, live_nodes, overwritten
+from relmap.network.following import Followed, attribute, follow, is_in_place, live_nodes, overwritten
 from relmap.network.functions import COMPARING, FUNCTIONS, MASKING, SHAPE_METHODS, Call, set_item
 from relmap.network.graph import Graph, Guard, Operation
 from relmap.network.simplified import merged_biases
@@ -309,10 +309,18 @@ def trace(model: nn.Module, size: tuple[int, ...] | None = None) -> Graph:
     root = structural_copy(model)
     refresh_weights(root)
     in_single_precision(root)
-    natural = _natural_size(root)
-    followed = follow(root, _example(root, size or natural))
+    followed = follow(root, _example(root, size or _natural_size(root)))
     live = live_nodes(root, followed)
     builder = _Builder(root, followed.places)
+    try:
+        return _graph_of(model, followed, builder, live, size)
+    finally:
+        vars(builder).clear()  # what it made refers to it: such cycles would keep the model when nobody else does
+
+
+def _graph_of(
+    model: nn.Module, followed: Followed, builder: _Builder, live: set[torch.fx.Node], size: tuple[int, ...] | None
+) -> Graph:
     for node in followed.graph.nodes:
         if node.op == "placeholder":
             builder.values[node] = builder.emit("input", Primitive("input", lambda x: x), ())
@@ -329,6 +337,7 @@ def trace(model: nn.Module, size: tuple[int, ...] | None = None) -> Graph:
     )
     needed = _ancestors(builder.operations, result.name, guards)
     merged = merged_biases(needed)
+    natural = _natural_size(model)
     smaller = [(natural[0], side, side) for side in (64, 32)]
     sizes = (size or natural,) if guards else tuple(dict.fromkeys((natural, *([size] if size else []), *smaller)))
     graph = Graph(_ancestors(merged, merged[-1].name, guards), guards, sizes)

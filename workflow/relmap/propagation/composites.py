@@ -9,6 +9,7 @@ from relmap.errors import InputError
 from relmap.network.graph import Graph, Operation
 from relmap.propagation.rules import (
     AlphaBeta,
+    Bounds,
     Embed,
     Epsilon,
     Flat,
@@ -197,7 +198,7 @@ def epsilon_plus_flat(first_flat: bool = True) -> Composite:
     return Composite(stabilised_structure() | kinds, Flat() if first_flat else None)
 
 
-def epsilon_gamma_box(low: tuple[float, ...] | None, high: tuple[float, ...] | None, gamma: float = 0.25) -> Composite:
+def epsilon_gamma_box(low: Bounds, high: Bounds, gamma: float = 0.25) -> Composite:
     """Convolutions gamma, linear layers epsilon, and the z^B rule for the first layer (Montavon et al. 2019)."""
     return Composite(stabilised_structure() | {"conv": Gamma(gamma), "linear": Epsilon()}, ZBox(low, high))
 

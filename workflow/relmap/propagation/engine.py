@@ -414,4 +414,6 @@ class Walk:
                 "another dimension than that layer's features; choose a method that does not fold batch norms"
             )
         operation = operation.bound(activations.outputs, activations.shapes)
-        return Record(operation, inputs, output, tuple(activations.shapes[name] for name in names), context)
+        shapes = tuple(activations.shapes[name] for name in names)
+        image_shape = activations.shapes[self.graph.operations[0].name]
+        return Record(operation, inputs, output, shapes, context, image_shape)

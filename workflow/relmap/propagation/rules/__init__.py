@@ -12,10 +12,11 @@ from relmap.propagation.rules.flat import Flat
 from relmap.propagation.rules.gamma import Gamma
 from relmap.propagation.rules.gradients import Gradient, LocalGradient, ReluGradient
 from relmap.propagation.rules.structure import Embed, Pass, PassToCarriers, Reshape, Share, Split, Winner
-from relmap.propagation.rules.z_box import ZBox
+from relmap.propagation.rules.z_box import Bounds, ZBox
 
 __all__ = [
     "AlphaBeta",
+    "Bounds",
     "Embed",
     "Epsilon",
     "Flat",

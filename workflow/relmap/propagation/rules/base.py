@@ -19,7 +19,8 @@ class Record:
     """What the forward pass kept of one operation.
 
     ``inputs`` and ``output`` are (N, ...) tensors, or None where the operation's rule does not declare that it needs
-    them; ``shapes`` are the shapes of the inputs, always there. ``context`` is what the caller of ``propagate`` passes.
+    them; ``shapes`` are the shapes of the inputs, always there. ``context`` is what the caller of ``propagate`` passes,
+    ``image_shape`` the shape of the model's input.
     """
 
     operation: Operation
@@ -27,6 +28,7 @@ class Record:
     output: Tensor | None
     shapes: tuple[torch.Size, ...]
     context: Mapping[str, Any] = field(default_factory=dict)
+    image_shape: torch.Size = field(default_factory=torch.Size)
 
 
 class Rule(ABC):
