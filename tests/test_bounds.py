@@ -103,7 +103,7 @@ def test_a_models_own_range_serves_where_bounds_count(model, images):
         own = relmap.explain(model, images, 1, "lrp_alpha1_beta0")
         assert torch.equal(own, relmap.explain(model, images, 1, "lrp_alpha1_beta0", low=-2, high=2))
         relmap.explain(model, images, 1, "lrp_alpha1_beta0", first="flat")
-        with pytest.raises(InputError, match="outside low"):
+        with pytest.raises(InputError, match="the model takes -2 to 2: normalise them"):
             relmap.explain(model, 255 * images, 1, "lrp_alpha1_beta0")
     finally:
         del model.input_range

@@ -199,5 +199,5 @@ def test_errors_name_the_culprit():
         relmap.explain(network("vgg16"), images, targets[0], "gradcam")
     with pytest.raises(InputError, match=r"layer 'features\.77' does not exist in this model; it has: features\.0"):
         relmap.explain(network("vgg16"), images, targets[0], "grad_cam", layer="features.77")
-    with pytest.raises(InputError, match="no flattened or pooled feature map"):
+    with pytest.raises(InputError, match="no feature map that its classifier pools"):
         relmap.explain(nn.Sequential(nn.Conv2d(3, 4, 3)), images, targets[0], "grad_cam")

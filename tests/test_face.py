@@ -173,20 +173,24 @@ def test_images_that_do_not_fit_are_refused_by_name(propagator, images, face, sp
         face(propagator, spoil(images), method="lrp_epsilon")
 
 
-def test_whole_numbers_become_the_models_dtype(exact):
-    propagator, images = exact
-    pixels = (images.abs() * 50).to(torch.uint8)
-    for face in (relmap.explain, relmap.conservation):
-        face(propagator, pixels, 0, "lrp_epsilon")
-    assert relmap.explain(propagator, pixels, 0, "lrp_epsilon").dtype == torch.float64
+PHOTOGRAPHS = {
+    "whole numbers": (lambda x: (x.abs() * 50).to(torch.uint8), r"whole numbers \(torch\.uint8\).* from 0 to 255"),
+    "0 to 255": (lambda x: (x.abs() * 50).round(), "as photographs from 0 to 255 that were not normalised"),
+    "channels last": (
+        lambda x: x.movedim(1, -1),
+        r"\(N, H, W, C\): give \(N, C, H, W\), images\.permute\(0, 3, 1, 2\)",
+    ),
+    "no number": (lambda x: x.index_fill(0, torch.tensor(1), torch.nan), "image 1 holds NaN or infinity"),
+    "infinite": (lambda x: x.index_fill(0, torch.tensor(2), torch.inf), "image 2 holds NaN or infinity"),
+}
 
 
-def test_an_image_that_is_no_number_spoils_no_other(propagator, images):
-    spoilt = images.clone()
-    spoilt[1, 0, 0, 0] = torch.nan
-    maps = relmap.explain(propagator, spoilt, 0, "lrp_epsilon")
-    torch.testing.assert_close(maps[[0, 2]], relmap.explain(propagator, images, 0, "lrp_epsilon")[[0, 2]])
-    assert maps[1].isnan().any()
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+@pytest.mark.parametrize("face", [relmap.explain, relmap.conservation])
+def test_images_that_cannot_be_meant_are_refused(propagator, images, face, name):
+    spoil, message = PHOTOGRAPHS[name]
+    with pytest.raises(relmap.InputError, match=message):
+        face(propagator, spoil(images), 0, "lrp_epsilon")
 
 
 class Own(Relevance):

@@ -58,7 +58,7 @@ class Tokens(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patches(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1)
         x = self.norm(self.layers(x.transpose(0, 1)).transpose(0, 1) if self.first else self.layers(x))
         return self.head(x[:, 0] if self.read == "class token" else x[:, 1:].mean(1))
 
@@ -75,8 +75,8 @@ OWN = {
     "shuffled": (lambda: sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), Shuffle(), nn.Conv2d(16, 16, 1), nn.ReLU()), "4"),
     "channels last": (ChannelsLast, "add"),
     "class token": (lambda: Tokens("class token"), "layers.layers.0.add_1"),
-    "mean token": (lambda: Tokens("mean"), "norm"),
-    "tokens first": (lambda: Tokens("mean", first=True), "norm"),
+    "mean token": (lambda: Tokens("mean"), "slice"),
+    "tokens first": (lambda: Tokens("mean", first=True), "slice"),
     "a convolution of the classes": (
         lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
         "2",
@@ -94,11 +94,11 @@ def test_the_last_feature_map(name):
 @pytest.mark.parametrize(
     ("name", "last", "channels", "before"),
     [
-        ("convnext_tiny", "features.7.2.add", -3, "features.6.0.layer_norm"),
+        ("convnext_tiny", "features.7.2.add", -3, "features.6.0"),
         ("efficientnet_b0", "features.8.2", -3, "features.6.0.block.0.2"),
         ("shufflenet_v2_x0_5", "conv5.2", -3, "stage3.7.cat"),
         ("mobilenet_v3_small", "features.12.2", -3, "features.9.block.0.2"),
-        ("vit_b_32", "encoder.layers.encoder_layer_10.add_1", -1, "conv_proj"),
+        ("vit_b_32", "encoder.layers.encoder_layer_10.add_1", -1, "encoder.layers.encoder_layer_10.add_1"),
     ],
 )
 def test_networks_of_torchvision(name, last, channels, before):

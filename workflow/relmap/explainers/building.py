@@ -66,7 +66,10 @@ def _untraced(model: nn.Module | Propagator) -> nn.Module | None:
 
 
 def as_propagator(model: nn.Module | Propagator, images: Any = None) -> Propagator:
-    """The model, traced for the size of some images unless it is a propagator already."""
-    if isinstance(model, Propagator):
-        return model
-    return Propagator(model, tuple(images.shape[1:]) if isinstance(images, Tensor) and images.dim() > 2 else None)
+    """The model, traced for the size of some images unless it is a propagator already, which is told the size."""
+    size = tuple(images.shape[1:]) if isinstance(images, Tensor) and images.dim() > 2 else None
+    if not isinstance(model, Propagator):
+        return Propagator(model, size)
+    if size is not None and size not in model.graph.sizes:
+        model.graph.sizes.append(size)
+    return model

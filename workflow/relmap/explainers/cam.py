@@ -32,6 +32,8 @@ def last_feature_map(graph: Graph) -> str:
     name, one_read = graph.output.name, False
     while name != graph.operations[0].name:
         name, after = graph.dominators[name], name
+        if name == graph.operations[0].name:
+            break
         if not _has_positions(found, name):
             continue
         between = [graph[other] for other in graph.between(name, after)]
@@ -48,7 +50,8 @@ def stage_before(graph: Graph, layer: str) -> str:
     """Name of the operation with which the last stage before a feature map's resolution begins.
 
     Of the operations that every way crosses, the first of the map's resolution if it is a pool (``features.23`` of
-    VGG-16, as in TorchRay), else the last of another resolution (``layer3`` of a ResNet, as in TorchRay).
+    VGG-16, as in TorchRay), else the last of another resolution (``layer3`` of a ResNet, as in TorchRay). The map
+    itself where the resolution never changes.
     """
     found = feature_maps(graph)
     grid, first = layout_of(graph, layer).grid, layer
@@ -60,7 +63,7 @@ def stage_before(graph: Graph, layer: str) -> str:
                 return first if graph[first].kind in _POOLS else _unmoved(graph, found, name)
             first = name
         name = graph.dominators[name]
-    return first
+    return layer
 
 
 _POOLS = ("average_pool", "max_pool")

@@ -19,7 +19,7 @@ from relmap.errors import InputError
 from relmap.network.copied import LOW_PRECISION, catch_calls, structural_copy
 from relmap.network.graph import Graph
 
-_WHOLE = 2**16
+_WHOLE = 2**12
 _BLOCK, _OF_BLOCK = 1021, 16  # a prime, so that the samples wander over rows and columns
 
 
@@ -29,7 +29,7 @@ class Fingerprint:
 
     Attributes:
         tensors: address and version of each parameter and buffer; inference tensors keep no version.
-        values: a sum over their bits, each with a weight of its own. Of tensors of more than 65,536 numbers 16 of every
+        values: a sum over their bits, each with a weight of its own. Of tensors of more than 4,096 numbers 16 of every
             1,021 count, and one of each row and column, though not every single weight.
         structure: modules, their classes, hooks, and attributes that are numbers, text or tensors.
     """

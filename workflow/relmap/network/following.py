@@ -85,7 +85,9 @@ class _Proxy(torch.fx.Proxy):
 
     def __len__(self) -> int:
         count = _count(self.node)
-        return len(self.tracer.answer(self.node)) if count is None else count
+        if count is None:
+            count = self.tracer.answer(self.tracer.create_proxy("call_function", len, (self,), {}).node)
+        return count
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
@@ -223,6 +225,8 @@ class Tracer(torch.fx.Tracer):
         """
         place = _place()
         if self._depends[node] == _ON_VALUES:
+            if node.target is len:
+                raise InputError(f"the model asks for len() of a tensor, in {place}; write x.shape[0] for len(x)")
             raise InputError(
                 f"the model branches on what depends on its input, in {place}; give a module whose forward takes one "
                 "path"

@@ -97,12 +97,12 @@ class Graph:
     """Operations in order of execution; the first is the input, the last one's output is the model's.
 
     It holds for inputs of shapes that keep its ``guards``. ``sizes``: (C, H, W) of images that it may take, the
-    likeliest first.
+    likeliest first; those of images that are seen come to them.
     """
 
     operations: tuple[Operation, ...]
     guards: tuple[Guard, ...] = ()
-    sizes: tuple[tuple[int, ...], ...] = ()
+    sizes: list[tuple[int, ...]] = field(default_factory=list, compare=False)
     _folded: dict[str, tuple[Operation, str] | None] = field(default_factory=dict, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Operation]:

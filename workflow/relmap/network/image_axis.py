@@ -305,8 +305,10 @@ def _restored(value: Any, place: Place | None) -> Any:
 def _moved(operation: Operation, found: Mapping[str, Located], elsewhere: Mapping[str, Place]) -> list[Operation]:
     """The operation for inputs and outputs with their images first, and what it needs of constants before it."""
     name, place, rank = operation.name, found[operation.name].place, found[operation.name].rank
+    settings = dict(operation.settings)
     mixes = operation.kind == "linear" and place.axis == rank - 1
-    of_channels = operation.kind == "layer_norm" and "normalized_shape" not in operation.settings
+    trailing = "normalized_shape" in settings or settings.get("dim") == -1
+    of_channels = operation.kind == "layer_norm" and not trailing
     if operation.kind not in _MOVABLE or mixes or of_channels:
         raise InputError(
             f"operation {name!r} ({operation.kind}) runs on images that do not come first, in dimension {place.axis}; "
@@ -318,7 +320,6 @@ def _moved(operation: Operation, found: Mapping[str, Located], elsewhere: Mappin
     aligned = [Operation(new, "reshape", (old,), _aligned(place, rank)) for old, new in constants.items()]
     names = (*operation.inputs, *operation.constants, *operation.sizes)
     run = _restoring(operation, names, {**elsewhere, **dict.fromkeys(constants, place)})
-    settings = dict(operation.settings)
     if "dim" in settings:
         settings["dim"] = place.dimension(settings["dim"], rank)
     inputs = tuple(constants.get(n, n) for n in operation.inputs)

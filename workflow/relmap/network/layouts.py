@@ -7,6 +7,7 @@ tensors that hold the number of the channel, or of the position, at each place.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -138,8 +139,12 @@ class FeatureMaps:
     """Shapes of all outputs for one image, and the layouts of those that are asked for."""
 
     def __init__(self, graph: Graph, shapes: Mapping[str, torch.Size]) -> None:
-        self.graph, self.shapes = graph, shapes
+        self._graph, self.shapes = weakref.ref(graph), shapes  # the graph keeps this
         self._known: dict[str, Layout | _Marks | None] = {}
+
+    @property
+    def graph(self) -> Graph:
+        return self._graph()
 
     def get(self, name: str) -> Layout | None:
         """The layout of an operation's output with several positions, where it is known."""

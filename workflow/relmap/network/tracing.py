@@ -339,7 +339,7 @@ def _graph_of(
     merged = merged_biases(needed)
     natural = _natural_size(model)
     smaller = [(natural[0], side, side) for side in (64, 32)]
-    sizes = (size or natural,) if guards else tuple(dict.fromkeys((natural, *([size] if size else []), *smaller)))
+    sizes = [size or natural] if guards else list(dict.fromkeys((natural, *([size] if size else []), *smaller)))
     graph = Graph(_ancestors(merged, merged[-1].name, guards), guards, sizes)
     for operation in graph.operations[:-1]:
         if operation.kind == "log_softmax":

@@ -192,7 +192,7 @@ def unit_norm(p: float, dim: int, eps: float) -> Primitive:
     def parts(x: Tensor) -> Parts:
         return x, x.norm(p, dim, keepdim=True).clamp_min(eps), None
 
-    return _norm(lambda x: F.normalize(x, p, dim, eps), parts, eps=eps, weight=None, bias=None)
+    return _norm(lambda x: F.normalize(x, p, dim, eps), parts, dim=dim, eps=eps, weight=None, bias=None)
 
 
 def group_norm(groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Primitive:

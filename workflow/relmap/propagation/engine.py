@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
@@ -59,7 +60,8 @@ def _without_autocast(method: Callable) -> Callable:
 
     @wraps(method)
     def wrapped(self: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(self.device.type, enabled=False):
+        device = self.device.type
+        with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
             return method(self, images, *args, **kwargs)
 
     return wrapped
@@ -207,6 +209,8 @@ class Propagator:
                 if last_use[name] == index and name not in wanted:
                     live.pop(name, None)
         self._check_guards(shapes)
+        if not self._has_images_first(images, shapes):
+            return self.forward(images, walks, keep, until)
         # There is nothing to compare without an image, or where tensors have shapes alone, for counting.
         if until is None and now != self._compared and len(images) and not images.is_meta:
             check_output(self.model, self.graph, images[:1], result[:1])
@@ -220,7 +224,7 @@ class Propagator:
             InputError: an operation mixes images, or they cannot be followed through it.
         """
         size = images.shape[1:]
-        if self.model is None or size in self._sizes or not len(images):
+        if self.model is None or size in self._sizes or not len(images) or images.is_meta:
             return True
         moved = self.graph is not self._as_traced
         if moved or not images_stay_first(self.graph, shapes):
@@ -244,11 +248,12 @@ class Propagator:
         return now
 
     def _check_guards(self, shapes: Mapping[str, torch.Size]) -> None:
+        size = tuple(shapes[self.graph.operations[0].name][1:])
         for guard in self.graph.guards:
             if not guard.holds(shapes):
                 raise InputError(
-                    f"the model takes another path for images of shape {tuple(shapes[self.graph.operations[0].name])} "
-                    f"than the one that was traced ({guard.place}): build Propagator(model, size=(C, H, W)) for them"
+                    f"for images of {size} the model takes another path than it was traced for, in {guard.place}: give "
+                    f"Propagator(model, size={size})"
                 )
 
 

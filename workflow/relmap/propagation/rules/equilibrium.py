@@ -67,8 +67,9 @@ def balanced(relevance: Tensor, total: Tensor | float = 1.0) -> tuple[Tensor, Te
     return positive, negative
 
 
-def _is_pointwise(affine: Affine) -> bool:
-    return isinstance(affine, Convolution) and set(affine.kernel) == {1}
+def _is_pointwise(affine: Affine, x: Tensor) -> bool:
+    """Whether this is a 1 x 1 convolution, or a linear layer at each of several positions."""
+    return set(affine.kernel) == {1} if isinstance(affine, Convolution) else x.dim() > 2
 
 
 def _within_reach(affine: Affine, mask: Tensor) -> Tensor:
@@ -105,7 +106,7 @@ class Equilibrium(Rule):
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         (x,), affine = record.inputs, record.operation.affine
-        pointwise = _is_pointwise(affine)
+        pointwise = _is_pointwise(affine, x)
         terms = self.terms.of_a_pointwise_layer() if pointwise else self.terms
         absolute, shape = affine.weights("absolute"), record.shapes[0]
         positive, negative = balanced(relevance, record.context.get(TOTAL, 1.0))
@@ -143,6 +144,9 @@ class Equilibrium(Rule):
     @staticmethod
     def _of_others(affine: Affine, z: Tensor, reached: Tensor, shape: torch.Size) -> Tensor:
         """``|W| beta`` from ``z = |W| alpha``; infinite for outputs all of whose inputs are activated."""
+        if not isinstance(affine, Convolution):
+            rest = affine.weights("absolute").sum(1) - z
+            return F.threshold_(rest.add_(_unless(shape[-1] - reached)), 1e-30, torch.inf)
         groups = affine.groups
         ones = z.new_ones(1, groups, *shape[2:])
         inputs = _within_reach(affine, ones.repeat_interleave(shape[1] // groups, 1))
