@@ -104,7 +104,7 @@ QUICK = {
     "methods": ["lrp_alpha1_beta0", "lrp_epsilon", "abslrp", "attribution_equilibrium"],
     "peers": "literal",
     "size": 112,
-    "batch": 6,
+    "batch": 8,
     "repetitions": 3,
     "minutes": 0.9,
     "count": False,
