@@ -1,7 +1,7 @@
 # make results    the default run: rendered data, narrow networks, two cores, minutes
 # make status     how far the run in RESULTS (config.yaml's by default) takes each paper
 # make test       lint, a real smoke run of the workflow, unit tests
-# make benchmark  speed beside zennit on this machine
+# make benchmark  speed beside zennit on this machine; QUICK=1: what has bounds, in less than two minutes
 # make networks   docs/networks.md: which networks trace, and what their maps conserve
 # make config     config.yaml from the schema
 # make lock       resolve requirements.in anew
@@ -56,8 +56,9 @@ smoke: $(READY)
 unit: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
+# QUICK=1 takes less than two minutes; CHECK=1 fails where a bound does not hold.
 benchmark: $(READY)
-	$(BIN)/python benchmarks/relevance_speed.py
+	$(BIN)/python benchmarks/relevance_speed.py $(if $(QUICK),--quick) $(if $(CHECK),--check)
 
 networks: $(READY)
 	$(BIN)/python -m relmap.inspection.networks docs/networks.md
