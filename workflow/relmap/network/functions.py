@@ -132,6 +132,8 @@ COMPARING = frozenset(
 )
 """Functions whose results are no part of their tensors, and not negative."""
 
+ZEROS = frozenset(everywhere("zeros_like", "new_zeros"))
+
 MASKING = COMPARING | frozenset(everywhere("full_like", "new_full", "new_tensor", "new_empty", "empty_like", "sign"))
 """Functions whose results are no part of their tensors, so that no relevance travels through them."""
 
@@ -247,8 +249,8 @@ def _put_together(call: Call, keep: Output, x: Any, other: Any) -> Output:
         if isinstance(value, Output) and value.carries:
             parts.append(_selected(call, value, where))
         elif isinstance(value, Output):
-            parts.append(call.mask("filled", _filled, where, value))
-        elif not (isinstance(value, int | float) and value == 0):
+            parts += [] if value.zero else [call.mask("filled", _filled, where, value)]
+        elif bool((torch.as_tensor(value) != 0).any()):
             parts.append(call.mask("filled", lambda where, value=value: _filled(where, value), where))
     return parts[0] if len(parts) == 1 else call.emit("add", Primitive("add", torch.add), *parts)
 
@@ -410,6 +412,8 @@ def _einsum_layer(call: Call, equation: str, x: Output, weight: Tensor, carrying
     matrix = weight.detach().permute([of_weight.index(index) for index in (*new, *shared)])
     matrix = matrix.reshape(-1, matrix[(0,) * len(new)].numel())
     order = [of_x.index(index) for index in (*kept, *shared)]
+    if len(shared) == len(new) == 1 and order == sorted(order) and [*kept, *new] == list(result):
+        return _dense(call, x, matrix)
     flat = Primitive("reshape", lambda x: x.permute(order).flatten(len(kept)))
     y = _dense(call, call.emit("permute", flat, x), matrix)
     back = [(*kept, *new).index(index) for index in result]

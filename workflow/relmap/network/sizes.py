@@ -20,10 +20,14 @@ Shapes = Mapping[str, torch.Size]
 
 @dataclass(frozen=True)
 class Output:
-    """A tensor that an operation makes. ``carries`` tells whether relevance can travel through it to the input."""
+    """A tensor that an operation makes.
+
+    ``carries`` tells whether relevance can travel through it to the input, ``zero`` whether it holds zeros alone.
+    """
 
     name: str
     carries: bool
+    zero: bool = False
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from relmap.errors import InputError
 from relmap.network.attention import fused_attention, is_fused_attention, multihead_attention
 from relmap.network.copied import in_single_precision, refresh_weights, structural_copy
 from relmap.network.following import Followed, attribute, follow, is_in_place, live_nodes, overwritten
-from relmap.network.functions import COMPARING, FUNCTIONS, MASKING, SHAPE_METHODS, Call, set_item
+from relmap.network.functions import COMPARING, FUNCTIONS, MASKING, SHAPE_METHODS, ZEROS, Call, set_item
 from relmap.network.graph import Graph, Guard, Operation
 from relmap.network.simplified import merged_biases
 from relmap.network.sizes import Attribute, Expression, Output, Pieces, call, expression, leaves
@@ -65,7 +65,7 @@ class _Builder:
             Operation(name, primitive.kind, names, primitive.run, primitive.affine, primitive.settings, sizes, fixed)
         )
         carries = primitive.kind != "mask" and any(source.carries for source in inputs)
-        return Output(name, carries or primitive.kind == "input")
+        return Output(name, carries or primitive.kind == "input", primitive.settings.get("zero", False))
 
     def _label(self, value: Any, default: str) -> str:
         return self._labels.get(id(value), (None, default))[1]
@@ -203,7 +203,7 @@ class _Builder:
                 raise InputError(f"operation {label!r} in {place or 'the model'}: {error}") from error
         if function in MASKING or not any(_carries(leaf) for leaf in tensors):
             inputs, sizes, run = call(function, args, kwargs)
-            settings = {"non_negative": function in COMPARING}
+            settings = {"non_negative": function in COMPARING, "zero": function in ZEROS}
             return self.emit(prefix + label.strip("_"), Primitive("mask", run, settings=settings), inputs, sizes)
         if label == "stochastic_depth":
             return args[0]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from relmap.network.graph import Graph, Operation
-from relmap.propagation.rules.base import Record, Rule, jacobian_at, stabilised
+from relmap.propagation.rules.base import Record, Rule, divide, jacobian_at, stabilised
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,10 @@ class Halves(Rule):
         return replace(self, carriers=sum(name in carriers for name in operation.inputs))
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
-        s = relevance / stabilised(record.output, self.epsilon)
-        s = s if self.carriers == 1 else s / 2
+        if self.carriers == 1:
+            s = divide(relevance, record.output)  # a linear operation, which needs no stabiliser of attention's
+        else:
+            s = relevance / (2 * stabilised(record.output, self.epsilon))
         back = jacobian_at(record.operation.run, s, record.inputs)
         return tuple(x * g for x, g in zip(record.inputs, back, strict=True))
 
