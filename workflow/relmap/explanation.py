@@ -49,7 +49,11 @@ def explain(
         normalised; maps of inner layers are resized bilinearly.
 
     Raises:
-        InputError: an unknown method, parameter, class or operation of the model; shapes that do not agree.
+        InputError: an unknown method, parameter, class or operation of the model; shapes that do not agree; images that
+            cannot be meant; a map with NaN or infinity; a graph that is not the model.
+
+    Warns:
+        RelevanceWarning: a map that is 0 everywhere, that explodes, or that is known to be noise on such a network.
 
     Example:
         >>> maps = relmap.explain(model, images, method="lrp_epsilon")

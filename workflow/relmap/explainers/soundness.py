@@ -14,7 +14,6 @@ from relmap.explainers.base import Explainer, Relevance
 from relmap.network import Graph
 from relmap.network.graph import Operation
 from relmap.propagation import Activations
-from relmap.propagation.rules import Epsilon, Gamma
 from relmap.propagation.rules.blocks import residual_blocks
 
 GROWTH = 1e3
@@ -137,8 +136,6 @@ def warn_of_growth(row: Method, explainer: Explainer, activations: Activations, 
     """
     if not isinstance(explainer, Relevance):
         return
-    if not any(isinstance(step.rule, Epsilon | Gamma) for step in explainer.walk.steps.values()):
-        return  # other rules divide by sums of one sign
     starts: list[Tensor] = []
     growth: list[tuple[Tensor, Operation]] = []
 
@@ -156,8 +153,8 @@ def warn_of_growth(row: Method, explainer: Explainer, activations: Activations, 
     factor, operation = max(((float(ratio.max()), operation) for ratio, operation in growth), key=lambda pair: pair[0])
     warnings.warn(
         f"method {row.id!r}: relevance has grown to {float(largest):.2g} from {float(starts[0].max()):.2g}. Most "
-        f"begins at {operation.name!r} ({operation.kind}), where outputs near 0 divide it: {factor:.2g} times. That is "
-        "the rule's own; choose lrp_alpha1_beta0, abslrp or input_x_gradient for this network",
+        f"begins at {operation.name!r} ({operation.kind}), by {factor:.2g} times. That is the rule's own, where what it divides by is near 0; "
+        "choose lrp_alpha1_beta0, abslrp or input_x_gradient for this network",
         RelevanceWarning,
         stacklevel=2,
     )
