@@ -45,6 +45,21 @@ class Windows(nn.Module):
         return self.head((x + self.bias).mean((1, 2)))
 
 
+class NormedRows(nn.Module):
+    """A batch norm of (N * T, C), as LeViT's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.inner, self.norm = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8), nn.BatchNorm1d(8)
+        self.head = nn.Linear(8, 5)
+        for value in (self.norm.running_mean, self.norm.weight.data, self.norm.bias.data):
+            value.normal_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inner(self.stem(x).flatten(2).transpose(1, 2))
+        return self.head(torch.relu(self.norm(x.flatten(0, 1)).reshape_as(x)).mean(1))
+
+
 class Rows(nn.Module):
     """Linear layers on (N * T, C)."""
 
@@ -64,6 +79,7 @@ NETWORKS = {
     "windows, image by image": lambda: Windows(True),
     "windows, window by window": lambda: Windows(False),
     "rows": Rows,
+    "normed rows": NormedRows,
 }
 
 

@@ -154,7 +154,8 @@ def warn_of_growth(row: Method, explainer: Explainer, activations: Activations, 
     warnings.warn(
         f"method {row.id!r}: relevance has grown to {float(largest):.2g} from {float(starts[0].max()):.2g}. Most "
         f"begins at {operation.name!r} ({operation.kind}), by {factor:.2g} times. "
-        "That is the rule's own, where what it divides by is near 0: choose lrp_alpha1_beta0, abslrp or input_x_gradient for this network",
+        "That is the rule's own, where what it divides by is near 0: choose lrp_alpha1_beta0, abslrp or "
+        "input_x_gradient for this network",
         RelevanceWarning,
         stacklevel=2,
     )

@@ -307,6 +307,8 @@ def _moved(operation: Operation, found: Mapping[str, Located], elsewhere: Mappin
     name, place, rank = operation.name, found[operation.name].place, found[operation.name].rank
     settings = dict(operation.settings)
     mixes = operation.kind == "linear" and place.axis == rank - 1
+    if operation.kind == "batch_norm" and found[operation.inputs[0]].place == place and place.axis == 0:
+        return _norm_of_rows(operation, place.dimension(1, rank))
     trailing = "normalized_shape" in settings or settings.get("dim") == -1
     of_channels = operation.kind == "layer_norm" and not trailing
     if operation.kind not in _MOVABLE or mixes or of_channels:
@@ -324,6 +326,17 @@ def _moved(operation: Operation, found: Mapping[str, Located], elsewhere: Mappin
         settings["dim"] = place.dimension(settings["dim"], rank)
     inputs = tuple(constants.get(n, n) for n in operation.inputs)
     return [*aligned, replace(operation, inputs=inputs, run=lambda *x: place.first(run(*x)), settings=settings)]
+
+
+def _norm_of_rows(operation: Operation, channels: int) -> list[Operation]:
+    """A batch norm of (N * T, C) as one of (N, C, T), whose channels lie where its rules look for them."""
+    name, within = operation.name, {"moves": ("within", (), {})}
+    before, norm = f"{name}.channels_first", f"{name}.norm"
+    return [
+        Operation(before, "reshape", operation.inputs, lambda x: x.movedim(channels, 1), settings=within),
+        replace(operation, name=norm, inputs=(before,)),
+        Operation(name, "reshape", (norm,), lambda x: x.movedim(1, channels), settings=within),
+    ]
 
 
 def _aligned(place: Place, rank: int) -> Callable[[Tensor], Tensor]:
