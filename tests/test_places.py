@@ -181,5 +181,13 @@ class TwoHeads(nn.Module):
 
 
 def test_two_class_layers_are_not_chosen_from():
-    with pytest.raises(InputError, match=r"logits come from operation 'add'"):
-        relmap.explain(TwoHeads().eval(), torch.randn(1, 3, 8, 8), 1, "contrastive_excitation_backprop")
+    """A rule of the class layer is that of both; a method that begins at the one refuses."""
+    model, x = TwoHeads().double().eval(), torch.randn(2, 3, 8, 8).double()
+    assert trace(model).class_layers == {"a", "b"}
+    model.a.weight.data.copy_(model.b.weight), model.a.bias.data.copy_(model.b.bias)
+    one = nn.Sequential(model.conv, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), model.a).eval()
+    for method in ("contrastive_excitation_backprop", "lrp_alpha1_beta0", "clrp"):
+        a, b = (relmap.explain(each, x, 1, method) for each in (model, one))
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10 * b.abs().max().item())
+    with pytest.raises(InputError, match="the logits come from a, b, not from one"):
+        relmap.explain(model, x, 1, "agf")

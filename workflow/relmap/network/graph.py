@@ -226,22 +226,30 @@ class Graph:
         )
 
     @cached_property
+    def class_layers(self) -> frozenset[str]:
+        """Names of the convolutions and linear layers whose outputs are the classes; several where heads are added."""
+        found, waiting = set(), [self.output.name]
+        while waiting:
+            operation = self[waiting.pop()]
+            if operation.kind in ("conv", "linear"):
+                found.add(operation.name)
+            elif operation.kind not in ("input", "embedding", "layer_norm", "matmul", "multiply", "max_pool"):
+                waiting.extend(name for name in operation.inputs if name in self.carriers())
+        return frozenset(found)
+
+    @property
     def class_layer(self) -> Operation:
-        """The convolution or linear layer whose outputs are the classes.
+        """The one convolution or linear layer whose outputs are the classes.
 
         Raises:
-            InputError: the classes come from several, or from what mixes them.
+            InputError: the classes come from none, or from several.
         """
-        operation = self.output
-        while operation.kind not in ("conv", "linear"):
-            ways = [name for name in operation.inputs if name in self.carriers()]
-            if len(ways) != 1 or operation.kind in ("input", "embedding", "layer_norm", "matmul", "max_pool"):
-                raise InputError(
-                    f"the logits come from operation {operation.name!r} ({operation.kind}), not from one convolution "
-                    "or linear layer of the classes, which this method needs"
-                )
-            operation = self[ways[0]]
-        return operation
+        if len(self.class_layers) != 1:
+            raise InputError(
+                f"the logits come from {', '.join(sorted(self.class_layers)) or 'no layer of weights'}, not from one "
+                "convolution or linear layer of the classes, which this method needs"
+            )
+        return self[next(iter(self.class_layers))]
 
     @cached_property
     def dominators(self) -> dict[str, str]:

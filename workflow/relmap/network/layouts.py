@@ -187,8 +187,12 @@ class FeatureMaps:
         dim, carriers = operation.settings["dim"], self.graph.carriers()
         dim = dim if dim < 0 else dim - len(shape)
         found = {name: self._found(name) for name in operation.inputs if name in carriers}
-        first = next(iter(found.values()))
-        if not all(isinstance(each, Layout) and each.grid == first.grid for each in found.values()):
+        if not all(isinstance(each, Layout) for each in found.values()):
+            return None
+        first = next((each for each in found.values() if (each.positions != NOWHERE).any()), None)
+        if first is None or any(
+            each.grid != first.grid and (each.positions != NOWHERE).any() for each in found.values()
+        ):
             return None
         if first.channels == dim:
             return Layout(shape, dim, first.positions, first.grid)
@@ -210,6 +214,8 @@ def _fresh(shape: torch.Size, channels: int) -> Layout:
 
 def _of_linear(found: Layout | _Marks, shape: torch.Size) -> Layout | None:
     """A linear layer renews the channels if they lie last; along another dimension it mixes what that holds."""
+    if isinstance(found, _Marks) and len(shape) == 4 and found.shape[:-1] == shape[:-1]:
+        return _fresh(shape, -1) if _changes(found.channels, -1) else None  # positions were merged into the channels
     if not isinstance(found, Layout) or found.channels != -1 or found.shape[:-1] != shape[:-1]:
         return None
     if len(shape) == 4 and not found.complete:

@@ -133,8 +133,8 @@ def _averages_of_logits(graph: Graph, chosen: Mapping[str, Rule]) -> set[str]:
 
 
 def is_class_layer(graph: Graph, operation: Operation) -> bool:
-    """A ``Place``: the last convolution or linear layer, whose outputs are the classes."""
-    return operation.name == graph.class_layer.name
+    """A ``Place``: a convolution or linear layer whose outputs are the classes."""
+    return operation.name in graph.class_layers
 
 
 def with_class_layer(composite: Composite, rule: Rule) -> Composite:
