@@ -100,7 +100,8 @@ class Composite:
         if self.first is not None:
             chosen |= {name: PassToCarriers() for name in graph.preprocessing() if graph[name].kind in ("add", "scale")}
             chosen |= dict.fromkeys(graph.first_affine(), self.first)
-        chosen |= dict.fromkeys(_averages_of_logits(graph, chosen), Gradient())
+        for name in _sums_of_logits(graph, chosen):
+            chosen[name] = PassToCarriers() if graph[name].kind == "add" else Gradient()
         if not self.bias:
             chosen |= {name: PassToCarriers() for name in chosen if graph.adds_constant(graph[name])}
         return {name: rule.at(graph, graph[name]) for name, rule in chosen.items()}
@@ -118,18 +119,23 @@ class Composite:
         return rule
 
 
-def _averages_of_logits(graph: Graph, chosen: Mapping[str, Rule]) -> set[str]:
-    """Averages over the positions of a class layer whose outputs may have either sign and whose rule shares none.
+def _sums_of_logits(graph: Graph, chosen: Mapping[str, Rule]) -> set[str]:
+    """Averages over positions of a class layer, and sums of several, of either sign, whose rule shares by no signs.
 
-    There all positions share evenly. Shares by the logits would turn round, or leave nothing, with a number that is
-    added to all of them.
+    There all positions, and all layers, share evenly. Shares by the logits would turn round, or leave nothing, with a
+    number that is added to all of them.
     """
     names, non_negative = list(chosen), graph.non_negative()
     layers = [name for name in names if graph[name].kind in ("conv", "linear")]
     if not layers or chosen[layers[-1]].signed_shares:
         return set()
-    averages = (graph[name] for name in names[names.index(layers[-1]) :] if graph[name].kind == "average_pool")
-    return {operation.name for operation in averages if operation.inputs[0] not in non_negative}
+    behind = [graph[name] for name in names[names.index(layers[-1]) :]]
+    kinds = ("average_pool", "add") if len(graph.class_layers) > 1 else ("average_pool",)
+    return {
+        operation.name
+        for operation in behind
+        if operation.kind in kinds and not non_negative.issuperset(operation.inputs)
+    }
 
 
 def is_class_layer(graph: Graph, operation: Operation) -> bool:
