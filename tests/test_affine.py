@@ -102,8 +102,6 @@ def test_a_rule_sees_a_linear_map(name, rule):
     if rule == "flat":  # ones where a window reaches, in place of all
         reach = matrix(replace(affine, weight=torch.ones_like(affine.weight), bias=None, _derived={}), shape)
         dense = Dense(reach, bias, {"ones": reach})
-    if rule == "flat" and (dense.weight.sum(1) == 0).any():
-        pytest.skip("an output that no input reaches")
     (found,) = RULES[rule](record(affine, x), relevance)
     (expected,) = RULES[rule](record(dense, x.flatten(1)), relevance.flatten(2))
     scale = expected.abs().max().item()

@@ -36,22 +36,24 @@ def test_the_quick_form_measures_what_has_bounds(speed, tmp_path, capsys):
     assert all(math.isnan(float(row["memory"])) for row in rows), "nothing is counted"
 
 
+SMALL = [
+    "--models",
+    "vgg16",
+    "--methods",
+    "lrp_epsilon",
+    "--size",
+    "32",
+    "--batch",
+    "1",
+    "--repetitions",
+    "1",
+    "--threads",
+    "1",
+]
+
+
 def test_the_full_form_counts(speed, capsys):
-    options = [
-        "--models",
-        "vgg16",
-        "--methods",
-        "lrp_epsilon",
-        "--size",
-        "32",
-        "--batch",
-        "1",
-        "--repetitions",
-        "1",
-        "--threads",
-        "1",
-    ]
-    speed.main([*options, "--peers", "none"])
+    speed.main([*SMALL, "--peers", "none"])
     line = next(line for line in capsys.readouterr().out.splitlines() if "| lrp_epsilon |" in line)
     assert 1.9 < float(line.split("|")[5]) < 2.1, "operations: forward and backward"
 
@@ -59,22 +61,8 @@ def test_the_full_form_counts(speed, capsys):
 @pytest.mark.parametrize(("limit", "code"), [(0.0, 1), (1e9, 0)])
 def test_with_check_a_bound_that_does_not_hold_fails(speed, monkeypatch, limit, code):
     monkeypatch.setattr(speed, "FORWARDS", {("vgg16", "lrp_epsilon"): limit})
-    options = [
-        "--models",
-        "vgg16",
-        "--methods",
-        "lrp_epsilon",
-        "--size",
-        "32",
-        "--batch",
-        "1",
-        "--repetitions",
-        "1",
-        "--threads",
-        "1",
-    ]
-    assert speed.main(["--quick", "--check", *options]) == code
-    assert speed.main(["--quick", *options]) == 0
+    assert speed.main(["--quick", "--check", *SMALL]) == code
+    assert speed.main(["--quick", *SMALL]) == 0
 
 
 def test_ratios_hold_on_a_busy_machine(speed):

@@ -1,6 +1,7 @@
 """CLAM on a small network: refinement, training from the output to the input, related images, files."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from relmap.explainers.clam.training import collect_sub_features, initial_layers
 from relmap.propagation import Propagator, composites
 from torch import nn
 
+from papers.clam.ablation import lrp_variant
 from papers.clam.attribute_scores import distinguishing_table, score_layers
 from papers.clam.examples import layer_examples
 from papers.clam.related import build_index, distinct, find_related, read_index, write_index
@@ -243,3 +245,17 @@ def test_impossible_settings_name_layer_and_cure(propagator, options, message):
 def test_an_unknown_layer_is_named_with_those_that_exist(propagator):
     with pytest.raises(InputError, match=r"layer .features\.99. does not exist in this model; it has: 0, 1, 2"):
         plan_layers(propagator, ["features.99"], 8, OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("first", "bounds", "batch_norm"),
+    product(["z_box", "flat", "same"], ["valid_range", "image_range"], ["fold", "pass", "alpha_beta"]),
+)
+def test_every_choice_that_a_config_can_make_has_maps(first, bounds, batch_norm):
+    """Bounds are given where they count alone; elsewhere they would be refused."""
+    model = network()
+    model.input_range = (-5.0,) * 3, (5.0,) * 3
+    walk = lrp_variant(model, first, bounds, batch_norm)
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    maps = explain_together(walk, images, torch.tensor([0, 1]), EXPLAINERS).maps
+    assert maps.shape == (3, 2, 8, 8) and maps.isfinite().all() and maps.any()

@@ -175,7 +175,7 @@ def test_threads_trace_and_run_models_at_the_same_time():
     def work(model):
         try:
             found[model] = trace(model)
-        except BaseException as error:
+        except Exception as error:
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=(model,)) for model in models]

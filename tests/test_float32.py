@@ -149,10 +149,7 @@ def test_float32_against_float64(architecture, method):
     maps = []
     for dtype in (torch.float64, torch.float32):
         images, targets = inputs(dtype)
-        try:
-            maps.append(relmap.explain(Propagator(network(architecture, dtype)), images, targets.T, method))
-        except relmap.InputError as error:
-            pytest.skip(str(error))
+        maps.append(relmap.explain(Propagator(network(architecture, dtype)), images, targets.T, method))
     if method in ILL_CONDITIONED[architecture]:
         alike = torch.nn.functional.cosine_similarity(*(part.double().flatten(2) for part in maps), dim=2)
         assert alike.min() > 0.99

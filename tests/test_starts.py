@@ -51,10 +51,7 @@ def maps_with(constant: float, name: str, method: str) -> Tensor:
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_constant_added_to_all_logits_turns_no_map(method, name):
-    try:
-        maps = maps_with(0.0, name, method)
-    except relmap.InputError as error:
-        pytest.skip(str(error))
+    maps = maps_with(0.0, name, method)
     logits = Network(NETWORKS[name], 11, True)(images(4, 4)).detach().gather(1, TARGETS)
     found = maps.norm(dim=2) > 0.5
     for constant in (-10.0, 10.0):

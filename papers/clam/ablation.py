@@ -91,9 +91,10 @@ def lrp_variant(model: nn.Module, first: str, bounds: str, batch_norm: str) -> W
 
     Args:
         first, batch_norm: as of ``LRPAlphaBeta``.
-        bounds: of z-box: ``valid_range``, that of a valid input, or ``image_range``, each image's own.
+        bounds: of z-box: ``valid_range``, that of a valid input, or ``image_range``, each image's own. Other rules of
+            the first layer have none.
     """
-    low, high = model.input_range if bounds == "valid_range" else (None, None)
+    low, high = model.input_range if first == "z_box" and bounds == "valid_range" else (None, None)
     return LRPAlphaBeta(Propagator(model), first=first, low=low, high=high, batch_norm=batch_norm).walk
 
 

@@ -95,9 +95,10 @@ def start_named(start: starts.Start | str) -> starts.Start:
 def towards_class(walk: Walk) -> starts.Start:
     """The start that makes positive relevance speak for the class, by the rule of the walk's class layer."""
     layers = [step for step in walk.steps.values() if step.operation.kind in ("conv", "linear")]
+    layers = [step for step in layers if step.operation.name in walk.graph.class_layers] or layers
     if not layers:
         return starts.magnitude
-    rule, operation = layers[-1].rule, layers[-1].operation
+    rule, operation = layers[-1].rule, layers[-1].operation  # of several heads each has the same rule
     # Behind a class layer that is not the output, its bias is not the logits'.
     counted = getattr(rule, "bias", True) or operation.name != walk.graph.output.name
     return starts.towards_class(rule.signed_shares, None if counted else operation.affine.bias)

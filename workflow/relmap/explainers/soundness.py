@@ -120,8 +120,8 @@ def warn_of_noise(row: Method, graph: Graph) -> None:
     if BLOCKS in row.noisy_on and residual_blocks(graph):
         warnings.warn(
             f"method {row.id!r} shares relevance at skip connections by signed inputs, as its authors do; on trained "
-            "residual networks what arrives is noise (pointing game .44 where random maps have .38, and float32 and "
-            "float64 disagree): choose abslrp or lrp_alpha1_beta0 there",
+            "residual networks what arrives is noise, little better than random maps, and float32 and float64 "
+            "disagree: choose abslrp or lrp_alpha1_beta0 there",
             RelevanceWarning,
             stacklevel=2,
         )

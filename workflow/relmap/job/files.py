@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +63,17 @@ def _move_in(temporaries: Sequence[Path], targets: Sequence[Path]) -> None:
         os.replace(temporary, path)  # one file takes another's place in one step
         return
     old = [(path, new.with_name(f"{path.name}.old")) for new, path in reversed(pairs) if os.path.lexists(path)]
-    begun: list[tuple[Path, Path]] = []
-    try:
+    with ExitStack() as undo:
         for source, destination in old + pairs:
-            begun.append((source, destination))
+            undo.callback(_move_back, source, destination)  # first: an interruption can come at any place
             os.replace(source, destination)
-    except BaseException:
-        # The last one may have happened or not: an interruption can come at any place.
-        for source, destination in reversed(begun):
-            if os.path.lexists(destination) and not os.path.lexists(source):
-                os.replace(destination, source)
-        raise
+        undo.pop_all()
+
+
+def _move_back(source: Path, destination: Path) -> None:
+    """Undo a move that may have happened or not."""
+    if os.path.lexists(destination) and not os.path.lexists(source):
+        os.replace(destination, source)
 
 
 def sha256_file(path: str | os.PathLike) -> str:

@@ -49,14 +49,6 @@ class Affine(ABC):
         """The derived weight called ``name`` in ``DERIVED``."""
         return self._kept(name, DERIVED[name])
 
-    def halves(self) -> Tensor:
-        """Weights ``W+`` and ``W-`` beside each other, of inputs twice as many."""
-        return self._kept("halves", lambda w: self._beside(w.clamp(min=0), w.clamp(max=0)))
-
-    def over_inputs(self, name: str) -> Tensor:
-        """The derived weight summed over the inputs of a group: what it does to inputs that are the same in each."""
-        return self.weights(name).sum(1, keepdim=True)
-
     def favouring(self, name: str, gamma: float) -> Tensor:
         """``W + gamma V`` for the derived weight ``V`` called ``name``."""
         return self._kept(f"{name} {gamma!r}", lambda w: w + gamma * DERIVED[name](w))
@@ -106,11 +98,23 @@ class Affine(ABC):
         weight = self.weight * scale.view(-1, *[1] * (self.weight.dim() - 1))
         return replace(self, weight=weight, bias=bias, _derived={})
 
-    def _beside(self, a: Tensor, b: Tensor) -> Tensor:
-        return torch.cat([a, b], 1)
-
     def _layout(self, weight: Tensor) -> Tensor:
         return weight
+
+
+class Mixing(Affine):
+    """A layer whose outputs see several inputs each."""
+
+    def halves(self) -> Tensor:
+        """Weights ``W+`` and ``W-`` beside each other, of inputs twice as many."""
+        return self._kept("halves", lambda w: self._beside(w.clamp(min=0), w.clamp(max=0)))
+
+    def over_inputs(self, name: str) -> Tensor:
+        """The derived weight summed over the inputs of a group: what it does to inputs that are the same in each."""
+        return self.weights(name).sum(1, keepdim=True)
+
+    def _beside(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.cat([a, b], 1)
 
 
 Size = tuple[int, ...]
@@ -118,7 +122,7 @@ Window = int | Sequence[int]
 
 
 @dataclass
-class Convolution(Affine):
+class Convolution(Mixing):
     """Of (N, C, ...) with one, two or three dimensions of positions. Windows may be given as one number for all."""
 
     stride: Size = 1
@@ -232,7 +236,7 @@ _TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3
 
 
 @dataclass
-class Dense(Affine):
+class Dense(Mixing):
     """A linear layer on the last dimension: of (N, C), or of tokens (N, T, C)."""
 
     @classmethod
@@ -256,12 +260,6 @@ class Dense(Affine):
 @dataclass
 class Diagonal(Affine):
     """A batch norm in evaluation mode: one weight and bias per channel (dimension 1 of the input)."""
-
-    def over_inputs(self, name: str) -> Tensor:
-        raise NotImplementedError("each channel of a batch norm is by itself")
-
-    def _beside(self, a: Tensor, b: Tensor) -> Tensor:
-        raise NotImplementedError("each channel of a batch norm is by itself")
 
     @classmethod
     def of(cls, module: nn.modules.batchnorm._BatchNorm) -> Diagonal:

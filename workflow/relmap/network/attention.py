@@ -24,9 +24,20 @@ from relmap.network.vocabulary import Primitive, layer_norm_of, primitive_of, so
 class Emitter(Protocol):
     """What adds operations to a graph."""
 
-    def emit(self, name: str, primitive: Primitive, inputs: tuple[Output, ...]) -> Output: ...
+    def emit(
+        self,
+        name: str,
+        primitive: Primitive,
+        inputs: tuple[Output, ...],
+        sizes: tuple[str, ...] = (),
+        constants: tuple[Output, ...] = (),
+    ) -> Output: ...
 
     def tensor(self, value: Any, name: str) -> Output: ...
+
+    def scalar(self, value: float | Tensor, like: Output) -> Output: ...
+
+    def aligned(self, value: Tensor, like: Output) -> Output: ...
 
 
 FUSED_PARTS = frozenset({"qkv", "q_norm", "k_norm", "attn_drop", "norm", "proj", "proj_drop"})

@@ -159,7 +159,7 @@ def _first_difference(model: nn.Module, graph: Graph, image: Tensor) -> tuple[st
     """
     copy = structural_copy(model)
     theirs, hooked = _outputs_of_modules(copy, image)
-    ours = _outputs_of(graph, image)
+    ours = {operation.name: output for operation, output in graph.outputs(image)}
     for operation in graph.operations[1:]:
         own = theirs.get(operation.name)
         if isinstance(own, Tensor) and (
@@ -189,13 +189,3 @@ def _outputs_of_modules(copy: nn.Module, image: Tensor) -> tuple[Mapping[str, An
     catch_calls(copy, record)
     _run(copy, image)
     return outputs, hooked
-
-
-def _outputs_of(graph: Graph, image: Tensor) -> Mapping[str, Tensor]:
-    outputs: dict[str, Tensor] = {}
-    shapes: dict[str, torch.Size] = {}
-    for operation in graph:
-        inputs = [image] if operation.kind == "input" else [outputs[name] for name in operation.inputs]
-        outputs[operation.name] = operation.bound(outputs, shapes).run(*inputs)
-        shapes[operation.name] = outputs[operation.name].shape
-    return outputs

@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,28 +17,9 @@ from torch import Tensor
 from relmap.errors import InputError
 from relmap.network import vocabulary
 from relmap.network.affine import Convolution, Dense, TransposedConvolution
-from relmap.network.attention import attend
+from relmap.network.attention import Emitter, attend
 from relmap.network.sizes import Attribute, Expression, Output, Pieces, call, leaves
 from relmap.network.vocabulary import Primitive
-
-
-class Emitter(Protocol):
-    """What adds operations to a graph."""
-
-    def emit(
-        self,
-        name: str,
-        primitive: Primitive,
-        inputs: tuple[Output, ...],
-        sizes: tuple[str, ...] = (),
-        constants: tuple[Output, ...] = (),
-    ) -> Output: ...
-
-    def tensor(self, value: Any, name: str) -> Output: ...
-
-    def scalar(self, value: float | Tensor, like: Output) -> Output: ...
-
-    def aligned(self, value: Tensor, like: Output) -> Output: ...
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -134,6 +134,29 @@ class Graph:
     @property
     def output(self) -> Operation:
         return self.operations[-1]
+
+    def outputs(
+        self, images: Tensor, before: Callable[[Operation, Sequence[Tensor]], None] | None = None
+    ) -> Iterator[tuple[Operation, Tensor]]:
+        """Run the graph: each operation with its output, in order; what no later one takes is let go.
+
+        ``before`` sees an operation and its inputs before it runs.
+        """
+        last = {name: i for i, o in enumerate(self.operations) for name in (*o.inputs, *o.constants)}
+        live: dict[str, Tensor] = {}
+        shapes: dict[str, torch.Size] = {}
+        for index, operation in enumerate(self.operations):
+            inputs = [images] if operation.kind == "input" else [live[name] for name in operation.inputs]
+            if before is not None:
+                before(operation, inputs)
+            result = live[operation.name] = operation.bound(live, shapes).run(*inputs)
+            shapes[operation.name] = result.shape
+            del inputs
+            yield operation, result
+            del result
+            for name in {*operation.inputs, *operation.constants}:
+                if last[name] == index:
+                    del live[name]
 
     def consumers(self, name: str) -> list[Operation]:
         return list(self._consumers.get(name, ()))

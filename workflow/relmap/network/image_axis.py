@@ -208,22 +208,12 @@ def located(graph: Graph, image: Tensor) -> dict[str, Located]:
     carriers = graph.carriers()
     images = image.repeat(_COUNT, *[1] * (image.dim() - 1))
     found: dict[str, Located] = {}
-    live: dict[str, Tensor] = {}
-    shapes: dict[str, torch.Size] = {}
-    last = {name: i for i, o in enumerate(graph) for name in (*o.inputs, *o.constants)}
-    for index, operation in enumerate(graph):
-        inputs = [images] if operation.kind == "input" else [live[name] for name in operation.inputs]
-        result = operation.bound(live, shapes).run(*inputs)
-        if operation.kind in ("input", "embedding") and result.is_floating_point():
-            result = result.clone()
-            result[1] = torch.nan
+    for operation, output in graph.outputs(images):
+        if operation.kind in ("input", "embedding") and output.is_floating_point():
+            output[1] = torch.nan
         if operation.name in carriers:
-            place = _place(operation, result) if result.is_floating_point() else FIRST
-            found[operation.name] = Located(place, result.dim())
-        live[operation.name], shapes[operation.name] = result, result.shape
-        for name in {*operation.inputs, *operation.constants}:
-            if last[name] == index:
-                del live[name]
+            place = _place(operation, output) if output.is_floating_point() else FIRST
+            found[operation.name] = Located(place, output.dim())
     return found
 
 

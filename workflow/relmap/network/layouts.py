@@ -120,21 +120,6 @@ _POINTWISE = frozenset(
 )
 
 
-def shapes_of(graph: Graph, image: Tensor) -> dict[str, torch.Size]:
-    """Shapes of all outputs for an image (1, ...)."""
-    live: dict[str, Tensor] = {}
-    shapes: dict[str, torch.Size] = {}
-    last = {name: i for i, o in enumerate(graph) for name in (*o.inputs, *o.constants)}
-    for index, operation in enumerate(graph):
-        inputs = [image] if operation.kind == "input" else [live[name] for name in operation.inputs]
-        live[operation.name] = operation.bound(live, shapes).run(*inputs)
-        shapes[operation.name] = live[operation.name].shape
-        for name in {*operation.inputs, *operation.constants}:
-            if last[name] == index:
-                del live[name]
-    return shapes
-
-
 class FeatureMaps:
     """Shapes of all outputs for one image, and the layouts of those that are asked for."""
 
@@ -242,7 +227,8 @@ def feature_maps(graph: Graph, size: tuple[int, ...] | None = None) -> FeatureMa
         weight = next(operation.affine.weight for operation in graph if operation.affine is not None)
         for shape in graph.sizes if size is None else (size,):
             try:
-                shapes = shapes_of(graph, torch.zeros(1, *shape, dtype=weight.dtype, device=weight.device))
+                image = torch.zeros(1, *shape, dtype=weight.dtype, device=weight.device)
+                shapes = {operation.name: output.shape for operation, output in graph.outputs(image)}
             except (RuntimeError, ValueError, IndexError, TypeError):
                 continue
             known[size] = FeatureMaps(graph, shapes)

@@ -82,11 +82,13 @@ def _cure(shape: tuple[int, ...], width: int) -> str:
     return f"give images of {width} channels"
 
 
-def _check_fit(operation: Operation, x: Tensor) -> None:
+def _check_fit(operation: Operation, inputs: Sequence[Tensor]) -> None:
     """Refuse what torch would refuse without a name, or take for one image without a batch."""
-    affine, name, shape = operation.affine, operation.name, tuple(x.shape)
+    affine, name = operation.affine, operation.name
     if not isinstance(affine, Convolution | Dense):
         return
+    (x,) = inputs
+    shape = tuple(x.shape)
     width = affine.inputs
     if isinstance(affine, Convolution) and (x.dim() != affine.weight.dim() or shape[1] != width):
         positions = {1: "L", 2: "H, W", 3: "D, H, W"}[len(affine.kernel)]
@@ -182,32 +184,22 @@ class Propagator:
             self.graph[name]
         if until is None:
             wanted.update(*(walk.needed for walk in walks))
-        last_use = {
-            name: index
-            for index, operation in enumerate(self.graph)
-            for name in (*operation.inputs, *operation.constants)
-        }
         if images.dtype in LOW_PRECISION:
             images = images.float()
         if images.dim() == 4:
             images = images.contiguous(memory_format=torch.channels_last)
-        live: dict[str, Tensor] = {}
+        kept: dict[str, Tensor] = {}
         shapes: dict[str, torch.Size] = {}
-        for index, operation in enumerate(self.graph):
-            inputs = [images] if operation.kind == "input" else [live[name] for name in operation.inputs]
-            if operation.affine is not None:
-                _check_fit(operation, inputs[0])
-            try:
-                result = live[operation.name] = operation.bound(live, shapes).run(*inputs)
-            except RuntimeError:
-                self._check_guards(shapes)
-                raise
-            shapes[operation.name] = result.shape
-            if operation.name == until:
-                break
-            for name in (*operation.inputs, *operation.constants):
-                if last_use[name] == index and name not in wanted:
-                    live.pop(name, None)
+        try:
+            for operation, result in self.graph.outputs(images, _check_fit):
+                shapes[operation.name] = result.shape
+                if operation.name in wanted:
+                    kept[operation.name] = result
+                if operation.name == until:
+                    break
+        except RuntimeError:
+            self._check_guards(shapes)
+            raise
         self._check_guards(shapes)
         if not self._has_images_first(images, shapes):
             return self.forward(images, walks, keep, until)
@@ -215,7 +207,7 @@ class Propagator:
         if until is None and now != self._compared and len(images) and not images.is_meta:
             check_output(self.model, self.graph, images[:1], result[:1])
             self._compared = now
-        return Activations(result, {name: value for name, value in live.items() if name in wanted}, shapes)
+        return Activations(result, kept, shapes)
 
     def _has_images_first(self, images: Tensor, shapes: Mapping[str, torch.Size]) -> bool:
         """Whether the graph's images come first; else it is replaced by one where they do.
