@@ -163,11 +163,6 @@ def checked(maps: Tensor, targets: Tensor, images: Tensor, method: str) -> Tenso
     return maps
 
 
-def size_of(images: Any) -> tuple[int, ...] | None:
-    """(C, H, W) of images; None of token ids, and of what is refused later."""
-    return tuple(images.shape[1:]) if isinstance(images, Tensor) and images.dim() == 4 else None
-
-
 def model_input(propagator: Propagator, images: Tensor) -> Tensor:
     """Images, or token ids, as the model takes them.
 

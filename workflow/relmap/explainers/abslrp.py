@@ -135,11 +135,6 @@ def normalised(max_pool: Literal["winner", "winner_times_activation"] = "winner"
     return Composite(kinds, places=((adds_mask, Unmasked()),), fold_batch_norm=False)
 
 
-def _contrast(logits: Tensor, targets: Tensor, classes: int | None) -> Tensor:
-    at = starts.one_hot(logits, targets)
-    return at - (1 - at) / (classes or logits.shape[1])
-
-
 class _Contrasting(SharedPass):
     """Relevance by one composite with one of the ways to set the target against the other classes.
 

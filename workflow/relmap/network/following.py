@@ -28,11 +28,12 @@ from torch.overrides import TorchFunctionMode
 from relmap.errors import InputError
 from relmap.network.attention import STAND_INS, is_fused_attention
 from relmap.network.copied import catch_calls, release_calls
+from relmap.network.functions import SHAPE_METHODS
 from relmap.network.vocabulary import is_known, is_omitted, is_transparent
 
 _IN_PLACE_OPERATORS = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem})
-SHAPE_ATTRIBUTES = frozenset({"shape", "ndim", "device", "dtype", "is_cuda", "layout"})
-SHAPE_METHODS = frozenset({"size", "dim", "ndimension", "numel", "nelement"})
+_SHAPE_ATTRIBUTES = frozenset({"shape", "ndim", "device", "dtype", "is_cuda", "layout"})
+_SHAPE_METHODS = frozenset(function.__name__ for function in SHAPE_METHODS)
 
 
 @dataclass(frozen=True)
@@ -305,8 +306,8 @@ def _dependence(node: torch.fx.Node, known: Mapping[torch.fx.Node, int]) -> int:
     of_inputs = max((known[other] for other in node.all_input_nodes), default=_ON_NOTHING)
     if node.op == "placeholder":
         return _ON_VALUES
-    asks = (node.target is getattr and node.args[1] in SHAPE_ATTRIBUTES) or (
-        node.op == "call_method" and node.target in SHAPE_METHODS
+    asks = (node.target is getattr and node.args[1] in _SHAPE_ATTRIBUTES) or (
+        node.op == "call_method" and node.target in _SHAPE_METHODS
     )
     return min(of_inputs, _ON_SHAPES) if asks else of_inputs
 

@@ -492,7 +492,7 @@ def _pad(call: Call) -> Output:
     if call.constant(2, "mode", "constant") == "constant":
         value = call.constant(3, "value", 0)
         return call.generic("pad", "reshape", keeps_sign=value is None or value >= 0, moves=_moves(call))
-    return call.generic("pad", "reshape", copies_border=True, moves=_moves(call))
+    return call.generic("pad", "reshape", moves=_moves(call))
 
 
 @_known_as("chunk", "split", "tensor_split", "unbind", "split_with_sizes")

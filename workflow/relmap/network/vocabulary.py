@@ -213,7 +213,7 @@ def group_norm(groups: int, weight: Tensor | None, bias: Tensor | None, eps: flo
 
 def padding(ends: tuple[int, ...], mode: str = "constant", value: float = 0) -> Primitive:
     """Copies of the input's own values, or a constant, which takes no relevance: a rearrangement either way."""
-    settings = {"keeps_sign": value >= 0} if mode == "constant" else {"copies_border": True}
+    settings = {"keeps_sign": mode != "constant" or value >= 0}
     return Primitive("reshape", lambda x: F.pad(x, ends, mode, value), settings=settings | {"moves": _WITHIN})
 
 
