@@ -148,7 +148,8 @@ def explanation(
     """
     propagator = Propagator(model, tuple(images.shape[1:]))
     explainer = build(propagator, method, **(parameters or {}))
-    propagator.forward(images[:1])
+    if isinstance(explainer, SharedPass):
+        propagator.forward(images[:1])
 
     def run(count: int) -> Tensor:
         if not isinstance(explainer, SharedPass):

@@ -20,7 +20,7 @@ from relmap.network.copied import LOW_PRECISION, catch_calls, structural_copy
 from relmap.network.graph import Graph
 
 _WHOLE = 2**12
-_BLOCK, _OF_BLOCK = 1021, 16  # a prime, so that the samples wander over rows and columns
+_BLOCK, _OF_BLOCK = 1021, 4  # a prime, so that the samples wander over rows and columns
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Fingerprint:
 
     Attributes:
         tensors: address and version of each parameter and buffer; inference tensors keep no version.
-        values: a sum over their bits, each with a weight of its own. Of tensors of more than 4,096 numbers 16 of every
+        values: a sum over their bits, each with a weight of its own. Of tensors of more than 4,096 numbers 4 of every
             1,021 count, and one of each row and column, though not every single weight.
         structure: modules, their classes, hooks, and attributes that are numbers, text or tensors.
     """
@@ -48,15 +48,19 @@ def _state(tensor: Tensor) -> tuple[int, int]:
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+
+
 def _structure(model: nn.Module) -> Iterator[Any]:
     for module in model.modules():
-        hooks = (*module._forward_pre_hooks, *module._forward_hooks)
+        attributes = module.__dict__
+        hooks = (*attributes["_forward_pre_hooks"], *attributes["_forward_hooks"])
         plain = tuple(
-            (name, _state(value) if isinstance(value, Tensor) else value)
-            for name, value in module.__dict__.items()
-            if name != "training" and isinstance(value, bool | int | float | str | None | Tensor)
+            (name, value if type(value) in _PLAIN else _state(value))
+            for name, value in attributes.items()
+            if (type(value) in _PLAIN and name != "training") or isinstance(value, Tensor)
         )
-        yield id(module), type(module), id(module.__dict__.get("forward")), hooks, plain
+        yield id(module), type(module), id(attributes.get("forward")), hooks, plain
 
 
 @torch.no_grad()
@@ -69,6 +73,8 @@ def _sum_of_bits(tensors: list[Tensor]) -> int:
 
 
 def _sampled(tensor: Tensor) -> list[Tensor]:
+    if tensor.is_contiguous() and tensor.numel() <= _WHOLE:
+        return [tensor.view(-1)]
     dense = tensor.numel() == 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
     flat = torch.as_strided(tensor, (tensor.numel(),), (1,)) if dense else tensor.reshape(-1)
     if flat.numel() <= _WHOLE:
@@ -79,12 +85,14 @@ def _sampled(tensor: Tensor) -> list[Tensor]:
 
 
 def _of_each_line(tensor: Tensor) -> list[Tensor]:
-    """One value of each row and of each column of a matrix whose rows are what the first dimension counts."""
+    """One value of each row and of each column of a matrix whose rows are what the first dimension counts.
+
+    They are views of the column and the row in the middle, whatever the order in memory.
+    """
     if tensor.dim() < 2:
         return []
-    rows, columns = len(tensor), tensor.shape[1:].numel()
-    i = torch.arange(max(rows, columns), device=tensor.device)
-    return [tensor[(i % rows, *torch.unravel_index(i % columns, tensor.shape[1:]))]]
+    middle = [size // 2 for size in tensor.shape]
+    return [tensor[(slice(None), *middle[1:])], tensor[middle[0]].reshape(-1)]
 
 
 def _weighted(values: Tensor) -> Tensor:
