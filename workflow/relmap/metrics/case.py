@@ -85,7 +85,7 @@ class Case:
     def masks(self) -> Tensor:
         """(N, H, W) bool: the segmentation of the target."""
         targets = self.pairs["target"].to_numpy()
-        return load_masks(self.manifest, self.rows, self.preprocessing, self.workers, targets)
+        return load_masks(self.manifest, self.rows, self.preprocessing, targets, self.workers)
 
     @functools.cached_property
     def _parts(self) -> dict[str, Case]:
