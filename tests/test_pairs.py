@@ -233,6 +233,7 @@ def test_a_filled_table_counts_images_and_pairs():
         "method": "lrp",
         "metric": "mean_iou",
         "variant": "",
+        "select": "",
         "label": "LRP",
     }
     filled = fill(pd.DataFrame([cell]), scores).iloc[0]

@@ -454,6 +454,12 @@ def notebook_parameters(paper, notebook):
     return " ".join(given)
 
 
+def measured_of(paper):
+    """The table of what a paper's figures show beside its tables, by format, where there is such."""
+    names = {"measured": "csv", "measured_md": "md"}
+    return {name: f"<results>/tables/{paper.id}_measured.{suffix}" for name, suffix in names.items() if paper.measured}
+
+
 def tables_of(paper):
     """All tables of a paper: its own, its claims, and what its rules add."""
     return [
@@ -464,6 +470,7 @@ def tables_of(paper):
             for path in formats(f"{paper.id}_{name}", "csv", "md")
             if beside(paper, "claims.yaml")
         ),
+        *measured_of(paper).values(),
         *EXTRA_TABLES.get(paper.id, []),
     ]
 
