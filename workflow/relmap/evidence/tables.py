@@ -269,8 +269,7 @@ def measured(
     """Our values of what a paper shows beside its tables, tidy, with the controls below each group.
 
     Returns:
-        The columns of ``MEASURED``, a row for each cell that
-        has scores.
+        The columns of ``MEASURED``, a row for each cell that has scores.
     """
     known = known or Rows()
     columns = known.columns()
