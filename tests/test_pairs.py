@@ -124,7 +124,8 @@ def test_targets_are_labels_or_the_top_class(scenes):
     ]
     assert frame["present"].all()
     assert frame["predicted"].tolist() == [False, True, False, True]
-    assert frame["difficult"].tolist() == [False, True, False, False], "every box of the target, not of the image"
+    assert frame["counted"].tolist() == [True, False, True, False], "a box of the target that is not difficult"
+    assert not frame["difficult"].any(), "no other class has such a box"
     assert frame["correct"].tolist() == [True, True, False, True]
     assert frame["probability"].tolist() == [0.2, 0.7, 0.3, 0.6]
     assert frame["top"].tolist() == [1, 1, 0, 2]
@@ -135,6 +136,25 @@ def test_targets_are_labels_or_the_top_class(scenes):
     assert predicted["predicted"].all()
     with pytest.raises(InputError, match="choose label or predicted"):
         target_frame(scenes, rows, probabilities, "worst")
+
+
+def test_a_multi_label_network_is_asked_for_labels_and_predictions(scenes):
+    """What it predicts without being there is a pair too; where nothing reaches one half, the surest is predicted."""
+    probabilities = np.array([[0.2, 0.7, 0.6], [0.5, 0.3, 0.2], [0.1, 0.3, 0.4]])
+    rows = np.array([2, 3, 4])
+    frame = target_frame(scenes, rows, probabilities, multi_label=True)
+    found = frame[["image_id", "target", "present", "predicted"]].itertuples(index=False, name=None)
+    assert list(found) == [
+        ("both", 0, True, False),
+        ("both", 1, True, True),
+        ("both", 2, False, True),
+        ("dog", 1, True, False),
+        ("dog", 0, False, True),
+        ("sofa", 2, True, True),
+    ]
+    assert not frame.loc[~frame["present"], ["counted", "difficult"]].to_numpy().any()
+    predicted = target_frame(scenes, rows, probabilities, "predicted", multi_label=True)
+    assert predicted["target"].tolist() == [1, 2, 0, 2]
 
 
 def test_boxes_of_one_class(scenes):

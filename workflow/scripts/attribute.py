@@ -1,8 +1,10 @@
 """Explain the pairs of a data set and network by some methods that share forward passes; one store of maps a method."""
 
+import numpy as np
 import pandas as pd
 import torch
 from relmap.catalogue.methods import LAYERS, Method
+from relmap.data.images import sizes_seen
 from relmap.evidence.evaluation import rows_of
 from relmap.evidence.maps import write_maps
 from relmap.explanation import compare
@@ -19,11 +21,13 @@ with job(snakemake.log[0], snakemake.threads) as log:
     given = {}
     for method in methods:
         given[method] = dict(artifacts=files.artifacts, settings=params.settings) if LAYERS in method.needs else {}
-    found = {method.id: [] for method in methods}
     rows = rows_of(subject.manifest, pairs["image_id"])
-    for images, targets in subject.batches(rows, pairs["target"].to_numpy(copy=True), "maps"):
+    sizes = sizes_seen(subject.manifest, rows, subject.preprocessing)
+    found = {method.id: np.zeros((len(rows), *sizes.max(0, initial=0)), np.float32) for method in methods}
+    for (images, targets), places in subject.placed(rows, pairs["target"].to_numpy(copy=True), "maps"):
+        height, width = images.shape[2:]
         for method, maps in compare(propagator, images, targets, given, batch_size=params.batch_size).items():
-            found[method].append(maps.float().cpu())
+            found[method][places, :height, :width] = maps.float().cpu().numpy()
     for method, store in zip(methods, snakemake.output.stores, strict=True):
         attrs = {
             "method": method.id,
@@ -35,7 +39,6 @@ with job(snakemake.log[0], snakemake.threads) as log:
             "settings": dict(params.settings) if LAYERS in method.needs else {},
             "torch": torch.__version__,
         }
-        write_maps(
-            store, torch.cat(found[method.id]).numpy(), list(pairs["image_id"]), pairs["target"].to_numpy(), attrs
-        )
+        ids, targets = list(pairs["image_id"]), pairs["target"].to_numpy()
+        write_maps(store, found[method.id], ids, targets, attrs, sizes=sizes)
         log.info("%s", store)

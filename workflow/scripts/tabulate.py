@@ -10,7 +10,7 @@ from relmap.job.logs import job
 with job(snakemake.log[0]):
     params, given = snakemake.params, snakemake.input
     paper, known = read_paper(Path(given.paper).parent), load_rows(given.extensions)
-    scores = load_scores(given.scores, known)
+    scores = load_scores(given.scores, known, given.targets)
     for (number, table), output in zip(paper.tables.items(), snakemake.output.csv, strict=True):
         frame = published(paper, number, known)
         settings = (
