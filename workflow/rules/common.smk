@@ -103,6 +103,14 @@ try:
     EXTENSIONS = [*(path for paper in PAPERS for path in beside(paper, "rows.py")), *map(named, config["extensions"])]
     ROWS = load_rows(EXTENSIONS, config)
     check_ids(config, ROWS)
+    # What papers' rules derive from other data sets needs no entry in the config.
+    config["datasets"].update(
+        {
+            name: {"source": "derive", "path": None, "format": None, "classes": None}
+            for name, row in ROWS.datasets.items()
+            if row.derived
+        }
+    )
     ROWS = as_configured(ROWS, config)
     DATASETS = [name for name, entry in config["datasets"].items() if entry]
     MODELS = [name for name, entry in config["models"].items() if entry]

@@ -25,6 +25,7 @@ class DataSet:
             true format. None for one that cannot be rendered.
         has: ``BOXES``, ``MASKS``.
         classified_by: the data set whose classes, in the order of its manifest, are this one's; empty for its own.
+        derived: whether a paper's rules make it of other data sets; it is then in every run of that paper.
         counts: of the published data set's test images, named as ``relmap.data.counts.count_pairs`` names them.
     """
 
@@ -35,6 +36,7 @@ class DataSet:
     renderer: str | Callable[..., Any] | None = None
     has: tuple[str, ...] = ()
     classified_by: str = ""
+    derived: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
 
 

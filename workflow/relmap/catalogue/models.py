@@ -52,6 +52,12 @@ _TORCHRAY = {"seen": {**CAFFE, "fit": "aspect", "antialias": False}}
 MODELS: dict[str, Model] = {
     model.id: model
     for model in (
+        Model("vgg11", "VGG-11", "Simonyan and Zisserman 2014", "vgg:vgg11", "classifier", "classifier.6"),
+        Model("vgg16", "VGG-16", "Simonyan and Zisserman 2014", "vgg:vgg16", "classifier", "classifier.6"),
+        Model("vgg19", "VGG-19", "Simonyan and Zisserman 2014", "vgg:vgg19", "classifier", "classifier.6"),
+        Model("resnet18", "ResNet-18", "He et al. 2016", "resnet:resnet18", "fc", "fc"),
+        Model("resnet50", "ResNet-50", "He et al. 2016", "resnet:resnet50", "fc", "fc"),
+        Model("resnet101", "ResNet-101", "He et al. 2016", "resnet:resnet101", "fc", "fc"),
         Model(
             "alexnet",
             "AlexNet",
@@ -62,12 +68,6 @@ MODELS: dict[str, Model] = {
             smallest=63,
             published={"imagenet": "alexnet-owt"},
         ),
-        Model("vgg11", "VGG-11", "Simonyan and Zisserman 2014", "vgg:vgg11", "classifier", "classifier.6"),
-        Model("vgg16", "VGG-16", "Simonyan and Zisserman 2014", "vgg:vgg16", "classifier", "classifier.6"),
-        Model("vgg19", "VGG-19", "Simonyan and Zisserman 2014", "vgg:vgg19", "classifier", "classifier.6"),
-        Model("resnet18", "ResNet-18", "He et al. 2016", "resnet:resnet18", "fc", "fc"),
-        Model("resnet50", "ResNet-50", "He et al. 2016", "resnet:resnet50", "fc", "fc"),
-        Model("resnet101", "ResNet-101", "He et al. 2016", "resnet:resnet101", "fc", "fc"),
         Model(
             "densenet121",
             "DenseNet-121",
