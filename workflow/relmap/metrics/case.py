@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from relmap.catalogue.methods import Method
 from relmap.data.images import Preprocessing, load_boxes, load_images, load_masks
 from relmap.data.manifest import Manifest
 from relmap.evidence.evaluation import places_of, rows_of, tidy
@@ -31,6 +32,7 @@ class Case:
         device: where to compute.
         batch_size, workers: images of one forward pass, threads that read pictures.
         seed: of the run.
+        methods: id -> row of the methods that are scored, for a metric that makes maps itself.
     """
 
     manifest: Manifest
@@ -42,6 +44,7 @@ class Case:
     batch_size: int = 64
     workers: int = 1
     seed: int = 0
+    methods: Mapping[str, Method] = field(default_factory=dict)
 
     @functools.cached_property
     def rows(self) -> np.ndarray:
@@ -75,18 +78,15 @@ class Case:
     def where(self, query: str) -> Case:
         """The pairs that a pandas query selects; asked again, the same object, so that nothing is read twice."""
         if query not in self._parts:
-            self._parts[query] = Case(
-                self.manifest,
-                self.pairs.query(query),
-                self.preprocessing,
-                self.settings,
-                self.model,
-                self.device,
-                self.batch_size,
-                self.workers,
-                self.seed,
-            )
+            self._parts[query] = replace(self, pairs=self.pairs.query(query))
         return self._parts[query]
+
+    def where_else_nan(self, query: str, values: Tensor | np.ndarray) -> np.ndarray:
+        """(N, ...) float64: ``values`` of the pairs that a pandas query selects at their places, NaN at the others."""
+        values = values.cpu().numpy() if isinstance(values, Tensor) else values
+        everywhere = np.full((len(self.pairs), *values.shape[1:]), np.nan)
+        everywhere[self.pairs.eval(query).to_numpy(dtype=bool)] = values
+        return everywhere
 
     def of(self, maps: Maps) -> Tensor:
         """(N, H, W) maps of these pairs, out of a store that holds them among others."""
