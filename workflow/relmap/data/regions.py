@@ -1,0 +1,78 @@
+"""Where a class is in a picture, at the picture's own size: its instance masks, or else its boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+from pycocotools import mask as coco
+
+from relmap.data.manifest import Manifest
+from relmap.errors import InputError
+
+
+def region_of(manifest: Manifest, row: int, target: int) -> np.ndarray:
+    """Pixels of a class in a picture, bool (height, width).
+
+    The union of the class's instance masks where it has any, as COCO has them, crowds included; else of its boxes,
+    difficult ones included, as for PASCAL VOC (Zhang et al. 2018, as in TorchRay).
+
+    Raises:
+        InputError: the picture has neither a mask nor a box of the class, or a mask that is none of this picture.
+    """
+    height, width = int(manifest.frame["height"].iat[row]), int(manifest.frame["width"].iat[row])
+    masks = masks_of(manifest, row, target)
+    if masks:
+        return _decoded(manifest, row, masks, height, width)
+    region = np.zeros((height, width), dtype=bool)
+    for left, top, right, bottom in pixels_of(boxes_of(manifest, row, target)).clip(min=0):
+        region[top : bottom + 1, left : right + 1] = True
+    return region
+
+
+def boxes_of(manifest: Manifest, row: int, target: int) -> np.ndarray:
+    """Boxes of a class in a picture, float64 (K, 4): x0, y0, x1, y1 in continuous pixel edges.
+
+    Raises:
+        InputError: there is none.
+    """
+    own = _of_class(manifest, row, target, "boxes")
+    if not own:
+        frame = manifest.frame
+        raise InputError(
+            f"{manifest.resolve(frame['path'].iat[row])}: no box and no mask of class "
+            f"{manifest.info.class_names[target]!r}; add its annotation, or leave the pair out"
+        )
+    return np.array(own, dtype=np.float64)
+
+
+def masks_of(manifest: Manifest, row: int, target: int) -> list[str]:
+    """Run lengths, as COCO packs them, of the masks that a class's boxes in a picture have; empty without any."""
+    return [mask for mask in _of_class(manifest, row, target, "box_masks") if mask]
+
+
+def pixels_of(boxes: np.ndarray) -> np.ndarray:
+    """First column, first row, last column and last row of the pixels whose centres lie in boxes, int64 (K, 4).
+
+    A box between centres holds no pixel: its last column or row lies before its first.
+    """
+    return np.ceil(boxes - 0.5).astype(np.int64) - np.array([0, 0, 1, 1])
+
+
+def _of_class(manifest: Manifest, row: int, target: int, column: str) -> list:
+    frame = manifest.frame
+    values = frame[column].iat[row] if column in frame else ()
+    labels = frame["box_labels"].iat[row]
+    return [value for value, label in zip(values, labels, strict=True) if label == target] if len(values) else []
+
+
+def _decoded(manifest: Manifest, row: int, masks: list[str], height: int, width: int) -> np.ndarray:
+    """The union of masks, bool (height, width)."""
+    try:
+        runs = [{"size": [height, width], "counts": mask.encode("ascii")} for mask in masks]
+        areas = coco.decode(coco.merge(runs))
+    except (ValueError, UnicodeEncodeError) as error:
+        path = manifest.resolve(manifest.frame["path"].iat[row])
+        raise InputError(
+            f"{path}: a mask is no run-length code of a picture of {width} x {height} pixels ({error}); restore the "
+            "annotations, and make the manifest again"
+        ) from error
+    return areas.astype(bool)
