@@ -247,13 +247,12 @@ def files_of(dataset):
 
 
 def unpacked(wildcards):
-    """Marks of a retrieved data set's unpacked archives; none for one that lies there already."""
+    """A retrieved data set's files: marks of unpacked archives, and what is no archive; none for one that lies there."""
     if wildcards.dataset not in sources("retrieve"):
         return []
     return [
-        f"<data_root>/{wildcards.dataset}/.unpacked/{entry.name}"
+        f"<data_root>/{wildcards.dataset}/{'.unpacked' if entry.extract_to else 'archives'}/{entry.name}"
         for entry in files_of(wildcards.dataset)
-        if entry.extract_to
     ]
 
 
@@ -324,6 +323,25 @@ def classes_of(wildcards):
     """The file that names a data set's classes, where its config names one."""
     named = config["datasets"][wildcards.dataset]["classes"]
     return [named] if named else []
+
+
+def classifier_of(wildcards):
+    """The manifest whose classes a data set takes over, where its config names no file of classes."""
+    source = ROWS.datasets[wildcards.dataset].classified_by
+    if not source or classes_of(wildcards):
+        return []
+    if source not in DATASETS:
+        raise WorkflowError(
+            f"datasets.{wildcards.dataset} takes its classes from {source}, which `datasets` leaves out; take it in, or "
+            f"name the classes in a file, `datasets.{wildcards.dataset}.classes`"
+        )
+    return [f"<results>/manifests/{source}.parquet"]
+
+
+def published_counts(wildcards):
+    """How many images and pairs a retrieved data set must have; of one that is made here nobody says."""
+    retrieved = wildcards.dataset in sources("retrieve")
+    return dict(ROWS.datasets[wildcards.dataset].counts) if retrieved else {}
 
 
 def renderer_of(wildcards):
