@@ -39,7 +39,8 @@ _ROUNDING = 1e-12
 
 
 def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
-    """Rows ``soft_average_precision``, ``agf_average_precision``, and pixel accuracy and IoU ``_above_mean``, ``_above_zero``."""
+    """Rows ``soft_average_precision``, ``agf_average_precision``; ``pixel_accuracy_`` and ``iou_``, each of the map
+    ``above_mean`` and ``above_zero``."""
     relevance, masks = case.of(maps).to(case.device), case.masks.to(case.device)
     rows = {"soft_average_precision": soft_average_precision(relevance, masks)}
     rows["agf_average_precision"] = agf_average_precision(relevance, masks)

@@ -1,9 +1,9 @@
 r"""Cascading randomisation (Adebayo et al. 2018; AE, Figure 7): does a map change when the network forgets?
 
-Layer by layer, from the output on, trained weights are replaced by random ones, W from Xavier's uniform distribution and
-b from U(0, 1) as in AE's code, and the same method explains the network that is left. A map that stays as it was does
-not show what the network has learnt. Similarity is Spearman's rank correlation, and SSIM of the maps brought to [0, 1];
-each of the signed maps and of their absolute values, between which a mere change of sign lies.
+Layer by layer, from the output on, trained weights are replaced by random ones, W from Xavier's uniform distribution
+and b from U(0, 1) as in AE's code, and the same method explains the network that is left. A map that stays as it was
+does not show what the network has learnt. Similarity is Spearman's rank correlation, and SSIM of the maps brought to
+[0, 1]; each of the signed maps and of their absolute values, between which a mere change of sign lies.
 
 A layer is a module with parameters of its own, in the order of its last call. Its random weights follow from its name
 and the seed, so that stage s + 1 is stage s and one layer more. Vectors, such as the scales of a batch norm, are

@@ -4,10 +4,11 @@ r"""The outside-inside ratio (AE, Eq. 14): mean relevance outside the object's s
 
 N brings a map to [0, 1] by its own minimum and maximum. Lower is better.
 
-Two maps have no ratio by this, and a metric gives a miss a number. A constant map tells outside from inside not at all:
-1. A map that is at its minimum everywhere inside would have infinity: the mean inside counts as at least 1 / (H W), as if
-one pixel's worth of relevance were spread over the picture. Some pixel outside is then 1, so that such a map has more
-than 1, the worse the more lies outside, at most H W. A mask that is empty, or the whole picture, gives no answer: NaN.
+Two kinds of maps have no ratio by this, and a metric gives a miss a number. A constant map does not tell outside from
+inside: 1. A map that is at its minimum everywhere inside would have infinity: the mean inside counts as at least
+1 / (H W), as if one pixel's worth of relevance were spread over the picture. Some pixel outside is then 1, so that such
+a map has more than 1, the worse the more lies outside, at most H W. A mask that is empty, or the whole picture, gives
+no answer: NaN.
 """
 
 from __future__ import annotations
