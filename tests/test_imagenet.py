@@ -3,7 +3,8 @@
 import pytest
 from dataset_trees import WNIDS, annotation_xml, picture, save, write_imagenet
 from relmap.data.formats import imagenet
-from relmap.data.formats.imagenet import read_annotation, read_imagenet
+from relmap.data.formats.imagenet import read_imagenet
+from relmap.data.formats.pascal import read_annotation
 from relmap.data.images import Preprocessing, load_boxes
 from relmap.errors import InputError
 

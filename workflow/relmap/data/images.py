@@ -21,6 +21,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from relmap.data.manifest import Manifest
+from relmap.data.members import member_of, member_size, read_member
+from relmap.data.runs import decode_runs
 from relmap.errors import InputError
 
 # Pillow's own warning level: a larger picture is not a photograph but an accident or an attack on memory.
@@ -96,11 +98,16 @@ def default_workers() -> int:
 
 
 def read_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(width, height) of an image file as stored, from its header.
+    """(width, height) of an image as stored, from the header of its file, or of its array in a MATLAB file.
 
     Raises:
         InputError: absent, not an image, or too large.
     """
+    member = member_of(path)
+    if member is not None:
+        size = member_size(member)
+        _check_pixels(path, *size)
+        return size
     try:
         with Image.open(path) as image:
             _check_pixels(path, *image.size)
@@ -114,11 +121,15 @@ def read_size(path: str | os.PathLike) -> tuple[int, int]:
 
 
 def decode(path: str | os.PathLike) -> Image.Image:
-    """Decode a whole file, in its own mode and stored orientation.
+    """Decode a whole file, or an array in a MATLAB file, in its own mode and stored orientation.
 
     Raises:
         InputError: absent, corrupt, truncated, or too large.
     """
+    member = member_of(path)
+    if member is not None:
+        _check_pixels(path, *member_size(member))
+        return Image.fromarray(read_member(member))
     try:
         with Image.open(path) as image:
             _check_pixels(path, *image.size)
@@ -211,16 +222,43 @@ def load_boxes(
 
 
 def load_masks(
-    manifest: Manifest, rows: Rows, preprocessing: Preprocessing, workers: int | None = None
+    manifest: Manifest,
+    rows: Rows,
+    preprocessing: Preprocessing,
+    targets: Sequence[int] | np.ndarray | None = None,
+    workers: int | None = None,
 ) -> torch.Tensor:
-    """Object segmentation on the preprocessed grid: bool (N, crop, crop), True where the mask file is not zero.
+    """Object segmentation on the preprocessed grid: bool (N, crop, crop).
 
-    CUB's masks count annotators in steps of 51: whatever one of them marked is object here.
+    The union of the masks of an image's boxes, where they have any; else where its mask file is not zero. CUB's masks
+    count annotators in steps of 51: whatever one of them marked is object here.
+
+    Args:
+        targets: (N,) classes, whose boxes' masks alone count. A mask file holds the image's class, whatever the target.
 
     Raises:
-        InputError: an image has no mask, or its mask is corrupt or of another size.
+        InputError: an image has no mask, or none of its target, or its mask is corrupt or of another size.
     """
-    return _load_annotation(manifest, rows, preprocessing, "mask_path", "segmentation mask", workers) > 0
+    wanted = [None] * len(_positions(rows)) if targets is None else list(targets)
+    pairs = list(zip(_positions(rows).tolist(), wanted, strict=True))
+    runs = [_box_masks(manifest, row, target) for row, target in pairs]
+    return _load_annotation(manifest, rows, preprocessing, "mask_path", "segmentation mask", workers, runs) > 0
+
+
+def _box_masks(manifest: Manifest, row: int, target: int | None) -> tuple[str, ...]:
+    """Run lengths of the masks of an image's boxes, or of those of one class; none where its boxes have no masks.
+
+    Raises:
+        InputError: boxes of other classes have masks, those of the target none.
+    """
+    frame = manifest.frame
+    every = list(zip(frame["box_masks"].iat[row], frame["box_labels"].iat[row], strict=True))
+    runs = tuple(run for run, label in every if run and target in (None, label))
+    if not runs and any(run for run, _ in every):
+        name = manifest.info.class_names[target]
+        path = manifest.resolve(frame["path"].iat[row])
+        raise InputError(f"{path}: the image has no segmentation mask of class {name!r}; leave the pair out")
+    return runs
 
 
 def load_part_maps(
@@ -267,27 +305,37 @@ class ImageDataset(Dataset):
 
 
 def _load_annotation(
-    manifest: Manifest, rows: Rows, preprocessing: Preprocessing, column: str, what: str, workers: int | None
+    manifest: Manifest,
+    rows: Rows,
+    preprocessing: Preprocessing,
+    column: str,
+    what: str,
+    workers: int | None,
+    runs: Sequence[tuple[str, ...]] | None = None,
 ) -> torch.Tensor:
-    frame = manifest.frame
-    sizes = {frame[column].iat[row]: (frame["width"].iat[row], frame["height"].iat[row]) for row in _positions(rows)}
+    """Values of each row's file in ``column``, or, where ``runs`` has any, of the union of those masks."""
+    frame, positions = manifest.frame, _positions(rows)
     paths = _column(manifest, rows, column)
-    for row, path in zip(_positions(rows), paths, strict=True):
-        if path is None:
+    given = [()] * len(positions) if runs is None else list(runs)
+    for row, path, own in zip(positions, paths, given, strict=True):
+        if path is None and not own:
             image = manifest.resolve(frame["path"].iat[row])
             raise InputError(f"{image}: the image has no {what}; add it to the dataset, or leave the image out")
+    sizes = [(int(frame["width"].iat[row]), int(frame["height"].iat[row])) for row in positions]
 
-    def read(path: str) -> np.ndarray:
-        image = decode(manifest.resolve(path))
-        if image.size != tuple(sizes[path]):
+    def read(source: tuple[str | None, tuple[str, ...], tuple[int, int]]) -> np.ndarray:
+        path, own, size = source
+        image = Image.fromarray(decode_runs(own, *size).astype(np.uint8)) if own else decode(manifest.resolve(path))
+        if image.size != size:
             raise InputError(
                 f"{manifest.resolve(path)}: the {what} has {image.size[0]} x {image.size[1]} pixels, its image "
-                f"{sizes[path][0]} x {sizes[path][1]}; they must agree: restore the right file"
+                f"{size[0]} x {size[1]}; they must agree: restore the right file"
             )
         # A nearest neighbour keeps every value a value of the file: part indices must not be averaged.
         return _values(_fit(image, preprocessing, Image.Resampling.NEAREST))
 
-    return torch.from_numpy(_stack(paths, read, (preprocessing.crop,) * 2, workers))
+    sources = list(zip(paths, given, sizes, strict=True))
+    return torch.from_numpy(_stack(sources, read, (preprocessing.crop,) * 2, workers))
 
 
 def _values(image: Image.Image) -> np.ndarray:
@@ -308,7 +356,7 @@ def _fit(image: Image.Image, preprocessing: Preprocessing, resampling: Image.Res
 
 
 def _stack(
-    paths: Sequence[str], read: Callable[[str], np.ndarray], shape: tuple[int, ...], workers: int | None
+    paths: Sequence[Any], read: Callable[[Any], np.ndarray], shape: tuple[int, ...], workers: int | None
 ) -> np.ndarray:
     """Decode in threads (Pillow releases the interpreter lock) into one array, in order."""
     result = np.empty((len(paths), *shape), dtype=np.uint8)

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from relmap.data.members import file_of
 from relmap.data.threads import thread_map
 from relmap.errors import InputError
 from relmap.job.files import atomic_path
@@ -29,6 +30,7 @@ SCHEMA = pa.schema(
         ("boxes", pa.list_(pa.list_(pa.float64()))),
         ("box_labels", pa.list_(pa.int64())),
         ("box_difficult", pa.list_(pa.bool_())),
+        ("box_masks", pa.list_(pa.string())),
         ("mask_path", pa.string()),
         ("part_map_path", pa.string()),
         ("part_points", pa.list_(pa.list_(pa.float64()))),
@@ -55,6 +57,7 @@ class ManifestInfo:
         part_names: name of value 1, 2, ... in the part maps (0 is background); empty without part maps.
         distinguishing: label -> names of the parts that tell the class from its neighbours; may be empty.
         point_names: name of part 1, 2, ... in ``part_points``; empty without them.
+        class_ids: what the data set's own files call label 0, 1, ..., such as wnids; empty where nobody says.
     """
 
     dataset: str
@@ -64,6 +67,7 @@ class ManifestInfo:
     part_names: tuple[str, ...] = ()
     distinguishing: Mapping[int, Sequence[str]] = field(default_factory=dict)
     point_names: tuple[str, ...] = ()
+    class_ids: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; the inverse of ``from_dict``."""
@@ -73,7 +77,7 @@ class ManifestInfo:
     def from_dict(cls, value: Mapping[str, Any]) -> ManifestInfo:
         """Inverse of ``to_dict``."""
         known = dict(value)
-        for key in ("class_names", "part_names", "point_names"):
+        for key in ("class_names", "part_names", "point_names", "class_ids"):
             known[key] = tuple(known.get(key, ()))
         known["distinguishing"] = {int(k): list(v) for k, v in known.get("distinguishing", {}).items()}
         return cls(**known)
@@ -86,7 +90,8 @@ class Manifest:
     ``frame`` has the columns of ``SCHEMA`` and a 0-based range index. ``labels`` are an image's classes, ascending.
     ``boxes`` are lists of [x0, y0, x1, y1] in continuous pixel edges of the stored image (a full image is
     [0, 0, width, height]); ``box_labels`` and ``box_difficult`` say of each box which class it holds and whether
-    annotators found it difficult. ``part_points`` are lists of [part number from 1, x, y] of visible parts, in pixels.
+    annotators found it difficult, ``box_masks`` which pixels: run lengths as ``relmap.data.runs`` reads them, "" where
+    the box has no mask. ``part_points`` are lists of [part number from 1, x, y] of visible parts, in pixels.
     """
 
     frame: pd.DataFrame
@@ -104,7 +109,7 @@ class Manifest:
         return np.flatnonzero((self.frame["split"] == split).to_numpy())
 
     def resolve(self, path: str) -> Path:
-        """Where a row's ``path``, ``mask_path`` or ``part_map_path`` lies."""
+        """Where a row's ``path``, ``mask_path`` or ``part_map_path`` lies; a path may lead into a MATLAB file."""
         return Path(self.info.root) / path
 
     def label_sets(self, rows: Sequence[int] | np.ndarray | None = None) -> list[tuple[int, ...]]:
@@ -151,6 +156,7 @@ def build_manifest(
     part_names: Sequence[str] = (),
     distinguishing: Mapping[int, Sequence[str]] | None = None,
     point_names: Sequence[str] = (),
+    class_ids: Sequence[str] = (),
     require_labels: bool = True,
     require_masks: bool = False,
     require_training: bool = True,
@@ -160,7 +166,8 @@ def build_manifest(
 
     Args:
         rows: one mapping per image with the keys of ``SCHEMA``; ``boxes``, ``mask_path``, ``part_map_path`` and
-            ``part_points`` may be left out, and what is said of boxes where an image has one label.
+            ``part_points`` may be left out, as may masks of boxes, and what else is said of boxes where an image has
+            one label.
         require_labels: every image must have a label; without it images of no class are allowed.
         require_masks: every image must have a segmentation.
         require_training: every class must have a training image.
@@ -180,6 +187,7 @@ def build_manifest(
         tuple(part_names),
         {int(k): list(v) for k, v in (distinguishing or {}).items()},
         tuple(point_names),
+        tuple(class_ids),
     )
     _check_rows(frame, info, require_labels, require_masks, require_training)
     frame["boxes"] = clip_boxes(frame, dataset)
@@ -198,7 +206,8 @@ def _with_box_columns(row: Mapping[str, Any]) -> dict[str, Any]:
     """Labels in order; a box holds the image's one class and is not difficult, unless the row says otherwise."""
     labels, boxes = sorted(int(label) for label in row["labels"]), row.get("boxes", [])
     own = labels if len(labels) == 1 else [-1]
-    given = {"box_labels": own * len(boxes), "box_difficult": [False] * len(boxes), **row}
+    count = len(boxes)
+    given = {"box_labels": own * count, "box_difficult": [False] * count, "box_masks": [""] * count, **row}
     return {**given, "labels": labels}
 
 
@@ -224,6 +233,8 @@ def _check_rows(
         row = unknown.iloc[0]
         raise InputError(f"{where}: {row.image_id} has the unknown split {row.split!r}; use train or test")
     classes = len(info.class_names)
+    if len(info.class_ids) not in (0, classes):
+        raise InputError(f"{where}: {len(info.class_ids)} ids of classes, but {classes} names; give as many of each")
     for row in frame.itertuples():
         wrong = [label for label in row.labels if not 0 <= label < classes]
         if wrong:
@@ -234,10 +245,11 @@ def _check_rows(
             raise InputError(f"{where}: {row.image_id} has no label; add it, or remove the image")
         if len(set(row.labels)) < len(row.labels):
             raise InputError(f"{where}: {row.image_id} has the labels {row.labels}; give each class in it once")
-        if not len(row.boxes) == len(row.box_labels) == len(row.box_difficult):
+        if not len(row.boxes) == len(row.box_labels) == len(row.box_difficult) == len(row.box_masks):
             raise InputError(
-                f"{where}: {row.image_id} has {len(row.boxes)} boxes, {len(row.box_labels)} classes of boxes and "
-                f"{len(row.box_difficult)} marks of difficulty; give as many of each"
+                f"{where}: {row.image_id} has {len(row.boxes)} boxes, {len(row.box_labels)} classes of boxes, "
+                f"{len(row.box_difficult)} marks of difficulty and {len(row.box_masks)} masks of boxes; give as many "
+                "of each"
             )
         stray = [label for label in row.box_labels if not 0 <= label < classes]
         if stray:
@@ -310,6 +322,8 @@ def fingerprint_of(frame: pd.DataFrame, info: ManifestInfo, workers: int = 8) ->
     """
     ordered = frame.sort_values("image_id", kind="stable")
     paths = [path for column in ("path", "mask_path", "part_map_path") for path in ordered[column] if path is not None]
+    # Pictures inside one file share it.
+    paths = list(dict.fromkeys(map(file_of, paths)))
     root = Path(info.root)
 
     def size(path: str) -> int:

@@ -66,7 +66,7 @@ class Case:
     @functools.cached_property
     def masks(self) -> Tensor:
         """(N, H, W) bool: the object's segmentation."""
-        return load_masks(self.manifest, self.rows, self.preprocessing, self.workers)
+        return load_masks(self.manifest, self.rows, self.preprocessing, workers=self.workers)
 
     @functools.cached_property
     def _parts(self) -> dict[str, Case]:

@@ -89,6 +89,7 @@ def read_cub(
         part_names=part_names,
         distinguishing=_distinguishing(truth, tables.classes, label_of, part_names),
         point_names=point_names,
+        class_ids=[tables.classes[class_id] for class_id in label_of],
         require_masks=require_masks,
         workers=workers,
     )

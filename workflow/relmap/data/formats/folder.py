@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from relmap.data.formats.imagenet import SUFFIXES, read_annotation
+from relmap.data.formats.imagenet import SUFFIXES
+from relmap.data.formats.pascal import read_annotation
 from relmap.data.images import read_size
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.data.threads import thread_map
@@ -51,7 +52,9 @@ def read_folder(
     label_of = {name: label for label, name in enumerate(names)}
     pictures = [path for folder in folders for path in _pictures(folder)]
     rows = thread_map(lambda path: _row(path, root, label_of[path.parent.name]), pictures, workers)
-    return build_manifest(dataset, root, rows, list(names.values()), require_training=False, workers=workers)
+    return build_manifest(
+        dataset, root, rows, list(names.values()), class_ids=list(names), require_training=False, workers=workers
+    )
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -14,16 +14,12 @@ from __future__ import annotations
 
 import csv
 import os
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import parse as parse_xml
-
+from relmap.data.formats.pascal import Annotation, read_annotation, scale_to_stored
 from relmap.data.images import read_size
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.data.threads import thread_map
@@ -44,20 +40,6 @@ _ANNOTATIONS = (
     "{}",
 )
 _DEVKIT = ("ILSVRC2012_devkit_t12/data", "data", "")
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """One XML file: the declared size (0 where absent) and its objects as (wnid, [x0, y0, x1, y1], difficult)."""
-
-    width: int
-    height: int
-    objects: tuple[tuple[str, tuple[float, float, float, float], bool], ...]
-
-    @property
-    def has_size(self) -> bool:
-        """Whether a size is declared."""
-        return min(self.width, self.height) > 0
 
 
 def read_imagenet(
@@ -122,7 +104,9 @@ def read_imagenet(
 
     items = [("train", *pair) for pair in trains] + [("test", *pair) for pair in tests]
     rows = thread_map(row, items, workers)
-    return build_manifest(dataset, root, rows, names, require_training=require_training, workers=workers)
+    return build_manifest(
+        dataset, root, rows, names, class_ids=wnids, require_training=require_training, workers=workers
+    )
 
 
 def _split_folders(root: Path, require_training: bool) -> tuple[Path | None, Path]:
@@ -151,27 +135,6 @@ def _refuse_stray(tests: Sequence[tuple[str, Path]], known: Container[str], expe
     for wnid, path in tests:
         if wnid not in known:
             raise InputError(f"{path}: its class {wnid} has no folder in {expected}; add it, or remove the image")
-
-
-def read_annotation(path: str | os.PathLike) -> Annotation:
-    """Parse one XML file in PASCAL VOC's schema, with the pixel convention of this module.
-
-    Raises:
-        InputError: not XML, with entities (an attack), or without numbers where boxes belong.
-    """
-    try:
-        tree = parse_xml(path).getroot()
-        size = tree.find("size")
-        width, height = (0, 0) if size is None else (int(size.findtext(name, "0")) for name in ("width", "height"))
-        objects = []
-        for item in tree.iter("object"):
-            box = item.find("bndbox")
-            x0, y0, x1, y1 = (float(box.findtext(name)) for name in ("xmin", "ymin", "xmax", "ymax"))
-            difficult = item.findtext("difficult", "0").strip() == "1"
-            objects.append((item.findtext("name", "").strip(), (x0, y0, x1 + 1, y1 + 1), difficult))
-    except (ElementTree.ParseError, DefusedXmlException, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a readable box annotation ({error}); restore it from the archive") from error
-    return Annotation(width, height, tuple(objects))
 
 
 def _images_folder(root: Path, split: str) -> Path | None:
@@ -321,7 +284,7 @@ def _annotated(path: Path, wnid: str, annotations: Path | None, opened: bool) ->
     xml = _annotation_file(path, wnid, annotations)
     annotation = read_annotation(xml) if xml is not None else Annotation(0, 0, ())
     size = read_size(path) if opened or not annotation.has_size else (annotation.width, annotation.height)
-    scale_x, scale_y = _scale(annotation, size, xml, path)
+    scale_x, scale_y = scale_to_stored(annotation, size, xml, path)
     own = [(box, difficult) for name, box, difficult in annotation.objects if name == wnid]
     boxes = [[x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y] for (x0, y0, x1, y1), _ in own]
     difficult = [difficult for _, difficult in own]
@@ -337,23 +300,6 @@ def _annotation_file(path: Path, wnid: str, annotations: Path | None) -> Path | 
         return None
     candidates = (annotations / wnid / f"{path.stem}.xml", annotations / f"{path.stem}.xml")
     return next((candidate for candidate in candidates if candidate.is_file()), None)
-
-
-def _scale(annotation: Annotation, size: tuple[int, int], xml: Path | None, path: Path) -> tuple[float, float]:
-    """Stored pixels of a declared one, along width and height; 1 where no size is declared.
-
-    Raises:
-        InputError: the two sizes have different shapes.
-    """
-    if not annotation.has_size:
-        return 1.0, 1.0
-    width, height = annotation.width, annotation.height
-    if abs(np.log(size[0] * height / (size[1] * width))) > 0.1:
-        raise InputError(
-            f"{xml}: declares {width} x {height} pixels, but {path} has {size[0]} x {size[1]}; they are not "
-            "of the same picture: restore both from their archives"
-        )
-    return size[0] / width, size[1] / height
 
 
 def _usable(box: list[float], width: int, height: int) -> list[float] | None:

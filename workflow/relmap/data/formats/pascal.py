@@ -1,0 +1,87 @@
+"""XML files in PASCAL VOC's schema, which ILSVRC took over with another first pixel."""
+
+from __future__ import annotations
+
+import math
+import os
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import parse as parse_xml
+
+from relmap.errors import InputError
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One XML file.
+
+    Attributes:
+        width, height: the declared size, 0 where absent.
+        objects: (class, [x0, y0, x1, y1] in continuous edges, difficult).
+        mended: boxes whose corners were reversed.
+    """
+
+    width: int
+    height: int
+    objects: tuple[tuple[str, Box, bool], ...]
+    mended: int = 0
+
+    @property
+    def has_size(self) -> bool:
+        """Whether a size is declared."""
+        return min(self.width, self.height) > 0
+
+
+def read_annotation(path: str | os.PathLike, first: int = 0) -> Annotation:
+    """Parse a file.
+
+    A box names its first and last column and row, both inside: [xmin, xmax] covers the edges from xmin - first to
+    xmax + 1 - first. Corners that are reversed are put in order.
+
+    Args:
+        first: number of the first column and row, 0 in ILSVRC and 1 in VOC.
+
+    Raises:
+        InputError: absent, not XML, with entities (an attack), or without numbers where boxes belong.
+    """
+    try:
+        tree = parse_xml(path).getroot()
+        size = tree.find("size")
+        width, height = (0, 0) if size is None else (int(size.findtext(name, "0")) for name in ("width", "height"))
+        objects, mended = [], 0
+        for item in tree.iter("object"):
+            box = item.find("bndbox")
+            xmin, ymin, xmax, ymax = (float(box.findtext(name)) for name in ("xmin", "ymin", "xmax", "ymax"))
+            mended += xmin > xmax or ymin > ymax
+            (x0, x1), (y0, y1) = sorted((xmin, xmax)), sorted((ymin, ymax))
+            difficult = item.findtext("difficult", "0").strip() == "1"
+            edges = (x0 - first, y0 - first, x1 + 1 - first, y1 + 1 - first)
+            objects.append((item.findtext("name", "").strip(), edges, difficult))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); restore it from the archive") from error
+    except (ElementTree.ParseError, DefusedXmlException, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a readable box annotation ({error}); restore it from the archive") from error
+    return Annotation(width, height, tuple(objects), mended)
+
+
+def scale_to_stored(
+    annotation: Annotation, size: tuple[int, int], xml: str | os.PathLike | None, path: str | os.PathLike
+) -> tuple[float, float]:
+    """Stored pixels of a declared one, along width and height; 1 where no size is declared.
+
+    Raises:
+        InputError: the two sizes have different shapes.
+    """
+    if not annotation.has_size:
+        return 1.0, 1.0
+    width, height = annotation.width, annotation.height
+    if abs(math.log(size[0] * height / (size[1] * width))) > 0.1:
+        raise InputError(
+            f"{xml}: declares {width} x {height} pixels, but {path} has {size[0]} x {size[1]}; they are not "
+            "of the same picture: restore both from their archives"
+        )
+    return size[0] / width, size[1] / height

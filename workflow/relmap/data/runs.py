@@ -1,0 +1,28 @@
+"""Masks as run lengths, COCO's way: ascii ``counts`` of a mask of known size (Lin et al., 2014; pycocotools)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pycocotools import mask as coco
+
+
+def encode_mask(mask: np.ndarray) -> str:
+    """The counts of a bool mask (H, W)."""
+    return coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode("ascii")
+
+
+def decode_runs(counts: str | Sequence[str], width: int, height: int) -> np.ndarray:
+    """The union of masks: bool (height, width)."""
+    counts = [counts] if isinstance(counts, str) else list(counts)
+    return coco.decode(_merged(counts, width, height)).astype(bool)
+
+
+def area_of(counts: Sequence[str], width: int, height: int) -> int:
+    """Pixels in the union of masks of one size."""
+    return int(coco.area(_merged(counts, width, height))) if counts else 0
+
+
+def _merged(counts: Sequence[str], width: int, height: int) -> dict:
+    return coco.merge([{"size": [height, width], "counts": one.encode("ascii")} for one in counts])
