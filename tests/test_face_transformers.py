@@ -44,7 +44,9 @@ def test_pictures(method, vision):
 TEXTUAL = [
     name
     for name in METHODS
-    if name != "abslrp_patches" and PIXELS not in (row := CATALOGUE[name]).needs and not row.maker.startswith("controls:")
+    if name != "abslrp_patches"
+    and PIXELS not in CATALOGUE[name].needs
+    and not CATALOGUE[name].maker.startswith("controls:")
 ]
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-
 from relmap.data.images import Preprocessing, load_pixels, read_size
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.errors import InputError

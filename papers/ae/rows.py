@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from relmap.catalogue.datasets import DataSet
 from relmap.catalogue.methods import BOUNDS, FEATURE_MAP, Method
 from relmap.catalogue.metrics import BOXES
+from relmap.errors import InputError
 
 FULL = "C+A+U+Psi"
 ARMS = ("C", "C+A", "C+U", "C+Psi", "A+U", "C+A+U", FULL)
@@ -64,3 +68,26 @@ DATASETS = [
         has=(BOXES,),
     ),
 ]
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Refuse grids of models that the config leaves out, and a network on them that sees another size than theirs.
+
+    Raises:
+        InputError: with the key and the cure.
+    """
+    if not config["datasets"].get(GRIDS):
+        return
+    grids, models = config["ae"]["grids"], config["models"]
+    for model in grids["models"]:
+        if not models.get(model):
+            raise InputError(
+                f"config: `ae.grids.models` names {model}, which `models` leaves out; take it in or drop it"
+            )
+    tile, slid = models[grids["models"][0]], models.get("vgg16_sliding")
+    side = grids["n"] * tile["input_size"]
+    if slid and (slid["input_size"], slid["resize"]) != (side, side):
+        raise InputError(
+            f"config: `models.vgg16_sliding` sees {slid['input_size']} pixels of {slid['resize']}, but a grid has "
+            f"{grids['n']} x {tile['input_size']} (`models.{grids['models'][0]}.input_size`); set both to {side}"
+        )
