@@ -11,12 +11,14 @@ from relmap.data.images import (
     ImageDataset,
     Preprocessing,
     batches,
+    decode,
     load_boxes,
     load_images,
     load_masks,
     load_part_maps,
     load_pixels,
     read_size,
+    sizes_seen,
 )
 from relmap.data.manifest import build_manifest
 from relmap.errors import InputError
@@ -199,7 +201,7 @@ def test_batches_are_the_same_for_any_size_and_threads(tmp_path):
     for batch_size, workers in ((1, 3), (2, 1), (5, 2), (9, None)):
         images, seen = zip(*batches(manifest, rows, WHOLE, batch_size, workers), strict=True)
         assert (torch.cat(images) == whole).all()
-        assert np.concatenate(seen).tolist() == rows.tolist()
+        assert np.concatenate(seen).tolist() == list(range(5))
     assert list(batches(manifest, [], WHOLE, 4)) == []
 
 
@@ -220,3 +222,38 @@ def test_dataset_items(tmp_path):
     assert (WHOLE.normalise(pixels[None]) == load_images(manifest, [4], WHOLE)).all()
     loader = torch.utils.data.DataLoader(dataset, batch_size=3)
     assert [batch[0].shape[0] for batch in loader] == [3, 1]
+
+
+def test_pictures_that_keep_their_aspect_come_by_size(tmp_path):
+    """Shorter side 20, the longer truncated; each image is the same alone and in a batch."""
+    for name, size in (("wide", (47, 30)), ("tall", (30, 47)), ("wide2", (47, 30))):
+        save(picture(*size), tmp_path / f"{name}.png")
+    manifest = toy(tmp_path, ["wide.png", "tall.png", "wide2.png"], boxes=[[0, 0, 30, 30]])
+    seen = Preprocessing(20, 20, fit="aspect")
+    assert sizes_seen(manifest, [0, 1, 2], seen).tolist() == [[20, 31], [31, 20], [20, 31]]
+    found = list(batches(manifest, [2, 1, 0], seen, 8))
+    assert [places.tolist() for _, places in found] == [[0, 2], [1]]
+    assert (found[0][0][1:] == load_images(manifest, [0], seen)).all()
+    with pytest.raises(InputError, match=r"images of 2 sizes after resizing.*take those of one size at a time"):
+        load_images(manifest, [0, 1], seen)
+    inside = load_boxes(manifest, [1], seen)[0]
+    assert inside.shape == (31, 20)
+    assert inside.all(1).tolist() == [True] * 20 + [False] * 11, "30 of 47 pixels in height are 19.8 of 31"
+
+
+def test_squashed_and_unsmoothed_pictures(tmp_path):
+    """Squashing maps the corners of boxes to the corners; without antialiasing four neighbours make a pixel."""
+    save(picture(60, 40), tmp_path / "a.png")
+    manifest = toy(tmp_path, ["a.png"], boxes=[[0, 0, 30, 40]])
+    squashed = Preprocessing(20, 20, fit="squash")
+    assert load_boxes(manifest, [0], squashed)[0].float().mean(0).tolist() == [1.0] * 10 + [0.0] * 10
+    rough = Preprocessing(20, 20, fit="squash", antialias=False)
+    stored = torch.from_numpy(np.array(decode(manifest.resolve("a.png")))).permute(2, 0, 1)[None].double()
+    expected = torch.nn.functional.interpolate(stored, (20, 20), mode="bilinear").round()
+    assert (load_pixels(manifest, [0], rough).double() == expected).all()
+    assert (load_pixels(manifest, [0], squashed).double() != expected).any()
+    assert Preprocessing.from_dict(rough.to_dict()) == rough
+    with pytest.raises(InputError, match="choose one of crop, squash, aspect"):
+        Preprocessing(20, 20, fit="stretch")
+    with pytest.raises(InputError, match="crops nothing"):
+        Preprocessing(24, 20, fit="aspect")

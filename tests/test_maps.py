@@ -22,6 +22,7 @@ def maps():
 
 IDS = [f"image_{i}" for i in range(10)]
 TARGETS = np.arange(10) % 3
+SIZES = np.tile([8, 6], (len(IDS), 1))
 ATTRS = {"method": "lrp", "seed": 0, "parameters": {"alpha": 1}}
 
 
@@ -60,17 +61,34 @@ def test_sidecar_carries_the_content_hash(tmp_path, maps):
     assert (
         len(
             {
-                content_sha256(m, i, t)
-                for m, i, t in (
-                    (maps, IDS, TARGETS),
-                    (changed, IDS, TARGETS),
-                    (maps, IDS[::-1], TARGETS),
-                    (maps, IDS, TARGETS[::-1]),
+                content_sha256(m, i, t, s)
+                for m, i, t, s in (
+                    (maps, IDS, TARGETS, SIZES),
+                    (changed, IDS, TARGETS, SIZES),
+                    (maps, IDS[::-1], TARGETS, SIZES),
+                    (maps, IDS, TARGETS[::-1], SIZES),
+                    (maps, IDS, TARGETS, SIZES - 1),
                 )
             }
         )
-        == 4
+        == 5
     )
+
+
+def test_maps_of_several_sizes_lie_in_one_frame(tmp_path, maps):
+    sizes = SIZES.copy()
+    sizes[2] = 5, 4
+    with pytest.raises(InputError, match=r"not 0 outside its size \[5, 4\]"):
+        write_maps(tmp_path / "lrp.zarr", maps, IDS, TARGETS, ATTRS, sizes=sizes)
+    cut = maps.copy()
+    cut[2, 5:], cut[2, :, 4:] = 0, 0
+    write_maps(tmp_path / "lrp.zarr", cut, IDS, TARGETS, ATTRS, sizes=sizes)
+    read = read_maps(tmp_path / "lrp.zarr", slice(1, 4))
+    np.testing.assert_array_equal(read.sizes, sizes[1:4])
+    np.testing.assert_array_equal(read.maps, cut[1:4])
+    verify_maps(tmp_path / "lrp.zarr")
+    with pytest.raises(InputError, match="give a height and width of each"):
+        write_maps(tmp_path / "lrp.zarr", maps, IDS, TARGETS, ATTRS, sizes=sizes + 9)
 
 
 def test_a_changed_store_is_noticed(tmp_path, maps):

@@ -7,7 +7,7 @@ from dataset_trees import picture, save
 from relmap.data.images import Preprocessing, load_boxes
 from relmap.data.manifest import build_manifest, read_manifest, write_manifest
 from relmap.errors import InputError
-from relmap.evidence.evaluation import evaluation_rows, method_maps, target_frame, tidy
+from relmap.evidence.evaluation import evaluation_rows, method_maps, pairs_of_images, target_frame, tidy
 from relmap.evidence.maps import read_maps, write_maps
 from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
 from relmap.evidence.tables import by_cell, fill, image_scores, paired_differences
@@ -124,7 +124,8 @@ def test_targets_are_labels_or_the_top_class(scenes):
     ]
     assert frame["present"].all()
     assert frame["predicted"].tolist() == [False, True, False, True]
-    assert frame["difficult"].tolist() == [False, True, False, False], "every box of the target, not of the image"
+    assert frame["counted"].tolist() == [True, False, True, False], "a box of the target that is not difficult"
+    assert not frame["difficult"].any(), "no other class has such a box"
     assert frame["correct"].tolist() == [True, True, False, True]
     assert frame["probability"].tolist() == [0.2, 0.7, 0.3, 0.6]
     assert frame["top"].tolist() == [1, 1, 0, 2]
@@ -135,6 +136,31 @@ def test_targets_are_labels_or_the_top_class(scenes):
     assert predicted["predicted"].all()
     with pytest.raises(InputError, match="choose label or predicted"):
         target_frame(scenes, rows, probabilities, "worst")
+
+
+def test_a_multi_label_network_is_asked_for_labels_and_predictions(scenes):
+    """What it predicts without being there is a pair too; where nothing reaches one half, the surest is predicted."""
+    probabilities = np.array([[0.2, 0.7, 0.6], [0.5, 0.3, 0.2], [0.1, 0.3, 0.4]])
+    rows = np.array([2, 3, 4])
+    frame = target_frame(scenes, rows, probabilities, multi_label=True)
+    found = frame[["image_id", "target", "present", "predicted"]].itertuples(index=False, name=None)
+    assert list(found) == [
+        ("both", 0, True, False),
+        ("both", 1, True, True),
+        ("both", 2, False, True),
+        ("dog", 1, True, False),
+        ("dog", 0, False, True),
+        ("sofa", 2, True, True),
+    ]
+    assert not frame.loc[~frame["present"], ["counted", "difficult"]].to_numpy().any()
+    predicted = target_frame(scenes, rows, probabilities, "predicted", multi_label=True)
+    assert predicted["target"].tolist() == [1, 2, 0, 2]
+
+
+def test_pairs_of_an_image_come_together():
+    found = pairs_of_images(["a", "b", "a", "c", "b", "d"])
+    assert [places.tolist() for places in found] == [[[3], [5]], [[0, 2], [1, 4]]]
+    assert pairs_of_images([]) == []
 
 
 def test_boxes_of_one_class(scenes):
@@ -213,6 +239,7 @@ def test_a_filled_table_counts_images_and_pairs():
         "method": "lrp",
         "metric": "mean_iou",
         "variant": "",
+        "select": "",
         "label": "LRP",
     }
     filled = fill(pd.DataFrame([cell]), scores).iloc[0]

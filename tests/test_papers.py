@@ -11,7 +11,7 @@ import pytest
 import yaml
 from relmap.catalogue.grid import first_lacking, make_plan
 from relmap.catalogue.metrics import METRICS, Column, Metric, columns
-from relmap.catalogue.papers import COLUMNS, Cell, cells, published, read_paper, read_papers
+from relmap.catalogue.papers import COLUMNS, FLAGS, Cell, cells, published, read_paper, read_papers
 from relmap.catalogue.rows import Rows, as_configured
 from relmap.errors import InputError
 from relmap.evidence.tables import fill, image_scores, lay_out, to_latex, to_markdown
@@ -35,10 +35,10 @@ def test_five_papers_print_1455_rows():
 def test_every_row_survives_every_format(paper, number):
     """Each printed text is found as often in Markdown, LaTeX and HTML as the CSV has it."""
     printed = published(paper, number)
-    filled = fill(printed, NO_SCORES, control_methods=paper.controls)
+    filled = fill(printed, NO_SCORES.assign(**dict.fromkeys(FLAGS, True)), control_methods=paper.controls)
     rows = paper.tables[number]["rows"]
     layout = lay_out(filled, rows)
-    shown = Counter(text for _, line in layout.rows for text, _, _ in line[::2] if text)
+    shown = Counter(text for _, line in layout.rows for text, _, _ in line[::2] if text and text != "–")
     wanted = Counter(
         re.sub(r"^0(?=\.)", "", value + (f" ± {std}" if std else ""))
         if digits == 4
@@ -84,11 +84,11 @@ def test_the_plan_makes_what_cells_ask_for_and_nothing_else():
     }
     rows = Rows(**everything)
     plan = make_plan([replace(paper, controls=()) for paper in PAPERS], rows, list(rows.datasets), list(rows.models))
-    without_variant = {(cell.dataset, cell.model, cell.method) for cell in cells(tables) if not cell.variant}
-    assert {(*pair, method) for pair, found in plan.methods.items() for method in found} == without_variant
+    told = {(c.dataset, c.model, c.method) for c in cells(tables) if c.select or not c.variant}
+    assert {(*pair, method) for pair, found in plan.methods.items() for method in found} == told
     product = tables["dataset"].nunique() * tables["model"].nunique() * tables["method"].nunique()
-    assert len(without_variant) < product / 4
-    assert {cell.variant for cell in plan.missing} == set(tables["variant"]) - {""}
+    assert len(told) < product / 4
+    assert {cell.variant for cell in plan.missing} == set(tables.query("select == ''")["variant"]) - {""}
 
 
 def test_the_plan_follows_the_run():

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 from relmap.evidence import statistics
-from relmap.evidence.statistics import bootstrap_mean, holm, sign_flip_test
+from relmap.evidence.statistics import bootstrap_mean, class_weights, holm, sign_flip_test
 from scipy import stats
 
 
@@ -91,3 +91,29 @@ def test_holm_by_hand():
     np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm(np.array([0.6, 0.9])), [1.0, 1.0])
     assert holm(np.array([])).shape == (0,)
+
+
+def test_the_mean_of_classes_counts_each_class_once():
+    """Nine values of one class and one of another: the mean of the means, in the interval and as a weighted mean."""
+    values = np.array([1.0] * 9 + [0.0])
+    classes = np.array([3] * 9 + [7])
+    found = bootstrap_mean(values, classes=classes)
+    assert (found.mean, found.n, found.pairs) == (0.5, 10, 10)
+    assert (values * class_weights(classes)).mean() == pytest.approx(0.5)
+    assert class_weights(np.zeros(4)).tolist() == [1] * 4
+
+
+def test_class_means_are_resampled_by_image():
+    """Against the definition: images drawn with replacement, then the mean of the means of the classes drawn."""
+    rng = np.random.default_rng(1)
+    images, classes, values = rng.integers(0, 12, 40), rng.integers(0, 3, 40), rng.random(40)
+    values[::9] = np.nan
+    found = bootstrap_mean(values, 0.9, 300, 5, images, classes)
+    known = ~np.isnan(values)
+    names = np.unique(images[known])
+    means = []
+    for drawn in np.random.default_rng(5).integers(len(names), size=(300, len(names))):
+        taken = np.concatenate([np.flatnonzero(known & (images == names[one])) for one in drawn])
+        means.append(np.mean([values[taken][classes[taken] == kind].mean() for kind in np.unique(classes[taken])]))
+    np.testing.assert_allclose((found.low, found.high), np.quantile(means, [0.05, 0.95]), atol=1e-12)
+    assert found.n == len(names)

@@ -16,6 +16,7 @@ from relmap.explainers.base import Explainer, SharedPass, as_maps
 from relmap.explainers.building import as_propagator, build
 from relmap.explainers.soundness import check_classes, check_images, check_maps, warn_of_growth, warn_of_noise
 from relmap.propagation import Propagator, Walk
+from relmap.propagation.score_maps import pooled_scores
 
 
 def methods() -> tuple[Method, ...]:
@@ -214,8 +215,7 @@ def explained(logits: Tensor, targets: Tensor | None) -> Tensor:
     if logits.dim() < 2:
         raise InputError(f"the model's output has shape {tuple(logits.shape)}, not (N, C): a score for each class")
     if targets is None:
-        scores = logits.flatten(2).sum(2) if logits.dim() > 2 else logits
-        return scores.argmax(1)[:, None]
+        return pooled_scores(logits).argmax(1)[:, None]
     wrong = targets[(targets < 0) | (targets >= logits.shape[1])]
     if len(wrong):
         raise InputError(f"target {int(wrong[0])} is no class of this model; it has {logits.shape[1]}, counted from 0")

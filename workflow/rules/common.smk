@@ -64,11 +64,11 @@ def claimed_by(paper):
     """The cells that a paper's claims compare."""
     printed = [method for number in paper.tables for method in published(paper, number, ROWS)["method"]]
     return [
-        Cell(dataset, model, method, metric)
+        Cell(*cell)
         for path in beside(paper, "claims.yaml")
         for claim in read_claims(path, list(dict.fromkeys(printed)), ROWS)
         for comparison in claim.comparisons
-        for dataset, model, method, metric in comparison.cells()
+        for cell in comparison.cells()
     ]
 
 
@@ -356,6 +356,17 @@ def scores_of(paper):
     ]
 
 
+def targets_of(paper):
+    """What is explained of the pairs of data set and model that a paper's tables and claims are read from."""
+    places = dict.fromkeys((dataset, model) for dataset, model, _ in PLAN.by_paper[paper.id])
+    return [f"<results>/targets/{d}/{m}.parquet" for d, m in sorted(places, key=lambda place: rank(*place))]
+
+
+def extensions_of(paper):
+    """Python files whose rows a paper's tables are read with: its own and the user's, no other paper's."""
+    return [*beside(paper, "rows.py"), *map(named, config["extensions"])]
+
+
 def missing_of(paper):
     """What this run lacks for each cell of a paper that it cannot fill."""
     printed = [cell for number in paper.tables for cell in cells(published(paper, number, ROWS))]
@@ -443,6 +454,12 @@ def notebook_parameters(paper, notebook):
     return " ".join(given)
 
 
+def measured_of(paper):
+    """The table of what a paper's figures show beside its tables, by format, where there is such."""
+    names = {"measured": "csv", "measured_md": "md"}
+    return {name: f"<results>/tables/{paper.id}_measured.{suffix}" for name, suffix in names.items() if paper.measured}
+
+
 def tables_of(paper):
     """All tables of a paper: its own, its claims, and what its rules add."""
     return [
@@ -453,6 +470,7 @@ def tables_of(paper):
             for path in formats(f"{paper.id}_{name}", "csv", "md")
             if beside(paper, "claims.yaml")
         ),
+        *measured_of(paper).values(),
         *EXTRA_TABLES.get(paper.id, []),
     ]
 
@@ -465,9 +483,20 @@ def files_of_papers():
 
 # Every method of the catalogue, or those that the config names; what a network does not admit is left out there.
 ENGINE_METHODS = config["engine"]["methods"] or list(CATALOGUE)
+# The networks that it looks at: some suffice to compare methods.
+ENGINE_PAIRS = PAIRS[: config["engine"]["networks"]]
 COST_MODELS = [
-    model for dataset, model in PAIRS if dataset == PAIRS[0][0] and model in config["engine"]["cost"]["models"]
+    model
+    for dataset, model in ENGINE_PAIRS
+    if dataset == ENGINE_PAIRS[0][0] and model in config["engine"]["cost"]["models"]
 ]
+
+
+def engine_pairs(pattern):
+    """The pattern filled with every pair of data set and model that the engine looks at."""
+    return [pattern.format(dataset=dataset, model=model) for dataset, model in ENGINE_PAIRS]
+
+
 ENGINE_TABLES = [
     *(path for name in ("conservation", "conservation_summary") for path in formats(name, "csv") if PAIRS),
     *(formats("cost", "csv", "md") if COST_MODELS else []),
@@ -481,5 +510,5 @@ TRAINING_FIGURE = {
 ENGINE_FIGURES = [
     path
     for suffix in ("png", "pdf", "json")
-    for path in [*pairs(f"<results>/figures/gallery_{{dataset}}_{{model}}.{suffix}"), *TRAINING_FIGURE[suffix]]
+    for path in [*engine_pairs(f"<results>/figures/gallery_{{dataset}}_{{model}}.{suffix}"), *TRAINING_FIGURE[suffix]]
 ]

@@ -10,13 +10,13 @@ Outputs: <results>/comparisons/{dataset}/{model}.npz, <results>/tables/{conserva
 # One job for all networks: importing torch takes as long as a network's comparison, and both tables hold all of them.
 rule compare_methods:
     input:
-        manifests=[f"<results>/manifests/{dataset}.parquet" for dataset, _ in PAIRS],
-        weights=pairs("<results>/models/{dataset}/{model}.safetensors"),
-        cards=pairs("<results>/models/{dataset}/{model}.json"),
-        targets=pairs("<results>/targets/{dataset}/{model}.parquet"),
+        manifests=[f"<results>/manifests/{dataset}.parquet" for dataset, _ in ENGINE_PAIRS],
+        weights=engine_pairs("<results>/models/{dataset}/{model}.safetensors"),
+        cards=engine_pairs("<results>/models/{dataset}/{model}.json"),
+        targets=engine_pairs("<results>/targets/{dataset}/{model}.parquet"),
         library=library("workflow/scripts/compare_methods.py", *makers(ENGINE_METHODS)),
     output:
-        maps=pairs("<results>/comparisons/{dataset}/{model}.npz"),
+        maps=engine_pairs("<results>/comparisons/{dataset}/{model}.npz"),
         steps="<results>/tables/conservation.csv",
         summary="<results>/tables/conservation_summary.csv",
     log:
@@ -31,7 +31,7 @@ rule compare_methods:
         runtime=60,
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
-        pairs=PAIRS,
+        pairs=ENGINE_PAIRS,
         methods=lookup(dpath="engine/methods", within=config),
         images=lookup(dpath="engine/images", within=config),
         device=lookup(dpath="compute/device", within=config),
@@ -44,9 +44,9 @@ rule compare_methods:
 # It takes all cores and computes on one: what runs beside it would be in its seconds.
 rule measure_cost:
     input:
-        manifest=[f"<results>/manifests/{dataset}.parquet" for dataset, _ in PAIRS[:1]],
-        weights=[f"<results>/models/{PAIRS[0][0]}/{model}.safetensors" for model in COST_MODELS],
-        cards=[f"<results>/models/{PAIRS[0][0]}/{model}.json" for model in COST_MODELS],
+        manifest=[f"<results>/manifests/{dataset}.parquet" for dataset, _ in ENGINE_PAIRS[:1]],
+        weights=[f"<results>/models/{ENGINE_PAIRS[0][0]}/{model}.safetensors" for model in COST_MODELS],
+        cards=[f"<results>/models/{ENGINE_PAIRS[0][0]}/{model}.json" for model in COST_MODELS],
         library=library("workflow/scripts/measure_cost.py", *makers(ENGINE_METHODS)),
     output:
         csv=report("<results>/tables/cost.csv", caption="../report/cost.rst", category="Engine"),
@@ -78,19 +78,19 @@ rule render_gallery:
     input:
         notebook=here("notebooks/engine/gallery.ipynb"),
         library=library("notebooks/engine/gallery.ipynb"),
-        maps=pairs("<results>/comparisons/{dataset}/{model}.npz"),
-        manifests=sorted({f"<results>/manifests/{dataset}.parquet" for dataset, _ in PAIRS}),
-        cards=pairs("<results>/models/{dataset}/{model}.json"),
-        targets=pairs("<results>/targets/{dataset}/{model}.parquet"),
+        maps=engine_pairs("<results>/comparisons/{dataset}/{model}.npz"),
+        manifests=sorted({f"<results>/manifests/{dataset}.parquet" for dataset, _ in ENGINE_PAIRS}),
+        cards=engine_pairs("<results>/models/{dataset}/{model}.json"),
+        targets=engine_pairs("<results>/targets/{dataset}/{model}.parquet"),
     output:
         notebook="<results>/notebooks/engine/gallery.ipynb",
         png=report(
-            pairs("<results>/figures/gallery_{dataset}_{model}.png"),
+            engine_pairs("<results>/figures/gallery_{dataset}_{model}.png"),
             caption="../report/gallery.rst",
             category="Engine",
         ),
-        pdf=pairs("<results>/figures/gallery_{dataset}_{model}.pdf"),
-        words=pairs("<results>/figures/gallery_{dataset}_{model}.json"),
+        pdf=engine_pairs("<results>/figures/gallery_{dataset}_{model}.pdf"),
+        words=engine_pairs("<results>/figures/gallery_{dataset}_{model}.json"),
     log:
         "<logs>/render_gallery.log",
     benchmark:

@@ -32,6 +32,7 @@ rule score:
         gpu=lambda wildcards: config["compute"]["gpus"] if needs_model(wildcards) else 0,
     params:
         methods=scored,
+        rows=lambda wildcards: [ROWS.methods[method].to_dict() for method in scored(wildcards)],
         score=lambda wildcards: ROWS.metrics[wildcards.metric].score,
         settings=lambda wildcards: metric_settings(ROWS.metrics[wildcards.metric], config["evaluation"]),
         seed=lookup(dpath="seed", within=config),

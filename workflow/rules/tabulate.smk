@@ -12,9 +12,10 @@ for paper_ in PAPERS:
             f"tabulate_{paper_.id}"
         input:
             scores=scores_of(paper_),
+            targets=targets_of(paper_),
             paper=os.path.join(paper_.folder, "paper.yaml"),
             published=[os.path.join(paper_.folder, f"table{number}.csv") for number in paper_.tables],
-            extensions=EXTENSIONS,
+            extensions=extensions_of(paper_),
             library=library("workflow/scripts/tabulate.py"),
         output:
             csv=shown(
@@ -25,6 +26,7 @@ for paper_ in PAPERS:
             ),
             md=expand(f"<results>/tables/{paper_.id}_table{{number}}.md", number=paper_.tables),
             tex=expand(f"<results>/tables/{paper_.id}_table{{number}}.tex", number=paper_.tables),
+            **measured_of(paper_),
         log:
             f"<logs>/tabulate/{paper_.id}.log",
         benchmark:
@@ -55,10 +57,11 @@ for paper_ in PAPERS:
                 f"decide_{paper_.id}"
             input:
                 scores=scores_of(paper_),
+                targets=targets_of(paper_),
                 claims=beside(paper_, "claims.yaml"),
                 paper=os.path.join(paper_.folder, "paper.yaml"),
                 published=[os.path.join(paper_.folder, f"table{number}.csv") for number in paper_.tables],
-                extensions=EXTENSIONS,
+                extensions=extensions_of(paper_),
                 library=library("workflow/scripts/decide.py"),
             output:
                 csv=shown(

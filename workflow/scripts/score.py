@@ -1,6 +1,7 @@
 """Score some methods' maps of a data set and network by one metric."""
 
 import pandas as pd
+from relmap.catalogue.methods import Method
 from relmap.catalogue.metrics import score_of
 from relmap.data.images import Preprocessing
 from relmap.data.manifest import read_manifest
@@ -25,7 +26,9 @@ with job(snakemake.log[0], snakemake.threads):
         params.batch_size,
         snakemake.threads,
         params.seed,
+        {row["id"]: Method.from_dict(row) for row in params.rows},
     )
     score, stores = score_of(params.score), dict(zip(params.methods, files.stores, strict=True))
-    parts = [score(case, method, maps) for method, maps in tqdm(method_maps(stores), total=len(stores), unit="method")]
+    found = tqdm(method_maps(stores), total=len(stores), unit="method")
+    parts = [score(group, method, maps) for method, maps in found for group in case.groups()]
     write_parquet(pd.concat(parts, ignore_index=True), snakemake.output.scores)

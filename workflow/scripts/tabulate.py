@@ -4,13 +4,13 @@ from pathlib import Path
 
 from relmap.catalogue.papers import published, read_paper
 from relmap.catalogue.rows import load_rows
-from relmap.evidence.tables import fill, load_scores, write_table
+from relmap.evidence.tables import fill, load_scores, measured, write_frame, write_table
 from relmap.job.logs import job
 
 with job(snakemake.log[0]):
     params, given = snakemake.params, snakemake.input
     paper, known = read_paper(Path(given.paper).parent), load_rows(given.extensions)
-    scores = load_scores(given.scores, known)
+    scores = load_scores(given.scores, known, given.targets)
     for (number, table), output in zip(paper.tables.items(), snakemake.output.csv, strict=True):
         frame = published(paper, number, known)
         settings = (
@@ -24,3 +24,8 @@ with job(snakemake.log[0]):
         )
         filled = fill(frame, scores, *settings)
         write_table(filled, output, f"{paper.short}, Table {number}. {table['caption']}", table["rows"])
+    if paper.measured:
+        frame = measured(
+            paper.measured, scores, params.confidence, params.resamples, params.seed, paper.controls, known
+        )
+        write_frame(frame, snakemake.output.measured, f"{paper.short}: what its figures show, and other readings")

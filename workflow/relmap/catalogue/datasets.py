@@ -5,8 +5,8 @@ Adding a data set is one reader, one writer where it is rendered, and one row he
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from relmap.catalogue.imported import imported
@@ -24,6 +24,8 @@ class DataSet:
         renderer: the same below ``relmap.data.render``: (root, *, seed, workers, and the config's sizes) writes the
             true format. None for one that cannot be rendered.
         has: ``BOXES``, ``MASKS``.
+        classified_by: the data set whose classes, in the order of its manifest, are this one's; empty for its own.
+        counts: of the published data set's test images, named as ``relmap.data.counts.count_pairs`` names them.
     """
 
     id: str
@@ -32,6 +34,8 @@ class DataSet:
     reader: str | Callable[..., Any] | None = None
     renderer: str | Callable[..., Any] | None = None
     has: tuple[str, ...] = ()
+    classified_by: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 DATASETS: dict[str, DataSet] = {
@@ -53,10 +57,49 @@ DATASETS: dict[str, DataSet] = {
             "imagenet_writer:render_imagenet",
             (BOXES,),
         ),
-        DataSet("imagenet_segmentation", "ImageNet-Segmentation", "Guillaumin et al. 2014"),
-        DataSet("voc2007", "VOC 2007", "Everingham et al. 2010"),
-        DataSet("voc2012", "VOC 2012", "Everingham et al. 2010"),
-        DataSet("coco2014", "COCO 2014", "Lin et al. 2014"),
+        DataSet(
+            "imagenet_segmentation",
+            "ImageNet-Segmentation",
+            "Guillaumin et al. 2014",
+            "imagenet_segmentation:read_imagenet_segmentation",
+            "imagenet_segmentation_writer:render_imagenet_segmentation",
+            (MASKS,),
+            classified_by="imagenet",
+            counts={"images": 4276, "labelled_images": 4276, "pairs": 4276},
+        ),
+        DataSet(
+            "voc2007",
+            "VOC 2007",
+            "Everingham et al. 2010",
+            "voc:read_voc",
+            "voc_writer:render_voc2007",
+            (BOXES,),
+            counts={
+                "images": 4952,
+                "objects": 14976,
+                "plain_objects": 12031,
+                "pairs": 7632,
+                "counted_pairs": 7012,
+                "difficult_pairs": 2230,
+                "difficult_images": 1467,
+            },
+        ),
+        DataSet("voc2012", "VOC 2012", "Everingham et al. 2010", "voc:read_voc", has=(BOXES,)),
+        DataSet(
+            "coco2014",
+            "COCO 2014",
+            "Lin et al. 2014",
+            "coco:read_coco",
+            "coco_writer:render_coco2014",
+            (BOXES, MASKS),
+            # Nobody says that the difficult list of COCO follows from VOC's rule: these counts tell.
+            counts={
+                "images": 40504,
+                "labelled_images": 40137,
+                "difficult_pairs": 93951,
+                "difficult_images": 31257,
+            },
+        ),
     )
 }
 

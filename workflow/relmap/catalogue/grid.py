@@ -52,7 +52,7 @@ def make_plan(
     """What the cells of some papers, their controls and their files' own wishes ask of a run.
 
     Args:
-        papers: those of the run.
+        papers: those of the run, with the cells of their tables and figures.
         rows: the run's rows.
         datasets, models: ids that the config has.
         claimed: paper -> the cells that its claims compare.
@@ -65,7 +65,7 @@ def make_plan(
     count = 0
     for paper in papers:
         printed = [cell for number in paper.tables for cell in cells(published(paper, number, rows))]
-        both = (*printed, *(claimed or {}).get(paper.id, ()))
+        both = (*printed, *paper.measured, *(claimed or {}).get(paper.id, ()))
         lacking = {cell: first_lacking(cell, rows, datasets, models) for cell in both}
         count += len(printed)
         missing |= {cell: lacking[cell] for cell in printed if lacking[cell]}
@@ -106,7 +106,8 @@ def first_lacking(cell: Cell, rows: Rows, datasets: Iterable[str], models: Itera
         return _named("data set", cell.dataset, rows.datasets, "reader")
     if cell.model not in models:
         return _named("model", cell.model, rows.models, "maker")
-    return _lacking_map(cell, rows) or _lacking_score(cell, rows) or (f"variant {cell.variant}" if cell.variant else "")
+    unknown = f"variant {cell.variant}" if cell.variant and not cell.select else ""
+    return _lacking_map(cell, rows) or _lacking_score(cell, rows) or unknown
 
 
 def _lacking_map(cell: Cell, rows: Rows) -> str:

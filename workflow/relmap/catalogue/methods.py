@@ -168,6 +168,15 @@ CATALOGUE: dict[str, Method] = {
             signed=False,
         ),
         Method(
+            "guided_backprop_smoothed",
+            "Guided Backprop, smoothed",
+            "Springenberg et al. 2014, as TorchRay's pointing game runs it",
+            "baselines:BaselineMap",
+            {"baseline": "guided_backprop", "smooth": 0.02},
+            signed=False,
+            variant_of="guided_backprop",
+        ),
+        Method(
             "grad_cam",
             "Grad-CAM",
             "Selvaraju et al. 2017",

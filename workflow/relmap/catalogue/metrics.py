@@ -37,6 +37,7 @@ class Column:
         scale: printed number over ours.
         digits: decimals.
         higher_is_better: its direction.
+        mean: over what: ``pairs``, or ``classes``, the mean of the classes' means, as the pointing game has it.
         spread: what is printed after a plus-minus sign: ``pairs``, the standard deviation over pairs, or nothing.
     """
 
@@ -50,6 +51,7 @@ class Column:
     scale: float = 1
     digits: int = 4
     higher_is_better: bool = True
+    mean: str = "pairs"
     spread: str = ""
 
 

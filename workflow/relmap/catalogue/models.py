@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from relmap.catalogue.imported import imported
+
+# Of each colour channel, in units of [0, 1]: what torchvision's networks, Inception, and Caffe's were trained with.
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+HALVES = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+CAFFE = {"mean": (123.68 / 255, 116.779 / 255, 103.939 / 255), "std": (1 / 255, 1 / 255, 1 / 255)}
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,12 @@ class Model:
         maker: ``module:function`` below ``relmap.models``, ``file.py:function``, or the function itself:
             (classes, width, input_size) -> module, called on the meta device. None until somebody writes it.
         head: name of the fully connected part, the one that fine-tuning trains.
-        last: name of the last linear layer, whose outputs are the classes.
+        last: name of the last layer, linear or a 1 x 1 convolution, whose outputs are the classes.
+        smallest: least side of its input in pixels.
+        initial: id of the model whose weights on the base data set it starts from; empty for its own.
+        published: data set -> the published file's name up to its checksum; where there is none, ``id`` on the base.
+        seen: what its published weights, or its training here, take of a picture: arguments of ``Preprocessing``
+            besides its sides.
     """
 
     id: str
@@ -27,20 +37,87 @@ class Model:
     maker: str | Callable[..., Any] | None = None
     head: str = ""
     last: str = ""
+    smallest: int = 32
+    initial: str = ""
+    published: Mapping[str, str] = field(default_factory=dict)
+    seen: Mapping[str, Any] = field(default_factory=lambda: IMAGENET)
 
     def construct(self, classes: int, width: float, input_size: int) -> Any:
         """The network, without weights."""
         return imported(self.maker, "relmap.models")(classes, width, input_size)
 
 
+_TORCHRAY = {"seen": {**CAFFE, "fit": "aspect", "antialias": False}}
+
 MODELS: dict[str, Model] = {
     model.id: model
     for model in (
-        Model("vgg16", "VGG-16", "Simonyan and Zisserman 2014", "zoo:vgg16", "classifier", "classifier.6"),
-        Model("vgg19", "VGG-19", "Simonyan and Zisserman 2014"),
-        Model("resnet50", "ResNet-50", "He et al. 2016", "zoo:resnet50", "fc", "fc"),
-        Model("densenet121", "DenseNet-121", "Huang et al. 2017"),
-        Model("inception_v3", "Inception-V3", "Szegedy et al. 2016"),
+        Model(
+            "alexnet",
+            "AlexNet",
+            "Krizhevsky 2014",
+            "vgg:alexnet",
+            "classifier",
+            "classifier.6",
+            smallest=63,
+            published={"imagenet": "alexnet-owt"},
+        ),
+        Model("vgg11", "VGG-11", "Simonyan and Zisserman 2014", "vgg:vgg11", "classifier", "classifier.6"),
+        Model("vgg16", "VGG-16", "Simonyan and Zisserman 2014", "vgg:vgg16", "classifier", "classifier.6"),
+        Model("vgg19", "VGG-19", "Simonyan and Zisserman 2014", "vgg:vgg19", "classifier", "classifier.6"),
+        Model("resnet18", "ResNet-18", "He et al. 2016", "resnet:resnet18", "fc", "fc"),
+        Model("resnet50", "ResNet-50", "He et al. 2016", "resnet:resnet50", "fc", "fc"),
+        Model("resnet101", "ResNet-101", "He et al. 2016", "resnet:resnet101", "fc", "fc"),
+        Model(
+            "densenet121",
+            "DenseNet-121",
+            "Huang et al. 2017",
+            "concatenating:densenet121",
+            "classifier",
+            "classifier",
+        ),
+        Model(
+            "inception_v3",
+            "Inception-V3",
+            "Szegedy et al. 2016",
+            "concatenating:inception_v3",
+            "fc",
+            "fc",
+            smallest=75,
+            published={"imagenet": "inception_v3_google"},
+            seen=HALVES,
+        ),
         Model("vit_base_patch16", "ViT-B/16", "Dosovitskiy et al. 2021"),
+        Model(
+            "torchray_vgg16",
+            "VGG-16, fully convolutional",
+            "Zhang et al. 2018",
+            "torchray:vgg16",
+            "classifier",
+            "classifier.6",
+            initial="vgg16",
+            published={"voc2007": "vgg16_voc", "coco2014": "vgg16_coco"},
+            **_TORCHRAY,
+        ),
+        Model(
+            "torchray_resnet50",
+            "ResNet-50, fully convolutional",
+            "Zhang et al. 2018",
+            "torchray:resnet50",
+            "fc",
+            "fc",
+            initial="resnet50",
+            published={"voc2007": "resnet50_voc", "coco2014": "resnet50_coco"},
+            **_TORCHRAY,
+        ),
+        Model(
+            "vgg16_sliding",
+            "VGG-16, sliding",
+            "Rao et al. 2022",
+            "torchray:sliding_vgg16",
+            "classifier",
+            "classifier.6",
+            initial="vgg16",
+        ),
     )
 }

@@ -11,6 +11,7 @@ import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +28,28 @@ PRINTED = ("dataset", "model", "method", "metric", "variant")
 COLUMNS = ("paper", "table", *PRINTED, "value", "std", "higher_is_better", "emphasis", "note")
 _KINDS = ("datasets", "models", "methods", "metrics", "variants")
 EMPHASIS = {"", "bold", "underline", "star"}
+# What may be true of a pair, by which a variant selects: the target is a label of the image; the network predicts it;
+# it has a box that no annotator found difficult; and the pair is in the difficult subset of the pointing game.
+FLAGS = ("present", "predicted", "counted", "difficult")
 _TABLE_KEYS = {*_KINDS, "number", "caption", "rows"}
-_KEYS = {*_KINDS, "title", "short", "citation", "tables", "figures", "controls", "notebooks", "extra"}
+_KEYS = {*_KINDS, "title", "short", "citation", "tables", "figures", "controls", "notebooks", "extra", "measured"}
 _REQUIRED = ("title", "short", "citation", "methods", "metrics", "tables", "figures")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Where a value belongs, in catalogue ids; ``variant`` is what the other four do not say, ``""`` for nothing."""
+    """Where a value belongs, in catalogue ids.
+
+    ``variant`` is what the other four do not say, ``""`` for nothing; ``select`` are the flags of the pairs that it
+    means, joined by ``;``.
+    """
 
     dataset: str
     model: str
     method: str
     metric: str
     variant: str = ""
+    select: str = ""
 
     def __str__(self) -> str:
         return f"{self.dataset}/{self.model} {self.metric} {self.method}{f' ({self.variant})' if self.variant else ''}"
@@ -59,6 +68,7 @@ class Paper:
         controls: methods that know nothing of the network, measured beside the paper's.
         notebooks: name -> what it reads, the methods that it must have, its parameters as keys of the config.
         extra: tables that the paper's own rules make: name and caption.
+        measured: cells that its figures show beside those of its tables.
     """
 
     id: str
@@ -71,6 +81,7 @@ class Paper:
     controls: tuple[str, ...]
     notebooks: Mapping[str, Mapping[str, Any]]
     extra: tuple[Mapping[str, str], ...]
+    measured: tuple[Cell, ...] = ()
 
 
 def read_papers(folder: str | os.PathLike) -> list[Paper]:
@@ -97,6 +108,11 @@ def read_paper(folder: str | os.PathLike) -> Paper:
         tuple(content.get("controls") or ()),
         {name: entry or {} for name, entry in (content.get("notebooks") or {}).items()},
         tuple(content.get("extra") or ()),
+        tuple(
+            Cell(*ids, "", _selection([block.get("select", "")], f"{folder / 'paper.yaml'}: `measured`"))
+            for block in content.get("measured") or ()
+            for ids in product(*(block[kind] for kind in ("datasets", "models", "methods", "metrics")))
+        ),
     )
 
 
@@ -212,8 +228,8 @@ def _with_labels(row: Mapping[str, Any], known: Rows) -> dict[str, Any]:
 
 
 def cells(frame: pd.DataFrame) -> Iterator[Cell]:
-    """The cell of each row of a frame with the columns of ``PRINTED``."""
-    yield from (Cell(*row) for row in frame[list(PRINTED)].itertuples(index=False, name=None))
+    """The cell of each row of a frame with the columns of ``PRINTED`` and ``select``."""
+    yield from (Cell(*row) for row in frame[[*PRINTED, "select"]].itertuples(index=False, name=None))
 
 
 def _refuse_repeated(frame: pd.DataFrame, path: Path, why: str) -> None:
@@ -282,8 +298,21 @@ def _variant(parts: Sequence[str], deciding: str | None, entries: Mapping[str, A
     known = [_named(entries, part, "variants", where) for part in rest]
     kept = [part for part, entry in zip(rest, known, strict=True) if not entry.get("redundant")]
     labels += [entry["label"] for part, entry in zip(rest, known, strict=True) if part in kept]
-    select = ";".join(entry["select"] for entry in known if entry.get("select"))
+    select = _selection([entry.get("select", "") for entry in known], f"{where}: `variants`")
     return _Variant(";".join(kept), ", ".join(labels), select)
+
+
+def _selection(texts: Iterable[str], where: str) -> str:
+    """Flags of several selections, each once.
+
+    Raises:
+        InputError: another than ``FLAGS``.
+    """
+    flags = sorted({flag for text in texts for flag in text.split(";") if flag})
+    stray = next((flag for flag in flags if flag not in FLAGS), None)
+    if stray:
+        raise InputError(f"{where} selects by {stray!r}; choose from {', '.join(FLAGS)}")
+    return ";".join(flags)
 
 
 def _metric(

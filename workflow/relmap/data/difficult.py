@@ -28,7 +28,7 @@ def pair_flags(manifest: Manifest, row: int, area: str = "boxes") -> dict[int, t
 
     Args:
         row: position in ``manifest.frame``.
-        area: ``boxes``, or ``masks`` for clause 3 by the union of the boxes' masks, where all boxes of the class have one.
+        area: ``boxes``, or ``masks`` for clause 3 by the union of the boxes' masks, where all of the class have one.
 
     Returns:
         label -> (has a box that is not marked difficult, is in the difficult subset).

@@ -10,13 +10,14 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -29,6 +30,7 @@ from relmap.errors import InputError
 MAX_PIXELS = 89_478_485
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+FITS = ("crop", "squash", "aspect")
 _BROKEN = (OSError, SyntaxError, ValueError, IndexError, TypeError, EOFError, struct.error, zlib.error)
 
 Rows = Sequence[int] | np.ndarray | torch.Tensor
@@ -36,19 +38,33 @@ Rows = Sequence[int] | np.ndarray | torch.Tensor
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Shorter side to ``resize`` (bilinear, antialiased), centre ``crop``, to [0, 1], minus ``mean`` over ``std``.
+    """What a network sees of a picture: resized bilinearly and fitted, to [0, 1], minus ``mean`` over ``std``.
 
-    The same arithmetic as torchvision's Resize, CenterCrop, ToTensor and Normalize on PIL images.
+    Attributes:
+        resize: side in pixels that ``fit`` works with.
+        crop: side of the centre crop; with another fit it is ``resize``.
+        mean, std: of each channel.
+        fit: ``crop``: shorter side to ``resize``, centre crop; the same arithmetic as torchvision's Resize, CenterCrop,
+            ToTensor and Normalize on PIL images. ``squash``: both sides to ``resize``. ``aspect``: shorter side to
+            ``resize``, the longer in proportion, truncated; pictures then have several sizes (TorchRay).
+        antialias: whether shrinking averages over all pixels, as Pillow does, or interpolates between the nearest
+            four, as TorchRay does.
     """
 
     resize: int
     crop: int
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    fit: str = "crop"
+    antialias: bool = True
 
     def __post_init__(self) -> None:
+        if self.fit not in FITS:
+            raise InputError(f"preprocessing: fit is {self.fit!r}; choose one of {', '.join(FITS)}")
         if not 0 < self.crop <= self.resize:
             raise InputError(f"preprocessing: crop {self.crop} must be positive and at most resize {self.resize}")
+        if self.fit != "crop" and self.crop != self.resize:
+            raise InputError(f"preprocessing: fit {self.fit} crops nothing; make crop {self.crop} equal to resize")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise InputError(f"preprocessing: mean {self.mean} and std {self.std} need three values each, std positive")
 
@@ -59,16 +75,26 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Preprocessing:
         """Inverse of ``to_dict``."""
-        return cls(int(value["resize"]), int(value["crop"]), tuple(value["mean"]), tuple(value["std"]))
+        known = dict(value)
+        sides = {key: int(known.pop(key)) for key in ("resize", "crop")}
+        return cls(**sides, mean=tuple(known.pop("mean")), std=tuple(known.pop("std")), **known)
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) after the resize."""
+        if self.fit == "squash":
+            return self.resize, self.resize
         if width <= height:
             return self.resize, int(self.resize * height / width)
         return int(self.resize * width / height), self.resize
 
+    def seen(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of what the network sees of an image of ``width`` x ``height``."""
+        return self.resized(width, height) if self.fit == "aspect" else (self.crop, self.crop)
+
     def corner(self, width: int, height: int) -> tuple[int, int]:
         """(left, top) of the crop in the resized image of an image of ``width`` x ``height``."""
+        if self.fit != "crop":
+            return 0, 0
         new_width, new_height = self.resized(width, height)
         return round((new_width - self.crop) / 2.0), round((new_height - self.crop) / 2.0)
 
@@ -154,17 +180,17 @@ def as_rgb(image: Image.Image) -> Image.Image:
 def load_pixels(
     manifest: Manifest, rows: Rows, preprocessing: Preprocessing, workers: int | None = None
 ) -> torch.Tensor:
-    """Resized and cropped images before normalisation: uint8 (N, 3, crop, crop), for augmentation on batches.
+    """Resized and fitted images before normalisation: uint8 (N, 3, H, W), for augmentation on batches.
 
     Raises:
-        InputError: a file is absent, corrupt, truncated or too large; the message names it.
+        InputError: the preprocessing leaves the images in several sizes (take them in groups, ``by_size``); or a file
+            is absent, corrupt, truncated or too large: the message names it.
     """
 
     def read(path: str) -> np.ndarray:
-        image = as_rgb(decode(manifest.resolve(path)))
-        return np.asarray(_fit(image, preprocessing, Image.Resampling.BILINEAR))
+        return _fitted_colours(as_rgb(decode(manifest.resolve(path))), preprocessing)
 
-    shape = (preprocessing.crop, preprocessing.crop, 3)
+    shape = (*common_size(manifest, rows, preprocessing), 3)
     pixels = _stack(_column(manifest, rows, "path"), read, shape, workers)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
@@ -172,14 +198,14 @@ def load_pixels(
 def load_images(
     manifest: Manifest, rows: Rows, preprocessing: Preprocessing, workers: int | None = None
 ) -> torch.Tensor:
-    """Images ready for a network: normalised float32 (N, 3, crop, crop).
+    """Images ready for a network: normalised float32 (N, 3, H, W).
 
     Args:
         rows: positions in ``manifest.frame``.
         workers: decoding threads; all cores of the process by default. The result does not depend on it.
 
     Raises:
-        InputError: a file is absent, corrupt, truncated or too large; the message names it.
+        InputError: as :func:`load_pixels`.
     """
     return preprocessing.normalise(load_pixels(manifest, rows, preprocessing, workers))
 
@@ -187,7 +213,7 @@ def load_images(
 def load_boxes(
     manifest: Manifest, rows: Rows, preprocessing: Preprocessing, targets: Sequence[int] | np.ndarray | None = None
 ) -> torch.Tensor:
-    """Union of an image's boxes on the preprocessed grid: bool (N, crop, crop), True where a pixel's centre is inside.
+    """Union of an image's boxes on the preprocessed grid: bool (N, H, W), True where a pixel's centre is inside.
 
     Args:
         targets: (N,) classes, whose boxes alone count; all boxes without them.
@@ -208,15 +234,16 @@ def load_boxes(
         path = manifest.resolve(frame["path"].iat[positions[first]])
         of_class = "" if targets is None else f" of class {manifest.info.class_names[targets[first]]!r}"
         raise InputError(f"{path}: the image has no bounding box{of_class}; add its annotation, or leave the image out")
+    size = common_size(manifest, rows, preprocessing)
     if not len(positions):
-        return torch.zeros(0, preprocessing.crop, preprocessing.crop, dtype=torch.bool)
+        return torch.zeros(0, *size, dtype=torch.bool)
     owner = np.repeat(positions, counts)
     boxes = np.array([box for boxes in nested for box in boxes], dtype=np.float64)
     width, height = (frame[name].to_numpy()[owner] for name in ("width", "height"))
     x0, y0, x1, y1 = preprocessing.map_boxes(boxes, width, height).T[..., None]
-    centres = np.arange(preprocessing.crop) + 0.5
-    columns = (centres >= x0) & (centres < x1)
-    lines = (centres >= y0) & (centres < y1)
+    down, across = (np.arange(side) + 0.5 for side in size)
+    columns = (across >= x0) & (across < x1)
+    lines = (down >= y0) & (down < y1)
     starts = np.cumsum(counts) - counts
     return torch.from_numpy(np.logical_or.reduceat(lines[:, :, None] & columns[:, None, :], starts, axis=0))
 
@@ -228,7 +255,7 @@ def load_masks(
     targets: Sequence[int] | np.ndarray | None = None,
     workers: int | None = None,
 ) -> torch.Tensor:
-    """Object segmentation on the preprocessed grid: bool (N, crop, crop).
+    """Object segmentation on the preprocessed grid: bool (N, H, W).
 
     The union of the masks of an image's boxes, where they have any; else where its mask file is not zero. CUB's masks
     count annotators in steps of 51: whatever one of them marked is object here.
@@ -264,7 +291,7 @@ def _box_masks(manifest: Manifest, row: int, target: int | None) -> tuple[str, .
 def load_part_maps(
     manifest: Manifest, rows: Rows, preprocessing: Preprocessing, workers: int | None = None
 ) -> torch.Tensor:
-    """Part index per pixel on the preprocessed grid: uint8 (N, crop, crop), 0 background, k = ``part_names[k - 1]``.
+    """Part index per pixel on the preprocessed grid: uint8 (N, H, W), 0 background, k = ``part_names[k - 1]``.
 
     Raises:
         InputError: an image has no part map, or it is corrupt or of another size.
@@ -275,20 +302,62 @@ def load_part_maps(
 def batches(
     manifest: Manifest, rows: Rows, preprocessing: Preprocessing, batch_size: int, workers: int | None = None
 ) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
-    """Yield (images float32 (B, 3, crop, crop), rows (B,)) in order; the next batch is decoded while one is used."""
+    """Yield (images float32 (B, 3, H, W), their places in ``rows`` (B,)); the next batch is decoded meanwhile.
+
+    A batch has one size. Where all images have one, batches come in the order of ``rows``.
+    """
     positions = _positions(rows)
-    chunks = [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]
+    chunks = [
+        group[start : start + batch_size]
+        for group in by_size(sizes_seen(manifest, positions, preprocessing))
+        for start in range(0, len(group), batch_size)
+    ]
     with ThreadPoolExecutor(1) as ahead:
-        pending = ahead.submit(load_images, manifest, chunks[0], preprocessing, workers) if chunks else None
+
+        def read(chunk: np.ndarray) -> Future[torch.Tensor]:
+            return ahead.submit(load_images, manifest, positions[chunk], preprocessing, workers)
+
+        pending = read(chunks[0]) if chunks else None
         for index, chunk in enumerate(chunks):
             images = pending.result()
             if index + 1 < len(chunks):
-                pending = ahead.submit(load_images, manifest, chunks[index + 1], preprocessing, workers)
+                pending = read(chunks[index + 1])
             yield images, chunk
 
 
+def sizes_seen(manifest: Manifest, rows: Rows, preprocessing: Preprocessing) -> np.ndarray:
+    """(N, 2) height and width of what the network sees of each image."""
+    frame = manifest.frame
+    stored = zip(*(frame[name].to_numpy()[_positions(rows)].tolist() for name in ("width", "height")), strict=True)
+    return np.array([preprocessing.seen(*size)[::-1] for size in stored], dtype=np.int64).reshape(-1, 2)
+
+
+def by_size(sizes: np.ndarray) -> list[np.ndarray]:
+    """Places of each size among ``sizes`` (N, 2), ascending; the sizes in the order of their first place."""
+    kinds, first, which = np.unique(sizes, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return [np.flatnonzero(which.reshape(-1) == kind) for kind in order] if len(kinds) else []
+
+
+def common_size(manifest: Manifest, rows: Rows, preprocessing: Preprocessing) -> tuple[int, int]:
+    """(height, width) of what the network sees of some images.
+
+    Raises:
+        InputError: they have several.
+    """
+    if preprocessing.fit != "aspect":
+        return preprocessing.crop, preprocessing.crop
+    sizes = np.unique(sizes_seen(manifest, rows, preprocessing), axis=0)
+    if len(sizes) > 1:
+        raise InputError(
+            f"{manifest.info.dataset}: images of {len(sizes)} sizes after resizing, such as {sizes[0].tolist()} and "
+            f"{sizes[1].tolist()}; take those of one size at a time, or the fit crop or squash"
+        )
+    return tuple(sizes[0].tolist()) if len(sizes) else (preprocessing.resize, preprocessing.resize)
+
+
 class ImageDataset(Dataset):
-    """(image uint8 (3, crop, crop), label, row) per item, for a DataLoader; normalise and augment the batch."""
+    """(image uint8 (3, H, W), label, row) per item, for a DataLoader; normalise and augment the batch."""
 
     def __init__(self, manifest: Manifest, rows: Rows, preprocessing: Preprocessing) -> None:
         self.manifest = manifest
@@ -335,7 +404,7 @@ def _load_annotation(
         return _values(_fit(image, preprocessing, Image.Resampling.NEAREST))
 
     sources = list(zip(paths, given, sizes, strict=True))
-    return torch.from_numpy(_stack(sources, read, (preprocessing.crop,) * 2, workers))
+    return torch.from_numpy(_stack(sources, read, common_size(manifest, rows, preprocessing), workers))
 
 
 def _values(image: Image.Image) -> np.ndarray:
@@ -350,9 +419,22 @@ def _values(image: Image.Image) -> np.ndarray:
 def _fit(image: Image.Image, preprocessing: Preprocessing, resampling: Image.Resampling) -> Image.Image:
     size = preprocessing.resized(*image.size)
     left, top = preprocessing.corner(*image.size)
+    width, height = preprocessing.seen(*image.size)
     if image.size != size:
         image = image.resize(size, resampling)
-    return image.crop((left, top, left + preprocessing.crop, top + preprocessing.crop))
+    return image.crop((left, top, left + width, top + height))
+
+
+def _fitted_colours(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """(H, W, 3) uint8."""
+    size = preprocessing.resized(*image.size)
+    if not preprocessing.antialias and image.size != size:
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
+        resized = F.interpolate(pixels, size[::-1], mode="bilinear", align_corners=False)
+        (left, top), (width, height) = preprocessing.corner(*image.size), preprocessing.seen(*image.size)
+        cut = resized[0, :, top : top + height, left : left + width]
+        return cut.round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return np.asarray(_fit(image, preprocessing, Image.Resampling.BILINEAR))
 
 
 def _stack(

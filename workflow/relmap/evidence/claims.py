@@ -2,10 +2,11 @@
 
 A claim is a list of comparisons of two methods on one data set, model and metric, and a quantifier.
 
-*Comparisons.* Let d be the differences a - b, pair by pair; all pairs of an image are flipped as one. ``above`` says
-mean(d) > 0: one two-sided sign-flip test, whose sign tells whether it speaks for or against. ``within`` says
-low < mean(d) < high, an equivalence test: for it by the larger p of the two one-sided tests (mean(d) > low,
-mean(d) < high), against it by twice the smaller p of the opposite ones.
+*Comparisons.* They are of all pairs, or of those that ``select`` names. Let d be the differences a - b, pair by pair;
+all pairs of an image are flipped as one. ``above`` says mean(d) > 0, ``below`` mean(d) < 0: one two-sided sign-flip
+test, whose sign tells whether it speaks for or against. ``within`` says low < mean(d) < high, an equivalence test: for
+it by the larger p of the two one-sided tests (mean(d) > low, mean(d) < high), against it by twice the smaller p of the
+opposite ones.
 
 *Claims* at the level alpha (0.05):
 
@@ -24,7 +25,7 @@ marks as suspect contradict it.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -34,10 +35,21 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from relmap.catalogue.papers import FLAGS
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError, suggestion
-from relmap.evidence.statistics import PERMUTATIONS, holm, sign_flip_test
-from relmap.evidence.tables import CELL, Values, by_cell, digits, has_values, images_of, paired_differences, values_of
+from relmap.evidence.statistics import PERMUTATIONS, class_weights, holm, sign_flip_test
+from relmap.evidence.tables import (
+    CELL,
+    Values,
+    by_cell,
+    classes_of,
+    digits,
+    has_values,
+    images_of,
+    paired_differences,
+    values_of,
+)
 
 DETAILS = (
     "claim",
@@ -46,6 +58,7 @@ DETAILS = (
     "metric",
     "first",
     "second",
+    "select",
     "relation",
     "published_difference",
     "difference",
@@ -63,7 +76,10 @@ _OTHERS = "others"
 
 @dataclass(frozen=True)
 class Comparison:
-    """``first`` against ``second`` on one data set, model and metric; see the module's text for the relations."""
+    """``first`` against ``second`` on one data set, model and metric; see the module's text for the relations.
+
+    ``select``: flags of the pairs that count, joined by ``;``; all pairs without.
+    """
 
     dataset: str
     model: str
@@ -73,13 +89,15 @@ class Comparison:
     relation: str
     low: float = 0.0
     high: float = 0.0
+    select: str = ""
 
     def cells(self) -> tuple[tuple[str, str, str, str], tuple[str, str, str, str]]:
         """Keys of the two methods' values."""
         return tuple((self.dataset, self.model, method, self.metric) for method in (self.first, self.second))
 
     def __str__(self) -> str:
-        return f"{self.dataset}/{self.model} {self.metric} {self.first} - {self.second}"
+        of = f" ({self.select})" if self.select else ""
+        return f"{self.dataset}/{self.model} {self.metric} {self.first} - {self.second}{of}"
 
 
 @dataclass(frozen=True)
@@ -144,6 +162,7 @@ def decide(
     significance: float = 0.05,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
+    known: Rows | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Decide claims by per-pair values, and check them against the published numbers.
 
@@ -154,6 +173,7 @@ def decide(
         significance: level of the tests.
         permutations: sign patterns drawn per test.
         seed: of the drawing.
+        known: the rows of the run; the catalogue's by default.
 
     Returns:
         The claims (claim, text, source, table, quantifier, ours, published_verdict, verdict, evidence, n_images: the
@@ -162,8 +182,11 @@ def decide(
 
     A claim with a comparison that this run has no scores for has the verdict ``no data``, and its evidence names them.
     """
-    values = by_cell(scores)
-    printed = {tuple(row[key] for key in CELL): row for _, row in published.iterrows() if row["value"]}
+    selects = {comparison.select for claim in claims for comparison in claim.comparisons}
+    values = {select: by_cell(scores, select) for select in selects}
+    columns = (known or Rows()).columns()
+    by_class = frozenset(name for name, (_, column) in columns.items() if column.mean == "classes")
+    printed = {tuple(row[key] for key in (*CELL, "select")): row for _, row in published.iterrows() if row["value"]}
     known_evidence: dict[Comparison, _Evidence] = {}
     summaries, details = [], []
     for claim in claims:
@@ -175,7 +198,8 @@ def decide(
             continue
         for comparison in claim.comparisons:
             if comparison not in known_evidence:  # claims share comparisons
-                known_evidence[comparison] = _compare(comparison, values, claim.id, permutations, seed)
+                drawing = permutations, seed, comparison.metric in by_class
+                known_evidence[comparison] = _compare(comparison, values[comparison.select], claim.id, *drawing)
         tested = _tested(claim, [known_evidence[comparison] for comparison in claim.comparisons])
         decision = {"verdict": _verdict(tested, significance), "evidence": _in_words(tested, significance)}
         summaries.append(summary | decision | {"n_images": min(e.images for e in tested.evidence)})
@@ -196,9 +220,10 @@ def _summary(claim: Claim, published_verdict: str) -> dict[str, Any]:
     }
 
 
-def _first_lacking(claim: Claim, values: Values) -> tuple[str, str, str, str] | None:
+def _first_lacking(claim: Claim, values: Mapping[str, Values]) -> tuple[str, str, str, str] | None:
     """The first cell of a claim without scores."""
-    return next((cell for c in claim.comparisons for cell in c.cells() if not has_values(values, cell)), None)
+    compared = ((c.select, cell) for c in claim.comparisons for cell in c.cells())
+    return next((cell for select, cell in compared if not has_values(values[select], cell)), None)
 
 
 def _tested(claim: Claim, evidence: Sequence[_Evidence]) -> _Tested:
@@ -215,6 +240,7 @@ def _details(tested: _Tested, differences: Sequence[float]) -> list[dict[str, An
             "metric": comparison.metric,
             "first": comparison.first,
             "second": comparison.second,
+            "select": comparison.select,
             "relation": comparison.relation,
             "published_difference": difference,
             "difference": e.difference,
@@ -253,12 +279,16 @@ def _claim(entry: dict, path: str | os.PathLike, methods: Sequence[str], known: 
 
 def _expand(block: dict, where: str, methods: Sequence[str], rows: Rows) -> list[Comparison]:
     """The comparisons of one block."""
-    margins = {"above": set(), "within": {"low", "high"}}.get(block.get("relation"))
-    if margins is None or set(block) != _BLOCK_KEYS | margins:
+    margins = {"above": set(), "below": set(), "within": {"low", "high"}}.get(block.get("relation"))
+    if margins is None or set(block) - {"select"} != _BLOCK_KEYS | margins:
         raise InputError(
-            f"{where}: a block of comparisons has {sorted(_BLOCK_KEYS)}, relation above or within, and "
-            f"low and high for within; not {block}"
+            f"{where}: a block of comparisons has {sorted(_BLOCK_KEYS)}, relation above, below or within, "
+            f"low and high for within, and maybe select; not {block}"
         )
+    select = ";".join(sorted(filter(None, block.get("select", "").split(";"))))
+    stray = set(filter(None, select.split(";"))) - set(FLAGS)
+    if stray:
+        raise InputError(f"{where}: selects by {min(stray)!r}; choose from {', '.join(FLAGS)}")
     known = {
         "datasets": set(rows.datasets),
         "models": set(rows.models),
@@ -280,7 +310,7 @@ def _expand(block: dict, where: str, methods: Sequence[str], rows: Rows) -> list
         pairs += [(first, m) for m in methods if m != first] if second == _OTHERS else [(first, second)]
     limits = {key: float(block[key]) for key in margins}
     return [
-        Comparison(dataset, model, metric, first, second, block["relation"], **limits)
+        Comparison(dataset, model, metric, first, second, block["relation"], **limits, select=select)
         for dataset, model, metric, (first, second) in product(
             block["datasets"], block["models"], block["metrics"], pairs
         )
@@ -292,21 +322,24 @@ def _no_scores(cell: tuple[str, str, str, str]) -> str:
     return f"no scores of {method} for {metric} on {dataset} with {model} in this run"
 
 
-def _compare(comparison: Comparison, values: Values, claim: str, permutations: int, seed: int) -> _Evidence:
+def _compare(
+    comparison: Comparison, values: Values, claim: str, permutations: int, seed: int, by_class: bool
+) -> _Evidence:
     first, second = (values_of(values, cell, f"claim {claim}") for cell in comparison.cells())
     d = paired_differences(first, second)
     if not len(d):
         raise InputError(f"claim {claim}: {comparison} have no image in common; score the same images with all methods")
 
     images = images_of(d)
-    d = d.to_numpy()
+    # The mean of classes' means is a weighted mean of pairs.
+    d = d.to_numpy() * (class_weights(classes_of(d)) if by_class else 1)
 
     def p(differences: np.ndarray, alternative: str = "greater") -> float:
         return sign_flip_test(differences, alternative, permutations, seed, images)
 
-    if comparison.relation == "above":
+    if comparison.relation in ("above", "below"):
         two_sided = p(d, "two-sided")
-        p_for, p_against = (two_sided, 1.0) if d.mean() > 0 else (1.0, two_sided)
+        p_for, p_against = (two_sided, 1.0) if _is_true(comparison, float(d.mean())) else (1.0, two_sided)
     else:
         p_for = max(p(d - comparison.low), p(comparison.high - d))
         p_against = min(1.0, 2 * min(p(comparison.low - d), p(d - comparison.high)))
@@ -326,7 +359,7 @@ def _verdict(tested: _Tested, level: float) -> str:
 
 def _printed_difference(comparison: Comparison, printed: dict) -> float:
     """First minus second as published; NaN where the paper prints no such cell."""
-    first, second = (printed.get(cell) for cell in comparison.cells())
+    first, second = (printed.get((*cell, comparison.select)) for cell in comparison.cells())
     if first is None or second is None:
         return np.nan
     # Printed numbers have four decimals; their difference has no more.
@@ -346,7 +379,12 @@ def _published_verdict(claim: Claim, differences: Sequence[float], printed: dict
 
 def _is_true(comparison: Comparison, difference: float) -> bool:
     """Whether a comparison holds by a difference alone."""
-    return difference > 0 if comparison.relation == "above" else comparison.low < difference < comparison.high
+    match comparison.relation:
+        case "above":
+            return difference > 0
+        case "below":
+            return difference < 0
+    return comparison.low < difference < comparison.high
 
 
 def _is_supported(quantifier: str, truths: Sequence[bool]) -> bool:
@@ -355,7 +393,7 @@ def _is_supported(quantifier: str, truths: Sequence[bool]) -> bool:
 
 def _is_suspect(comparison: Comparison, printed: dict) -> bool:
     """Whether the transcription doubts one of the two printed numbers."""
-    return any("suspect" in printed[cell]["note"] for cell in comparison.cells())
+    return any("suspect" in printed[(*cell, comparison.select)]["note"] for cell in comparison.cells())
 
 
 def _in_words(tested: _Tested, level: float) -> str:

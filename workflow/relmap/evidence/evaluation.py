@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from relmap.data.difficult import pair_flags
 from relmap.data.manifest import Manifest
 from relmap.errors import InputError
 from relmap.evidence.maps import Maps, read_maps
@@ -31,20 +32,26 @@ def evaluation_rows(manifest: Manifest, max_images: int | None, seed: int) -> np
 
 
 def target_frame(
-    manifest: Manifest, rows: np.ndarray, probabilities: np.ndarray, targets: str = "label"
+    manifest: Manifest,
+    rows: np.ndarray,
+    probabilities: np.ndarray,
+    targets: str = "label",
+    multi_label: bool = False,
 ) -> pd.DataFrame:
-    """What a run explains: one row per pair of image and target, with what metrics select by.
+    """What a run explains: one row per pair of image and target, with what metrics and tables select by.
 
     Args:
         manifest: the dataset.
         rows: positions of the N images.
         probabilities: (N, classes).
-        targets: ``label``, all labels of an image, or ``predicted``, the class that the network is surest of.
+        targets: ``label``, all labels of an image and, of a multi-label network, the classes that it predicts; or
+            ``predicted``, these alone.
+        multi_label: whether the classes of an image are independent. Then those with a probability of at least 1/2 are
+            predicted, the surest where none has it (as AE's authors do); otherwise the surest alone.
 
     Returns:
-        image_id, target; present: whether it is a label of the image; predicted: whether it is the top class;
-        difficult: whether all of its boxes are (False without boxes); correct: whether the top class is a label;
-        probability of the target; top, the class that the network is surest of, and top_probability.
+        image_id, target, the flags of ``catalogue.papers.FLAGS``, correct (whether the top class is a label),
+        probability of the target, top, the class that the network is surest of, and top_probability.
 
     Raises:
         InputError: another kind of targets.
@@ -52,19 +59,22 @@ def target_frame(
     if targets not in ("label", "predicted"):
         raise InputError(f"targets {targets!r} are unknown; choose label or predicted")
     found = []
-    frame, tops = manifest.frame, probabilities.argmax(axis=1)
+    tops = probabilities.argmax(axis=1)
     for place, (row, labels) in enumerate(zip(rows, manifest.label_sets(rows), strict=True)):
         top = int(tops[place])
-        for target in labels if targets == "label" else (top,):
-            boxes = zip(frame["box_labels"].iat[row], frame["box_difficult"].iat[row], strict=True)
-            own = [difficult for label, difficult in boxes if label == target]
+        predicted = (np.flatnonzero(probabilities[place] >= 0.5).tolist() if multi_label else []) or [top]
+        asked = dict.fromkeys((*labels, *predicted) if multi_label else labels) if targets == "label" else predicted
+        flags = pair_flags(manifest, int(row))
+        for target in asked:
+            counted, difficult = flags.get(target, (False, False))
             found.append(
                 {
-                    "image_id": frame["image_id"].iat[row],
+                    "image_id": manifest.frame["image_id"].iat[row],
                     "target": target,
                     "present": target in labels,
-                    "predicted": target == top,
-                    "difficult": bool(own) and all(own),
+                    "predicted": target in predicted,
+                    "counted": counted,
+                    "difficult": difficult,
                     "correct": top in labels,
                     "probability": probabilities[place, target],
                     "top": top,
@@ -72,6 +82,15 @@ def target_frame(
                 }
             )
     return pd.DataFrame(found)
+
+
+def pairs_of_images(image_ids: Sequence[str]) -> list[np.ndarray]:
+    """Places of pairs by image: for each number K of pairs that images have, (images, K), in the order of the pairs."""
+    owners: dict[str, list[int]] = {}
+    for place, image in enumerate(image_ids):
+        owners.setdefault(image, []).append(place)
+    counts = sorted({len(places) for places in owners.values()})
+    return [np.array([places for places in owners.values() if len(places) == count]) for count in counts]
 
 
 def rows_of(manifest: Manifest, image_ids: Sequence[str]) -> np.ndarray:

@@ -1,9 +1,10 @@
 """The store of relevance maps: one Zarr v3 group per (dataset, model, method), with its manifest beside it.
 
 A group holds ``maps`` (pair, y, x), float32, one chunk a map and one shard per write batch, and ``target`` (pair,), for
-pairs of image and target; image ids and whatever the maker says of its maps are attributes. ``<stem>.json`` beside the
-group repeats the attributes and carries the SHA-256 of the content, so that two runs can be compared without opening a
-store.
+pairs of image and target; image ids and whatever the maker says of its maps are attributes. Maps of pictures of several
+sizes lie in the upper left corner of a common frame, 0 outside, and ``size`` (pair, 2) says how high and wide they are.
+``<stem>.json`` beside the group repeats the attributes and carries the SHA-256 of the content, so that two runs can be
+compared without opening a store.
 """
 
 from __future__ import annotations
@@ -31,23 +32,26 @@ class Maps:
     """Relevance maps read from a store.
 
     Attributes:
-        maps: (N, H, W) float32, signed, not normalised.
+        maps: (N, H, W) float32, signed, not normalised; outside its own size a map is 0.
         image_ids: the image of each map, in the order of ``maps``.
         targets: (N,) int64, the class that each map explains.
+        sizes: (N, 2) int64, height and width of each map.
         attrs: what the maker said of them (method, parameters, weights, seed, ...).
     """
 
     maps: np.ndarray
     image_ids: list[str]
     targets: np.ndarray
+    sizes: np.ndarray
     attrs: dict[str, Any]
 
 
-def content_sha256(maps: np.ndarray, image_ids: Sequence[str], targets: np.ndarray) -> str:
+def content_sha256(maps: np.ndarray, image_ids: Sequence[str], targets: np.ndarray, sizes: np.ndarray) -> str:
     """Hex digest of a store's content, independent of compression, sharding and platform."""
     maps = np.ascontiguousarray(maps, dtype="<f4")
     digest = hashlib.sha256(json.dumps([list(maps.shape), list(image_ids)]).encode())
     digest.update(np.ascontiguousarray(targets, dtype="<i8"))
+    digest.update(np.ascontiguousarray(sizes, dtype="<i8"))
     digest.update(maps)
     return digest.hexdigest()
 
@@ -64,6 +68,7 @@ def write_maps(
     targets: np.ndarray,
     attrs: Mapping[str, Any],
     shard: int = 64,
+    sizes: np.ndarray | None = None,
 ) -> None:
     """Write a store and its manifest: both, or a failure leaves both as they were.
 
@@ -74,10 +79,11 @@ def write_maps(
         targets: (N,) integer class labels.
         attrs: JSON values that say what the maps are; ``method`` is named in error messages.
         shard: maps per shard file.
+        sizes: (N, 2) height and width of each map; all of (H, W) by default.
 
     Raises:
-        InputError: a map is not finite, targets are no whole numbers, lengths do not fit, a pair comes twice, or JSON
-            cannot hold the attributes.
+        InputError: a map is not finite, or not 0 outside its size, targets are no whole numbers, lengths do not fit, a
+            pair comes twice, or JSON cannot hold the attributes.
     """
     maps = np.asarray(maps, dtype=np.float32)
     given = np.asarray(targets)
@@ -106,7 +112,9 @@ def write_maps(
             f"({int((~finite).sum())} of {len(maps)} maps do); check the model's weights and the method's stabiliser"
         )
 
-    digest = content_sha256(maps, image_ids, targets)
+    sizes = np.tile(maps.shape[1:], (len(maps), 1)) if sizes is None else np.asarray(sizes, dtype=np.int64)
+    _check_sizes(maps, sizes, path)
+    digest = content_sha256(maps, image_ids, targets, sizes)
     manifest = {"content_sha256": digest, "shape": list(maps.shape), "attrs": dict(attrs)}
     text = as_json(manifest, f"{path}: manifest")
     with atomic_paths(path, sidecar(path)) as (temporary, beside):
@@ -124,8 +132,24 @@ def write_maps(
         group.create_array(
             "target", shape=targets.shape, chunks=(max(len(targets), 1),), dtype="int64", dimension_names=("pair",)
         )[:] = targets
+        group.create_array(
+            "size",
+            shape=sizes.shape,
+            chunks=(max(len(sizes), 1), 2),
+            dtype="int64",
+            dimension_names=("pair", "height_width"),
+        )[:] = sizes
         group.attrs.update({_IMAGE_IDS: image_ids, "content_sha256": digest, "attrs": dict(attrs)})
         beside.write_text(text)
+
+
+def _check_sizes(maps: np.ndarray, sizes: np.ndarray, path: str | os.PathLike) -> None:
+    if sizes.shape != (len(maps), 2) or (sizes < 0).any() or (sizes > maps.shape[1:]).any():
+        raise InputError(f"{path}: sizes {sizes.shape} of maps {maps.shape}; give a height and width of each, inside")
+    for size in np.unique(sizes, axis=0):
+        alike = (sizes == size).all(1)
+        if maps[alike, size[0] :].any() or maps[alike, :, size[1] :].any():
+            raise InputError(f"{path}: a map is not 0 outside its size {size.tolist()}; cut it, or correct its size")
 
 
 def read_maps(path: str | os.PathLike, rows: slice = slice(None)) -> Maps:
@@ -147,6 +171,7 @@ def read_maps(path: str | os.PathLike, rows: slice = slice(None)) -> Maps:
             maps=np.asarray(group["maps"][rows]),
             image_ids=list(attributes[_IMAGE_IDS])[rows],
             targets=np.asarray(group["target"][rows]),
+            sizes=np.asarray(group["size"][rows]),
             attrs=dict(attributes["attrs"]),
         )
     except (KeyError, OSError, ValueError) as error:
@@ -163,7 +188,7 @@ def verify_maps(path: str | os.PathLike) -> str:
         InputError: the two differ.
     """
     stored = read_maps(path)
-    digest = content_sha256(stored.maps, stored.image_ids, stored.targets)
+    digest = content_sha256(stored.maps, stored.image_ids, stored.targets, stored.sizes)
     manifest = read_json(sidecar(path))
     if manifest.get("content_sha256") != digest or manifest.get("attrs") != stored.attrs:
         raise InputError(f"{path}: the content does not match {sidecar(path).name}; delete both and run again")

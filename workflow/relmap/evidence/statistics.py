@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +32,9 @@ def bootstrap_mean(
     resamples: int = RESAMPLES,
     seed: int = 0,
     images: np.ndarray | None = None,
+    classes: np.ndarray | None = None,
 ) -> Interval:
-    """Percentile bootstrap of the mean over images (Efron 1979).
+    """Percentile bootstrap of the mean over images (Efron 1979), or of the mean of the classes' means.
 
     An accuracy is the mean of zeros and ones, and is treated alike. NaN (an image without a value) is left out.
 
@@ -42,6 +44,8 @@ def bootstrap_mean(
         resamples: bootstrap samples.
         seed: of the resampling; the same for all cells of a table, so that cells over the same images share resamples.
         images: (N,) the image of each value; all values of an image are drawn together. Without it each is its own.
+        classes: (N,) the class of each value; then the mean of each class counts once, whatever its size. A resample
+            without a class leaves it out.
 
     Returns:
         The interval; all NaN where no value is left.
@@ -51,22 +55,70 @@ def bootstrap_mean(
     values = values[known]
     if not len(values):
         return Interval(np.nan, np.nan, np.nan, 0, 0)
-    sums, counts = values, None
-    if images is not None:
-        _, own = np.unique(np.asarray(images)[known], return_inverse=True)
-        if own.max() + 1 < len(values):
-            sums, counts = np.bincount(own, values), np.bincount(own).astype(np.float64)
-    generator = np.random.default_rng(seed)
-    rows = max(1, _ELEMENTS // len(sums))
-    means = []
-    for start in range(0, resamples, rows):
-        drawn = generator.integers(len(sums), size=(min(rows, resamples - start), len(sums)))
-        means.append(
-            sums[drawn].mean(axis=1) if counts is None else sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-        )
+    count, own = _grouped(None if images is None else np.asarray(images)[known], len(values))
+    if classes is None:
+        means = _resampled_means(values, count, own, resamples, seed)
+        mean = float(values.mean())
+    else:
+        _, kinds = np.unique(np.asarray(classes)[known], return_inverse=True)
+        means = _resampled_class_means(values, count, own, kinds, resamples, seed)
+        mean = float((np.bincount(kinds, values) / np.bincount(kinds)).mean())
     tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return Interval(float(values.mean()), float(low), float(high), len(sums), len(values))
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(mean, float(low), float(high), count, len(values))
+
+
+def _grouped(images: np.ndarray | None, values: int) -> tuple[int, np.ndarray]:
+    """How many images there are, and the number of each value's."""
+    if images is None:
+        return values, np.arange(values)
+    names, own = np.unique(images, return_inverse=True)
+    return len(names), own
+
+
+def _draws(count: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Images drawn with replacement, (resamples, count), in parts of bounded memory."""
+    generator = np.random.default_rng(seed)
+    rows = max(1, _ELEMENTS // count)
+    for start in range(0, resamples, rows):
+        yield generator.integers(count, size=(min(rows, resamples - start), count))
+
+
+def _resampled_means(values: np.ndarray, count: int, own: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    # One value an image: its mean needs no counts, and the values keep their own order.
+    if count == len(values):
+        ordered = np.empty_like(values)
+        ordered[own] = values
+        return np.concatenate([ordered[drawn].mean(axis=1) for drawn in _draws(count, resamples, seed)])
+    sums, counts = np.bincount(own, values), np.bincount(own).astype(np.float64)
+    parts = [sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1) for drawn in _draws(count, resamples, seed)]
+    return np.concatenate(parts)
+
+
+def _resampled_class_means(
+    values: np.ndarray, count: int, own: np.ndarray, kinds: np.ndarray, resamples: int, seed: int
+) -> np.ndarray:
+    shape = (count, kinds.max() + 1)
+    sums, counts = np.zeros(shape), np.zeros(shape)
+    np.add.at(sums, (own, kinds), values)
+    np.add.at(counts, (own, kinds), 1)
+    parts = []
+    for drawn in _draws(count, resamples, seed):
+        weights = np.zeros((len(drawn), count))
+        np.add.at(weights, (np.arange(len(drawn))[:, None], drawn), 1)
+        seen = weights @ counts
+        means = np.divide(weights @ sums, seen, out=np.full(seen.shape, np.nan), where=seen > 0)
+        parts.append(np.nanmean(means, axis=1))
+    return np.concatenate(parts)
+
+
+def class_weights(classes: np.ndarray) -> np.ndarray:
+    """(N,) weights with which the mean over values is the mean of the classes' means: N / (classes x the class's size).
+
+    A linear statistic of the values, which a sign-flip test can take.
+    """
+    _, kinds, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    return len(kinds) / (len(counts) * counts[kinds])
 
 
 def sign_flip_test(

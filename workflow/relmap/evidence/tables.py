@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from relmap.catalogue.metrics import Column
-from relmap.catalogue.papers import PRINTED, Cell, cells
+from relmap.catalogue.papers import FLAGS, PRINTED, Cell, cells
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 from relmap.evidence.statistics import RESAMPLES, Interval, bootstrap_mean
@@ -27,13 +27,29 @@ CELL = ["dataset", "model", "method", "metric"]
 # What has a value: a pair of an image and the class that is explained.
 PAIR = ["image_id", "target"]
 
+MEASURED = (
+    "dataset",
+    "model",
+    "metric",
+    "select",
+    "method",
+    "label",
+    "value",
+    "ci_low",
+    "ci_high",
+    "n_images",
+    "n_pairs",
+)
+
 Values = Mapping[tuple[str, str, str, str], pd.Series]
 # A cell as it is shown: text, bold, underlined.
 Shown = tuple[str, bool, bool]
 _BLANK: Shown = ("", False, False)
 
 
-def image_scores(rows: pd.DataFrame, dataset: str, model: str, known: Rows | None = None) -> pd.DataFrame:
+def image_scores(
+    rows: pd.DataFrame, dataset: str, model: str, known: Rows | None = None, pairs: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Turn score rows of one data set and model into per-pair values of the published numbers.
 
     Each column of a metric's row (``relmap.catalogue.metrics``) is the mean over the levels of a pair that it chooses.
@@ -43,9 +59,10 @@ def image_scores(rows: pd.DataFrame, dataset: str, model: str, known: Rows | Non
         dataset: id to add.
         model: id to add.
         known: the rows of the run; the catalogue's by default.
+        pairs: what is true of each pair, as ``evaluation.target_frame`` tells it; needed where tables select by it.
 
     Returns:
-        Columns dataset, model, method, metric, image_id, target, value.
+        Columns dataset, model, method, metric, image_id, target, value, and of ``pairs`` the flags.
 
     Raises:
         InputError: an unknown metric, a pair that lacks levels that others have, or one that some methods have a value
@@ -61,8 +78,22 @@ def image_scores(rows: pd.DataFrame, dataset: str, model: str, known: Rows | Non
         _check_levels(family, metric, where)
         _check_values(family, metric, where)
         parts += [_means(family, column) for column in columns if column.rows == metric]
-    scores = pd.concat(parts, ignore_index=True).assign(dataset=dataset, model=model)
-    return scores[[*CELL, *PAIR, "value"]]
+    scores = pd.concat(parts, ignore_index=True).assign(dataset=dataset, model=model)[[*CELL, *PAIR, "value"]]
+    return scores if pairs is None else _with_flags(scores, pairs, where)
+
+
+def _with_flags(scores: pd.DataFrame, pairs: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Scores with the flags of their pairs.
+
+    Raises:
+        InputError: a pair that is not among the run's targets.
+    """
+    found = scores.merge(pairs[[*PAIR, *FLAGS]], how="left", on=PAIR, validate="many_to_one", indicator=True)
+    strays = found[found["_merge"] != "both"]
+    if len(strays):
+        image, target = strays.iloc[0][PAIR]
+        raise InputError(f"{where}: image {image} with target {target} is none of the targets; delete the scores")
+    return found.drop(columns="_merge").astype(dict.fromkeys(FLAGS, bool))
 
 
 def _check_levels(family: pd.DataFrame, metric: str, where: str) -> None:
@@ -99,18 +130,40 @@ def _means(family: pd.DataFrame, column: Column) -> pd.DataFrame:
     return values.assign(metric=column.id)
 
 
-def load_scores(paths: Iterable[str | os.PathLike], known: Rows | None = None) -> pd.DataFrame:
-    """Read ``.../<dataset>/<model>/<metric>.parquet`` files into per-pair values, as :func:`image_scores` gives."""
-    parts = [image_scores(pd.read_parquet(path), *path.parts[-3:-1], known) for path in map(Path, paths)]
+def load_scores(
+    paths: Iterable[str | os.PathLike], known: Rows | None = None, targets: Iterable[str | os.PathLike] = ()
+) -> pd.DataFrame:
+    """Read ``.../<dataset>/<model>/<metric>.parquet`` files into per-pair values, as :func:`image_scores` gives.
+
+    Args:
+        paths: of scores.
+        known: the rows of the run; the catalogue's by default.
+        targets: ``.../<dataset>/<model>.parquet`` files, for tables that select pairs.
+    """
+    pairs = {(path.parent.name, path.stem): pd.read_parquet(path) for path in map(Path, targets)}
+    places = [(path, path.parts[-3:-1]) for path in map(Path, paths)]
+    parts = [image_scores(pd.read_parquet(path), *place, known, pairs.get(place)) for path, place in places]
     empty = pd.DataFrame(columns=[*CELL, *PAIR, "value"])
     return pd.concat(parts, ignore_index=True) if parts else empty
 
 
-def by_cell(scores: pd.DataFrame) -> dict[tuple[str, str, str, str], pd.Series]:
+def by_cell(scores: pd.DataFrame, select: str = "") -> dict[tuple[str, str, str, str], pd.Series]:
     """Per-pair values of each (dataset, model, method, metric), indexed by image id and target and sorted by it.
 
     Sorting makes seeded resampling independent of the order in which rows were written.
+
+    Args:
+        scores: as :func:`image_scores` gives them.
+        select: flags joined by ``;``; only pairs of which all are true count.
+
+    Raises:
+        InputError: the scores do not tell a flag.
     """
+    for flag in filter(None, select.split(";")):
+        if flag not in scores:
+            raise InputError(f"scores do not tell which pairs are {flag}; read them together with their targets")
+        scores = scores[scores[flag].astype(bool)]
+    scores = scores.reset_index(drop=True)
     values = scores.astype({"value": float}).set_index(PAIR)["value"]
     return {cell: values.iloc[rows].sort_index() for cell, rows in scores.groupby(CELL).indices.items()}
 
@@ -145,9 +198,15 @@ def images_of(values: pd.Series) -> np.ndarray:
     return values.index.get_level_values("image_id").to_numpy()
 
 
-def interval_of(values: pd.Series, confidence: float, resamples: int, seed: int) -> Interval:
-    """Mean over pairs with its bootstrap interval over images."""
-    return bootstrap_mean(values.to_numpy(), confidence, resamples, seed, images_of(values))
+def classes_of(values: pd.Series) -> np.ndarray:
+    """The class of each value: its target."""
+    return values.index.get_level_values("target").to_numpy()
+
+
+def interval_of(values: pd.Series, confidence: float, resamples: int, seed: int, by_class: bool = False) -> Interval:
+    """Mean over pairs, or of the classes' means, with its bootstrap interval over images."""
+    classes = classes_of(values) if by_class else None
+    return bootstrap_mean(values.to_numpy(), confidence, resamples, seed, images_of(values), classes)
 
 
 def fill(
@@ -179,18 +238,56 @@ def fill(
         ``ci_low``, ``ci_high``, ``reproduced_std`` over pairs, ``n_images`` and ``n_pairs``. A cell that this run has
         no ingredient for has no value, and ``missing`` names the first ingredient that it lacks.
     """
-    values = by_cell(scores)
     known = known or Rows()
     below = [
         *_rows_below(published, guests, "guest", known),
         *_rows_below(published, control_methods, "control", known),
     ]
     table = pd.concat([published.assign(role="published"), *below], ignore_index=True)
+    values = {select: by_cell(scores, select) for select in table["select"].unique()}
+    columns = known.columns()
     ours = []
     for cell in cells(table):
-        lacking = _lacking(cell, values, missing or {})
-        ours.append(_Ours(missing=lacking) if lacking else _our_value(values[_key(cell)], confidence, resamples, seed))
+        lacking = _lacking(cell, values[cell.select], missing or {})
+        if lacking:
+            ours.append(_Ours(missing=lacking))
+        else:
+            by_class = columns[cell.metric][1].mean == "classes"
+            ours.append(_our_value(values[cell.select][_key(cell)], confidence, resamples, seed, by_class))
     return table.assign(**{name: [getattr(one, name) for one in ours] for name in _Ours.__dataclass_fields__})
+
+
+def measured(
+    wanted: Iterable[Cell],
+    scores: pd.DataFrame,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    control_methods: Sequence[str] = (),
+    known: Rows | None = None,
+) -> pd.DataFrame:
+    """Our values of what a paper shows beside its tables, tidy, with the controls below each group.
+
+    Returns:
+        The columns of ``MEASURED``, a row for each cell that has scores.
+    """
+    known = known or Rows()
+    columns = known.columns()
+    cells_ = list(dict.fromkeys(wanted))
+    below = [replace(cell, method=method) for cell in cells_ for method in control_methods]
+    places = list(dict.fromkeys((c.dataset, c.model, c.metric, c.select) for c in cells_))
+    ordered = sorted(
+        dict.fromkeys([*cells_, *below]), key=lambda c: places.index((c.dataset, c.model, c.metric, c.select))
+    )
+    values = {select: by_cell(scores, select) for select in {cell.select for cell in ordered}}
+    rows = []
+    for cell in ordered:
+        if has_values(values[cell.select], _key(cell)):
+            by_class = columns[cell.metric][1].mean == "classes"
+            ours = _our_value(values[cell.select][_key(cell)], confidence, resamples, seed, by_class)
+            names = (cell.dataset, cell.model, cell.metric, cell.select, cell.method, known.label(cell.method))
+            rows.append((*names, ours.reproduced, ours.ci_low, ours.ci_high, ours.n_images, ours.n_pairs))
+    return pd.DataFrame(rows, columns=list(MEASURED))
 
 
 @dataclass(frozen=True)
@@ -206,14 +303,14 @@ class _Ours:
     missing: str = ""
 
 
-def _our_value(values: pd.Series, confidence: float, resamples: int, seed: int) -> _Ours:
-    interval = interval_of(values, confidence, resamples, seed)
+def _our_value(values: pd.Series, confidence: float, resamples: int, seed: int, by_class: bool) -> _Ours:
+    interval = interval_of(values, confidence, resamples, seed, by_class)
     return _Ours(interval.mean, interval.low, interval.high, values.std(ddof=0), interval.n, interval.pairs)
 
 
 def _lacking(cell: Cell, values: Values, missing: Mapping[str, str]) -> str:
     """What a cell lacks, in words: what the run knows of, or else its scores; nothing if it has a value."""
-    scored = has_values(values, _key(cell)) and not cell.variant
+    scored = has_values(values, _key(cell)) and bool(cell.select or not cell.variant)
     return missing.get(str(cell), "" if scored else f"scores of {cell}")
 
 
@@ -381,7 +478,8 @@ def _pair(record: Mapping[str, Any] | None, best: str, records: Sequence[Mapping
 
 def _printed_cell(record: Mapping[str, Any]) -> Shown:
     emphasis = record["emphasis"].split("+")
-    text = record["value"] + (f" ± {record['std']}" if record["std"] else "")
+    dash = "–" if not record["value"] and "printed as a dash" in record["note"] else ""
+    text = (record["value"] or dash) + (f" ± {record['std']}" if record["std"] else "")
     text = text.removeprefix("0") if text.startswith("0.") and record["digits"] == 4 else text
     return text, "bold" in emphasis, "underline" in emphasis
 

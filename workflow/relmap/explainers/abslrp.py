@@ -319,6 +319,7 @@ class AbsLRPNormalisedLeaking(AbsLRPNormalised):
         return self.walk.propagate(activations, relevance, at=at).relevance
 
 
+@starts.of_scores
 def _positive_others(logits: Tensor, targets: Tensor) -> Tensor:
     return starts.others(logits, targets) * (logits > 0)
 

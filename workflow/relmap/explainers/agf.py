@@ -23,6 +23,7 @@ from relmap.propagation.rules import Bounds, Pass, Rule, ZBox
 from relmap.propagation.rules.agf import GRADIENTS, GuidedConvolution, GuidedLinear
 from relmap.propagation.rules.base import divide
 from relmap.propagation.rules.rap import AbsoluteShare, WidenedReLU, WidenedShare, WidenedWinner, widened
+from relmap.propagation.score_maps import pooled_scores, spread
 
 EPSILON = 1e-9
 
@@ -44,14 +45,15 @@ def guided_factorization(first: Rule) -> Composite:
 
 def score_gradient(logits: Tensor, targets: Tensor) -> Tensor:
     """``dp_t / dY`` of logits (N, C, ...) and targets (K, N): (K, N, C, ...)."""
-    index = targets.view(*targets.shape, *[1] * (logits.dim() - 1)).expand(*targets.shape, 1, *logits.shape[2:])
+    scores, index = pooled_scores(logits.detach()), targets[..., None]
     with torch.enable_grad():
-        y = logits.detach().expand(len(targets), *logits.shape).clone().requires_grad_()
+        y = scores.expand(len(targets), *scores.shape).clone().requires_grad_()
         target = y.gather(2, index)
         difference = y - target
         width = difference.abs().amax(2, keepdim=True)
         p = (target * torch.exp(-0.5 * (difference / width) ** 2)).softmax(2)
-        return torch.autograd.grad(p.gather(2, index).sum(), y)[0]
+        gradient = torch.autograd.grad(p.gather(2, index).sum(), y)[0]
+    return torch.stack([spread(each, logits) for each in gradient])
 
 
 class AttributionGuidedFactorization(SharedPass):

@@ -117,7 +117,8 @@ class TwoPasses(SharedPass):
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         at, others = (
-            starts.stacked(lambda z, t, i=i: self.reading(z, t)[i], activations.logits, targets) for i in (0, 1)
+            starts.stacked(starts.of_scores(lambda z, t, i=i: self.reading(z, t)[i]), activations.logits, targets)
+            for i in (0, 1)
         )
         start = torch.cat([at - others * divide(per_image_sum(at), per_image_sum(others)), others])
         result = without_total(*self.walk.propagate(activations, start).relevance.chunk(2))

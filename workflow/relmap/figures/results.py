@@ -159,9 +159,11 @@ class Setting:
             missing = set(image_ids)
             for start in count(step=_MAPS_AT_ONCE):
                 part = read_maps(path, slice(start, start + _MAPS_AT_ONCE))
-                for image, values in zip(part.image_ids, part.maps, strict=True):
+                for image, values, (height, width) in zip(part.image_ids, part.maps, part.sizes, strict=True):
                     if image in missing:
-                        chosen[image][method] = values.copy()  # a view would keep the whole part in memory
+                        chosen[image][method] = values[
+                            :height, :width
+                        ].copy()  # a view would keep the whole part in memory
                         missing.remove(image)
                 if not missing or not part.image_ids:
                     break

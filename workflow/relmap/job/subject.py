@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from relmap.data.images import Preprocessing, batches
+from relmap.data.images import Preprocessing, batches, common_size
 from relmap.data.manifest import Manifest, read_manifest
 from relmap.job.device import choose_device
 from relmap.models.card import ModelCard, load_model
@@ -46,15 +46,24 @@ class Subject:
     def batches(
         self, rows: np.ndarray, targets: np.ndarray | None = None, what: str = "images"
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """(images, targets) on the device, in the order of ``rows``; targets are the single labels unless given."""
+        """(images, targets) on the device, in the order of ``rows``; targets are the single labels unless given.
+
+        Raises:
+            InputError: the preprocessing leaves the images in several sizes, which have no such order.
+        """
+        common_size(self.manifest, rows, self.preprocessing)
+        yield from (batch for batch, _ in self.placed(rows, targets, what))
+
+    def placed(
+        self, rows: np.ndarray, targets: np.ndarray | None = None, what: str = "images"
+    ) -> Iterator[tuple[tuple[Tensor, Tensor], np.ndarray]]:
+        """The same, with the places of each batch in ``rows``: images of one size come together."""
         targets = self.manifest.single_labels(rows) if targets is None else targets
-        done = 0
         with tqdm(total=len(rows), desc=what, unit="image", mininterval=5) as bar:
-            for images, chunk in batches(self.manifest, rows, self.preprocessing, self.batch_size, self.workers):
-                of_chunk = torch.as_tensor(targets[done : done + len(chunk)], dtype=torch.long)
-                yield images.to(self.device), of_chunk.to(self.device)
-                done += len(chunk)
-                bar.update(len(chunk))
+            for images, places in batches(self.manifest, rows, self.preprocessing, self.batch_size, self.workers):
+                of_batch = torch.as_tensor(targets[places], dtype=torch.long)
+                yield (images.to(self.device), of_batch.to(self.device)), places
+                bar.update(len(places))
 
 
 def training_rows(manifest: Manifest, per_class: int | None, seed: int) -> np.ndarray:

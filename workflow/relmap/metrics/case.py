@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from relmap.data.images import Preprocessing, load_boxes, load_images, load_masks
+from relmap.catalogue.methods import Method
+from relmap.data.images import Preprocessing, by_size, load_boxes, load_images, load_masks, sizes_seen
 from relmap.data.manifest import Manifest
+from relmap.errors import InputError
 from relmap.evidence.evaluation import places_of, rows_of, tidy
 from relmap.evidence.maps import Maps
 
@@ -24,13 +26,14 @@ class Case:
 
     Attributes:
         manifest: the data set.
-        pairs: one row a pair (image_id, target, present, predicted, difficult, correct, ...).
+        pairs: one row a pair (``evidence.evaluation.target_frame``: image_id, target, present, counted, ...).
         preprocessing: what the network sees of a picture.
         settings: the metric's own.
         model: the network on its device; None for a metric that does not need it.
         device: where to compute.
         batch_size, workers: images of one forward pass, threads that read pictures.
         seed: of the run.
+        methods: id -> row of the methods that are scored, for a metric that explains other images by them.
     """
 
     manifest: Manifest
@@ -42,6 +45,7 @@ class Case:
     batch_size: int = 64
     workers: int = 1
     seed: int = 0
+    methods: Mapping[str, Method] = field(default_factory=dict)
 
     @functools.cached_property
     def rows(self) -> np.ndarray:
@@ -52,6 +56,20 @@ class Case:
     def targets(self) -> Tensor:
         """(N,) int64 on the device."""
         return torch.from_numpy(self.pairs["target"].to_numpy(np.int64, copy=True)).to(self.device)
+
+    @functools.cached_property
+    def sizes(self) -> np.ndarray:
+        """(N, 2) height and width of what the network sees."""
+        return sizes_seen(self.manifest, self.rows, self.preprocessing)
+
+    def groups(self) -> list[Case]:
+        """The pairs by the size of their maps: what is scored at once has one size. Asked again, the same objects."""
+        return self._groups
+
+    @functools.cached_property
+    def _groups(self) -> list[Case]:
+        groups = by_size(self.sizes)
+        return [self] if len(groups) == 1 else [self._part(self.pairs.iloc[places]) for places in groups]
 
     @functools.cached_property
     def images(self) -> Tensor:
@@ -65,8 +83,9 @@ class Case:
 
     @functools.cached_property
     def masks(self) -> Tensor:
-        """(N, H, W) bool: the object's segmentation."""
-        return load_masks(self.manifest, self.rows, self.preprocessing, workers=self.workers)
+        """(N, H, W) bool: the segmentation of the target."""
+        targets = self.pairs["target"].to_numpy()
+        return load_masks(self.manifest, self.rows, self.preprocessing, targets, self.workers)
 
     @functools.cached_property
     def _parts(self) -> dict[str, Case]:
@@ -75,22 +94,27 @@ class Case:
     def where(self, query: str) -> Case:
         """The pairs that a pandas query selects; asked again, the same object, so that nothing is read twice."""
         if query not in self._parts:
-            self._parts[query] = Case(
-                self.manifest,
-                self.pairs.query(query),
-                self.preprocessing,
-                self.settings,
-                self.model,
-                self.device,
-                self.batch_size,
-                self.workers,
-                self.seed,
-            )
+            self._parts[query] = self._part(self.pairs.query(query))
         return self._parts[query]
 
+    def _part(self, pairs: pd.DataFrame) -> Case:
+        return replace(self, pairs=pairs)
+
     def of(self, maps: Maps) -> Tensor:
-        """(N, H, W) maps of these pairs, out of a store that holds them among others."""
-        return torch.from_numpy(maps.maps[places_of(maps, self.pairs["image_id"], self.pairs["target"])])
+        """(N, H, W) maps of these pairs, of one size, out of a store that holds them among others.
+
+        Raises:
+            InputError: the store lacks a pair, or a map has another size than the network's image.
+        """
+        places = places_of(maps, self.pairs["image_id"], self.pairs["target"])
+        sizes = maps.sizes[places]
+        if len(sizes) and (sizes != self.sizes).any():
+            raise InputError(
+                f"maps of {maps.attrs.get('method')}: made for other sizes than the network takes; delete the store "
+                "and run again"
+            )
+        height, width = sizes[0] if len(sizes) else maps.maps.shape[1:]
+        return torch.from_numpy(maps.maps[places, :height, :width])
 
     def tidy(
         self, method: str, name: str, values: Tensor | np.ndarray, levels: Sequence[float] | None = None

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from relmap.errors import InputError
 from relmap.metrics.checks import as_relevance
+from relmap.propagation.score_maps import pooled_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +132,7 @@ def lerf_predictions(
         # Channels last: convolutions of narrow networks take about half the time on CPU, and the weights are reordered
         # on the way, so that the caller's model stays as it is.
         perturbed = torch.where(kept, images[pair % len(images)], fill).contiguous(memory_format=torch.channels_last)
-        logits = model(perturbed)
+        logits = pooled_scores(model(perturbed))
         finite &= logits.isfinite().all()
         predictions[start : start + batch_size] = logits.argmax(1)
     if not finite:

@@ -30,9 +30,11 @@ class ModelCard:
         preprocessing: ``Preprocessing.to_dict()`` of the images that the network takes.
         dataset: id of the dataset that it classifies.
         class_names: names of the outputs, in order.
-        accuracies: split -> share of images classified correctly.
+        accuracies: split -> share of images classified correctly; of one with ``multi_label``,
+            ``mean_average_precision_<split>`` -> that.
         origin: one sentence on how the weights came about.
         sha256: of the weights file; filled in by ``save_model``.
+        multi_label: whether an image may have several classes: probabilities are sigmoids, not a softmax.
     """
 
     architecture: str
@@ -45,6 +47,7 @@ class ModelCard:
     accuracies: dict[str, float] = field(default_factory=dict)
     origin: str = ""
     sha256: str = ""
+    multi_label: bool = False
 
 
 def card_path(path: str | os.PathLike) -> Path:
@@ -63,6 +66,8 @@ def read_card(path: str | os.PathLike) -> ModelCard:
     known = {item.name for item in fields(ModelCard)}
     if not isinstance(content, dict) or not {"architecture", "classes", "sha256"} <= content.keys() <= known:
         raise InputError(f"{sidecar}: not a model card of this version; delete it and its weights, and run again")
+    if not isinstance(content.get("multi_label", False), bool):
+        raise InputError(f"{sidecar}: `multi_label` is {content['multi_label']!r}; it must be true or false")
     return ModelCard(**{**content, "class_names": tuple(content.get("class_names", ()))})
 
 

@@ -25,7 +25,7 @@ class Normalisation:
 
 
 class Source(Protocol):
-    """Examples by index: ``labels`` (N,) int64, and batches of them as tensors whose first axis is the example."""
+    """Examples by index: ``labels`` as of ``objective``, and batches as tensors whose first axis is the example."""
 
     labels: torch.Tensor
 
@@ -78,9 +78,18 @@ def _in_unit_range(batch: torch.Tensor) -> torch.Tensor:
 
 
 def held_out(labels: torch.Tensor, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Split indices by class: ``(training, held out)``, each sorted; a class keeps at least one training picture."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(labels), generator=generator)
+    """Split indices: ``(training, held out)``, each sorted; a class keeps at least one training picture.
+
+    Of labels (N,) the share is that of each class, of labels (N, C) that of all pictures.
+    """
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    if labels.dim() == 2:
+        # The last picture of each class in this order stays.
+        last = len(order) - 1 - labels[order].bool().flip(0).int().argmax(0)
+        free = torch.ones(len(order), dtype=torch.bool)
+        free[last[labels.any(0)]] = False
+        apart = free & (free.cumsum(0) <= round(len(order) * share))
+        return order[~apart].sort().values, order[apart].sort().values
     by_class = order[torch.argsort(labels[order], stable=True)]
     counts = torch.bincount(labels)
     starts = torch.cumsum(counts, 0) - counts

@@ -8,12 +8,15 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from relmap.models import objective
+from relmap.propagation.score_maps import pooled_scores
+
 
 @torch.no_grad()
-def predict(
+def class_scores(
     model: nn.Module, images: torch.Tensor | Iterable[torch.Tensor], batch_size: int = 64, precision: str = "float32"
 ) -> torch.Tensor:
-    """Class probabilities (N, classes) on the CPU.
+    """Class scores (N, classes) on the CPU: logits, those of score maps pooled (``propagation.score_maps``).
 
     Args:
         model: the network; it is put in evaluation mode.
@@ -27,8 +30,23 @@ def predict(
     for batch in images.split(batch_size) if isinstance(images, torch.Tensor) else images:
         with autocast(device, precision):
             logits = model(laid_out(batch.to(device)))
-        found.append(logits.float().softmax(1).cpu())
+        found.append(pooled_scores(logits.float()).cpu())
     return torch.cat(found)
+
+
+def predict(
+    model: nn.Module,
+    images: torch.Tensor | Iterable[torch.Tensor],
+    batch_size: int = 64,
+    precision: str = "float32",
+    *,
+    multi_label: bool = False,
+) -> torch.Tensor:
+    """Class probabilities (N, classes) on the CPU, of each class by itself with ``multi_label``.
+
+    Other arguments as in ``class_scores``.
+    """
+    return objective.probabilities(class_scores(model, images, batch_size, precision), multi_label)
 
 
 def evaluate(
@@ -38,13 +56,14 @@ def evaluate(
     batch_size: int = 64,
     precision: str = "float32",
 ) -> dict[str, float]:
-    """Mean cross-entropy (``loss``) and share of correct pictures (``accuracy``); arguments as in ``predict``."""
-    probabilities = predict(model, images, batch_size, precision)
-    chosen = probabilities.gather(1, labels.view(-1, 1))
-    return {
-        "loss": -chosen.clamp_min(torch.finfo(torch.float32).tiny).log().mean().item(),
-        "accuracy": (probabilities.argmax(1) == labels).float().mean().item(),
-    }
+    """Mean loss, and the share of correct pictures (``accuracy``) or, of labels (N, C), ``mean_average_precision``.
+
+    Arguments as in ``class_scores``; labels as of ``objective``.
+    """
+    scores = class_scores(model, images, batch_size, precision)
+    name = "mean_average_precision" if objective.several(labels) else "accuracy"
+    quality = objective.quality([objective.evidence(scores, labels)], labels)
+    return {"loss": objective.loss(scores, labels).item(), name: quality}
 
 
 @contextmanager

@@ -27,31 +27,40 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from relmap.catalogue.models import CAFFE
 from relmap.errors import InputError
 from relmap.job.files import sha256_file
 from relmap.models.card import assign_weights
+from relmap.models.narrow import narrow, scaled
+from relmap.models.vgg import VGG_POOL, VGG_STRIDE, hidden_units
 from relmap.torchvision_shim import torchvision
 
-MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
-STD = (1 / 255, 1 / 255, 1 / 255)
+MEAN, STD = CAFFE["mean"], CAFFE["std"]
 CLASSES = {"voc": 20, "coco": 80}
 
 _VGG_FROM_FILE = {"classifier.2": "classifier.3", "classifier.4": "classifier.6"}
 
 
 class FullyConvolutionalVGG(nn.Module):
-    """torchvision's VGG-16 with its linear layers as convolutions over the last feature map."""
+    """torchvision's VGG-16 with its linear layers as convolutions over the last feature map.
 
-    def __init__(self, classes: int, width: float = 1.0) -> None:
+    Args:
+        classes: number of outputs.
+        width: factor on the channel counts.
+        window: side, in cells of the last feature map, of what ``classifier.0`` looks at.
+        round_up: whether pools round up, as Caffe's do.
+    """
+
+    def __init__(self, classes: int, width: float = 1.0, window: int = VGG_POOL, *, round_up: bool = True) -> None:
         super().__init__()
-        channels = [each if each == "M" else max(1, round(each * width)) for each in torchvision.models.vgg.cfgs["D"]]
-        last, hidden = channels[-2], max(1, round(4096 * width))
+        channels = [each if each == "M" else scaled(each, width) for each in torchvision.models.vgg.cfgs["D"]]
+        last, hidden = channels[-2], hidden_units(width, window)
         self.features = torchvision.models.vgg.make_layers(channels)
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
-                layer.ceil_mode = True
+                layer.ceil_mode = round_up
         self.classifier = nn.Sequential(
-            nn.Conv2d(last, hidden, 7),
+            nn.Conv2d(last, hidden, window),
             nn.ReLU(),
             nn.Dropout(),
             nn.Conv2d(hidden, hidden, 1),
@@ -62,6 +71,19 @@ class FullyConvolutionalVGG(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.features(images))
+
+
+class SlidingVGG(FullyConvolutionalVGG):
+    """torchvision's VGG-16 slid over a larger image: the mean of its logits over all windows, (N, classes).
+
+    At its own input size there is one window, and it is torchvision's network.
+    """
+
+    def __init__(self, classes: int, width: float = 1.0, window: int = VGG_POOL) -> None:
+        super().__init__(classes, width, window, round_up=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).mean((2, 3))
 
 
 class FullyConvolutionalResNet(torchvision.models.ResNet):
@@ -79,6 +101,29 @@ class FullyConvolutionalResNet(torchvision.models.ResNet):
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.avgpool(x))
+
+
+def _window(input_size: int) -> int:
+    """The side of the last feature map of a square image, at most the published network's."""
+    return min(VGG_POOL, input_size // VGG_STRIDE)
+
+
+def vgg16(classes: int, width: float, input_size: int) -> nn.Module:
+    """TorchRay's VGG-16; its window is the whole of an image of ``input_size``, 7 x 7 at 224 px."""
+    return FullyConvolutionalVGG(classes, width, _window(input_size))
+
+
+def sliding_vgg16(classes: int, width: float, input_size: int) -> nn.Module:
+    """torchvision's VGG-16 for images larger than ``input_size``."""
+    return SlidingVGG(classes, width, _window(input_size))
+
+
+def resnet50(classes: int, width: float, input_size: int) -> nn.Module:
+    """TorchRay's ResNet-50."""
+    model = FullyConvolutionalResNet(classes)
+    if width != 1:
+        narrow(model, width, input_size, "fc")
+    return model
 
 
 _NETWORKS: dict[str, Callable[[int], nn.Module]] = {

@@ -1,4 +1,4 @@
-"""Training from scratch, and fine-tuning of the fully connected part on features that are computed once.
+"""Training of whole networks, and fine-tuning of the fully connected part on features that are computed once.
 
 Every random draw of an epoch follows from (seed, epoch) alone. A training that was interrupted and goes on from its
 checkpoint therefore ends with the same weights, bit for bit on one machine, as one that was not.
@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
 from relmap.errors import InputError
 from relmap.job.files import atomic_path
+from relmap.models import objective
 from relmap.models.augment import clean_view, random_view
 from relmap.models.checkpoint import State, fingerprint, restore, store
 from relmap.models.examples import InMemory, Normalisation, Source, Streamed, grouped, held_out
@@ -58,7 +58,8 @@ class Fit:
 
     Attributes:
         history: rows with the keys ``HISTORY_COLUMNS``; splits ``train`` (as trained: augmented, with dropout) and
-            ``validation`` (the held-out part).
+            ``validation`` (the held-out part). With several labels an image, ``accuracy`` is the mean average
+            precision.
         best_epoch: the epoch whose weights were kept, from 1.
         accuracy: its held-out accuracy (where nothing is held out, the last epoch's on the training pictures).
     """
@@ -277,7 +278,7 @@ def _train_epoch(
     order = training[torch.randperm(len(training), generator=generator)]
     groups = grouped(order, config.batch_size)
     losses = torch.zeros((), device=device)
-    correct = torch.zeros((), device=device)
+    seen = []
     rate = 0.0
     module.train()
     with _seeded(_epoch_seed(seed, state.epoch), device):
@@ -290,7 +291,7 @@ def _train_epoch(
             inputs = laid_out(prepare(batch.to(device, non_blocking=True), state.epoch, generator))
             with autocast(device, config.precision):
                 outputs = module(inputs)
-            loss = F.cross_entropy(outputs.float(), labels, label_smoothing=config.label_smoothing)
+            loss = objective.loss(outputs.float(), labels, config.label_smoothing)
             optimiser.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.unscale_(optimiser)
@@ -299,13 +300,12 @@ def _train_epoch(
             scaler.step(optimiser)
             scaler.update()
             losses += loss.detach() * len(group)
-            correct += (outputs.detach().argmax(1) == labels).sum()
+            seen.append(objective.evidence(outputs.detach().float(), labels))
     loss_mean = losses.item() / len(order)
     if not math.isfinite(loss_mean):
         raise InputError(f"{name}: the training diverged in epoch {state.epoch + 1}; lower learning_rate or set clip")
-    state.history.append(
-        _row(state.epoch + 1, "train", loss_mean, correct.item() / len(order), rate, time.monotonic() - started)
-    )
+    quality = objective.quality(seen, source.labels[order])
+    state.history.append(_row(state.epoch + 1, "train", loss_mean, quality, rate, time.monotonic() - started))
     return rate
 
 
@@ -328,9 +328,9 @@ def _score_epoch(
         with autocast(device, config.precision):
             outputs.append(module(laid_out(prepare(batch.to(device), state.epoch, None))).float())
     logits, labels = torch.cat(outputs), source.labels[validation].to(device)
-    loss = F.cross_entropy(logits, labels).item()
-    accuracy = (logits.argmax(1) == labels).float().mean().item()
-    state.history.append(_row(state.epoch + 1, "validation", loss, accuracy, rate, time.monotonic() - started))
+    loss = objective.loss(logits, labels).item()
+    quality = objective.quality([objective.evidence(logits, labels)], labels)
+    state.history.append(_row(state.epoch + 1, "validation", loss, quality, rate, time.monotonic() - started))
 
 
 def _row(epoch: int, split: str, loss: float, accuracy: float, rate: float, seconds: float) -> dict[str, Any]:

@@ -18,6 +18,10 @@ from relmap.models.card import assign_weights
 from relmap.models.zoo import architecture_of, build
 
 _COUNTER = "num_batches_tracked"
+# DenseNet's file is older than the names of its layers, ``norm.1`` for ``norm1``.
+_DOTTED = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+# Inception's file has the classifier that served its training.
+_AUXILIARY = "AuxLogits."
 
 
 def load_published(path: str | os.PathLike, architecture: str, classes: int = 1000) -> nn.Module:
@@ -70,7 +74,12 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path}: holds no state dict; take a file as torchvision distributes them")
-    return {name.removeprefix("module."): value for name, value in state.items()}
+    return {_named(name): value for name, value in state.items() if not name.startswith(_AUXILIARY)}
+
+
+def _named(name: str) -> str:
+    """A parameter's name as torchvision has it today."""
+    return _DOTTED.sub(r"\1\2", name.removeprefix("module."))
 
 
 def _of_state(state: dict[str, torch.Tensor], path: Path, architecture: str, classes: int) -> nn.Module:

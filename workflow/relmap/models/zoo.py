@@ -17,63 +17,6 @@ from relmap.catalogue.models import MODELS, Model
 from relmap.errors import InputError, suggestion
 from relmap.torchvision_shim import torchvision
 
-SMALLEST_INPUT = 32
-_VGG_STRIDE = 32
-_VGG_POOL = 7
-
-
-def _scaled(count: int, width: float) -> int:
-    return max(1, round(count * width))
-
-
-def _narrow(model: nn.Module, width: float) -> None:
-    """Multiply the channel counts of all convolutions and batch norms by ``width``, in place (the 3 inputs stay)."""
-    for module in model.modules():
-        for name, child in module.named_children():
-            if isinstance(child, nn.Conv2d):
-                replacement: nn.Module = nn.Conv2d(
-                    child.in_channels if child.in_channels == 3 else _scaled(child.in_channels, width),
-                    _scaled(child.out_channels, width),
-                    child.kernel_size,
-                    child.stride,
-                    child.padding,
-                    child.dilation,
-                    child.groups,
-                    bias=child.bias is not None,
-                    padding_mode=child.padding_mode,
-                )
-            elif isinstance(child, nn.BatchNorm2d):
-                replacement = nn.BatchNorm2d(_scaled(child.num_features, width), child.eps, child.momentum)
-            else:
-                continue
-            setattr(module, name, replacement)
-
-
-def vgg16(classes: int, width: float, input_size: int) -> nn.Module:
-    """VGG-16, configuration D. Below 224 px it pools to ``input_size / 32`` and the hidden layers shrink likewise."""
-    model = torchvision.models.vgg16(num_classes=classes, init_weights=False)
-    pool = min(_VGG_POOL, input_size // _VGG_STRIDE)
-    if width == 1 and pool == _VGG_POOL:
-        return model
-    _narrow(model, width)
-    features = _scaled(512, width) * pool * pool
-    hidden = _scaled(4096, width)
-    if pool < _VGG_POOL:
-        hidden = max(64, round(hidden * pool / _VGG_POOL / 64) * 64)
-    model.avgpool = nn.AdaptiveAvgPool2d((pool, pool))
-    for index, (inputs, outputs) in {0: (features, hidden), 3: (hidden, hidden), 6: (hidden, classes)}.items():
-        model.classifier[index] = nn.Linear(inputs, outputs)
-    return model
-
-
-def resnet50(classes: int, width: float, input_size: int) -> nn.Module:
-    """ResNet-50 (version 1.5, as torchvision has it: the stride is in the 3x3 convolution)."""
-    model = torchvision.models.resnet50(num_classes=classes)
-    if width != 1:
-        _narrow(model, width)
-        model.fc = nn.Linear(_scaled(model.fc.in_features, width), classes)
-    return model
-
 
 def _own(path: str) -> dict[str, Model]:
     """The models of a Python file; what makes them lies in it or beside it."""
@@ -115,7 +58,7 @@ def build(
         architecture: an id of ``relmap.catalogue.models``, or ``file.py:id``.
         classes: number of outputs.
         width: factor on the channel counts; at 1.0 and 224 px the network is torchvision's, shape by shape.
-        input_size: side of the square input in pixels, at least 32.
+        input_size: side of the square input in pixels, at least the row's ``smallest``.
         seed: of the initial weights.
         device: where the parameters lie; on ``meta`` they have shapes and no values.
 
@@ -130,9 +73,9 @@ def build(
         raise InputError(f"{architecture}: classes is {classes}; a classifier needs at least one")
     if width <= 0:
         raise InputError(f"{architecture}: width is {width}; give a positive factor, such as 0.125 or 1.0")
-    if input_size < SMALLEST_INPUT:
+    if input_size < entry.smallest:
         raise InputError(
-            f"{architecture}: input_size is {input_size}; its poolings need at least {SMALLEST_INPUT} pixels"
+            f"{architecture}: input_size is {input_size}; its poolings need at least {entry.smallest} pixels"
         )
     with torch.device("meta"):
         model = entry.construct(classes, width, input_size)
@@ -151,11 +94,11 @@ def initialise(model: nn.Module, seed: int) -> None:
 
     Convolutions as in torchvision (He et al. 2015, fan-out); linear layers by fan-in instead of torchvision's fixed
     deviation of 0.01, with which a narrow VGG without batch norm starts with no signal at its output. The last batch
-    norm of a bottleneck starts at zero (Goyal et al. 2017): each block is the identity at first, and short trainings
-    get much further.
+    norm of a residual block starts at zero (Goyal et al. 2017): each block is the identity at first, and short
+    trainings get much further.
     """
     generator = torch.Generator().manual_seed(seed)
-    bottlenecks = []
+    last_norms = []
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
@@ -164,27 +107,32 @@ def initialise(model: nn.Module, seed: int) -> None:
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
         elif isinstance(module, torchvision.models.resnet.Bottleneck):
-            bottlenecks.append(module)
+            last_norms.append(module.bn3)
+        elif isinstance(module, torchvision.models.resnet.BasicBlock):
+            last_norms.append(module.bn2)
         if isinstance(module, nn.Conv2d) and module.bias is not None:
             nn.init.zeros_(module.bias)
-    for block in bottlenecks:
-        nn.init.zeros_(block.bn3.weight)
+    for norm in last_norms:
+        nn.init.zeros_(norm.weight)
 
 
-def initialise_linear(layer: nn.Linear, generator: torch.Generator) -> None:
-    """Set one linear layer afresh: He's fan-in normal weights, no bias."""
+def initialise_linear(layer: nn.Linear | nn.Conv2d, generator: torch.Generator) -> None:
+    """Set one layer afresh: He's fan-in normal weights, no bias."""
     nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu", generator=generator)
     nn.init.zeros_(layer.bias)
 
 
 def new_last_layer(model: nn.Module, architecture: str, classes: int, seed: int) -> None:
-    """Replace the last linear layer by a fresh one with ``classes`` outputs, in place."""
+    """Replace the last layer, linear or a 1 x 1 convolution, by a fresh one with ``classes`` outputs, in place."""
     name = architecture_of(architecture).last
     old = model.get_submodule(name)
-    fresh = nn.Linear(old.in_features, classes, device=old.weight.device, dtype=old.weight.dtype)
     # Drawn on the CPU, so that the seed means the same weights on every device.
-    drawn = nn.Linear(old.in_features, classes)
-    initialise_linear(drawn, torch.Generator().manual_seed(seed))
-    fresh.load_state_dict(drawn.state_dict())
+    fresh: nn.Linear | nn.Conv2d
+    if isinstance(old, nn.Conv2d):
+        fresh = nn.Conv2d(old.in_channels, classes, 1)
+    else:
+        fresh = nn.Linear(old.in_features, classes)
+    initialise_linear(fresh, torch.Generator().manual_seed(seed))
+    fresh = fresh.to(old.weight)
     parent, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(parent), leaf, fresh)

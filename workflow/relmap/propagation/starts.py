@@ -18,26 +18,44 @@ by positive parts or by absolute values hands the start's sign on to every pixel
 theirs is. ``towards_class`` picks the start that fits a class layer.
 
 Rules that are linear in the relevance propagate a contrastive start in one pass. Its total is 0 or small, and the parts
-are not: it comes in float64, in which the rules that can keep its total do so (``rules.precision``). The logits of a
-fully convolutional network, (N, C, h, w), take the start of their classes at every position.
+are not: it comes in float64, in which the rules that can keep its total do so (``rules.precision``).
+
+**Score maps**, the logits (N, C, h, w) of a fully convolutional network: a start is that of the classes' scores, and
+each class's share of it is spread over its positions by their weights in its score (``score_maps``), so that totals are
+those of the scores. ``logit`` alone is :math:`w_t(p)\, z_t(p)`, for rules that divide by the position's own logit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Start = Callable[[Tensor, Tensor], Tensor]
+from relmap.propagation.score_maps import pooled_scores, spread
+
+Start = Callable[..., Tensor]
+"""Of logits (N, C, ...) and targets (N,): initial relevance, as the logits lie."""
 
 
+def of_scores(start: Start) -> Start:
+    """A start that is written for scores (N, C), for score maps (N, C, ...) as well."""
+
+    @wraps(start)
+    def of_map(logits: Tensor, targets: Tensor, **options: int | None) -> Tensor:
+        return spread(start(pooled_scores(logits), targets, **options), logits)
+
+    return of_map
+
+
+@of_scores
 def one_hot(logits: Tensor, targets: Tensor) -> Tensor:
-    at = F.one_hot(targets, logits.shape[1]).to(logits.dtype)
-    return at.view(*at.shape, *[1] * (logits.dim() - 2)).expand_as(logits)
+    return F.one_hot(targets, logits.shape[1]).to(logits.dtype)
 
 
+@of_scores
 def others(logits: Tensor, targets: Tensor) -> Tensor:
     return 1 - one_hot(logits, targets)
 
@@ -46,29 +64,35 @@ def logit(logits: Tensor, targets: Tensor) -> Tensor:
     return one_hot(logits, targets) * logits
 
 
+@of_scores
 def magnitude(logits: Tensor, targets: Tensor) -> Tensor:
     return logit(logits, targets).abs()
 
 
+@of_scores
 def other_magnitudes(logits: Tensor, targets: Tensor) -> Tensor:
     return others(logits, targets) * logits.abs()
 
 
+@of_scores
 def probability(logits: Tensor, targets: Tensor) -> Tensor:
     return one_hot(logits, targets) * logits.softmax(1)
 
 
+@of_scores
 def contrast(logits: Tensor, targets: Tensor, classes: int | None = None) -> Tensor:
     """``classes``: C, the number of logits by default."""
     at = one_hot(logits, targets).double()
     return at - (1 - at) / (classes or logits.shape[1])
 
 
+@of_scores
 def clrp(logits: Tensor, targets: Tensor) -> Tensor:
     at = one_hot(logits, targets).double()
     return (at * logits).abs().sum(1, keepdim=True) * (at - (1 - at) / max(logits.shape[1] - 1, 1))
 
 
+@of_scores
 def sglrp(logits: Tensor, targets: Tensor) -> Tensor:
     """1 - y_t is the sum of the other probabilities: confident networks leave no digits otherwise.
 

@@ -1,7 +1,8 @@
 """COCO 2014 (Lin et al., ECCV 2014), real or rendered: classes, boxes and masks of instances, crowds included.
 
 Tree: ``train2014/``, ``val2014/``, ``annotations/instances_{train,val}2014.json``. The validation images are the split
-``test``. A box ``x y w h`` is in continuous edges already. Every annotation has a mask, polygons or run lengths (crowds).
+``test``. A box ``x y w h`` is in continuous edges already. Every annotation has a mask: polygons,
+or a crowd's run lengths.
 """
 
 from __future__ import annotations
@@ -212,8 +213,8 @@ def _mask(annotation: Mapping[str, Any], width: int, height: int, file: Path, me
         else:
             if list(segmentation["size"]) != [height, width]:
                 raise InputError(
-                    f"{file}: annotation {annotation['id']} has a mask of {segmentation['size']} lines and columns, its "
-                    f"image {[height, width]}; {_CURE}"
+                    f"{file}: annotation {annotation['id']} has a mask of {segmentation['size']} lines and columns, "
+                    f"its image {[height, width]}; {_CURE}"
                 )
             counts = segmentation["counts"]
             compressed = {"size": [height, width], "counts": counts}

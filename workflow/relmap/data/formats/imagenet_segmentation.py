@@ -76,7 +76,7 @@ def read_imagenet_segmentation(
         mask = read_size(str(Member(file, index, mask=True)))
         if mask != (width, height):
             raise InputError(
-                f"{Member(file, index)}: has {width} x {height} pixels, its mask {mask[0]} x {mask[1]}; restore the file"
+                f"{Member(file, index)}: has {width} x {height} pixels, its mask {mask[0]} x {mask[1]}; restore it"
             )
         return {
             "image_id": name,

@@ -22,7 +22,7 @@ class Annotation:
     Attributes:
         width, height: the declared size, 0 where absent.
         objects: (class, [x0, y0, x1, y1] in continuous edges, difficult).
-        mended: boxes whose corners were reversed.
+        mended: boxes whose corners were put in order.
     """
 
     width: int
@@ -36,14 +36,15 @@ class Annotation:
         return min(self.width, self.height) > 0
 
 
-def read_annotation(path: str | os.PathLike, first: int = 0) -> Annotation:
+def read_annotation(path: str | os.PathLike, first: int = 0, mend: bool = False) -> Annotation:
     """Parse a file.
 
     A box names its first and last column and row, both inside: [xmin, xmax] covers the edges from xmin - first to
-    xmax + 1 - first. Corners that are reversed are put in order.
+    xmax + 1 - first.
 
     Args:
         first: number of the first column and row, 0 in ILSVRC and 1 in VOC.
+        mend: put reversed corners in order.
 
     Raises:
         InputError: absent, not XML, with entities (an attack), or without numbers where boxes belong.
@@ -56,10 +57,11 @@ def read_annotation(path: str | os.PathLike, first: int = 0) -> Annotation:
         for item in tree.iter("object"):
             box = item.find("bndbox")
             xmin, ymin, xmax, ymax = (float(box.findtext(name)) for name in ("xmin", "ymin", "xmax", "ymax"))
-            mended += xmin > xmax or ymin > ymax
-            (x0, x1), (y0, y1) = sorted((xmin, xmax)), sorted((ymin, ymax))
+            if mend and (xmin > xmax or ymin > ymax):
+                mended += 1
+                (xmin, xmax), (ymin, ymax) = sorted((xmin, xmax)), sorted((ymin, ymax))
             difficult = item.findtext("difficult", "0").strip() == "1"
-            edges = (x0 - first, y0 - first, x1 + 1 - first, y1 + 1 - first)
+            edges = (xmin - first, ymin - first, xmax + 1 - first, ymax + 1 - first)
             objects.append((item.findtext("name", "").strip(), edges, difficult))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); restore it from the archive") from error

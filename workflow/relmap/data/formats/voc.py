@@ -1,7 +1,7 @@
 """PASCAL VOC (Everingham et al., IJCV 2010), real or rendered: classes and boxes of 2007, or of a later year.
 
-Tree: ``VOCdevkit/VOC<year>/{JPEGImages,Annotations,ImageSets/Main}``. VOC 2007 has annotations for its test images, in an
-archive of their own; later years have none, and their ``val`` serves as test.
+Tree: ``VOCdevkit/VOC<year>/{JPEGImages,Annotations,ImageSets/Main}``. VOC 2007 has annotations for its test images, in
+an archive of their own; later years have none, and their ``val`` serves as test.
 
 Pixel convention of the XML: 1-based, ``xmax`` and ``ymax`` are the last pixel inside. So a box becomes
 [xmin - 1, ymin - 1, xmax, ymax] in continuous edges.
@@ -90,8 +90,8 @@ def read_voc(
         stray = next((name for name, *_ in annotation.objects if name not in label_of), None)
         if stray is not None:
             raise InputError(
-                f"{base / 'Annotations' / stem}.xml: an object of class {stray!r}, which has no list {stray}_trainval.txt "
-                f"in {lists}; restore both from the archive"
+                f"{base / 'Annotations' / stem}.xml: an object of class {stray!r}, which has no list "
+                f"{stray}_trainval.txt in {lists}; restore both from the archive"
             )
 
     def row(item: tuple[tuple[str, str], Annotation]) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _annotation(base: Path, stem: str) -> Annotation:
     xml = base / "Annotations" / f"{stem}.xml"
     if not xml.is_file():
         raise InputError(f"{xml}: missing, though ImageSets/Main lists the image; extract the archive again")
-    return read_annotation(xml, first=1)
+    return read_annotation(xml, first=1, mend=True)
 
 
 def _classes(lists: Path, annotations: Sequence[Annotation]) -> list[str]:
