@@ -57,6 +57,23 @@ GAMMA_SWEEP: dict[float, str] = {
     ARM_GAMMA: arm_id(FULL),
 }
 
+# What Figure 6 shows on the left and on the right.
+WATERMARK_METHODS = ("attribution_equilibrium", "grad_cam", "lrp_epsilon_plus_box", "random")
+EDGE_METHODS = (
+    "grad_cam",
+    "lrp_epsilon_plus_box",
+    "contrastive_excitation_backprop",
+    "clrp_two_passes",
+    "agf",
+    "relevance_cam",
+    "rsp",
+    "attribution_equilibrium",
+    "random",
+)
+# Of Figure 9, AE first: its positive ratio is what the others are thresholded to.
+GRID_METHODS = ("attribution_equilibrium", "grad_cam", "guided_backprop", "integrated_gradients")
+SCATTERED_METHODS = ("attribution_equilibrium", "rap", "lrp_epsilon", "random")
+
 GRIDS = "imagenet_grids"
 
 DATASETS = [

@@ -3,7 +3,7 @@ AE's own: grids of images for GridPG, and the examples of Figures 3, 6 and 11.
 
 Inputs: manifest, targets, classifier.
 Outputs: the data set <results>/data/imagenet_grids and its card; below <results>/ae/imagenet/{model}/ the pictures and
-maps channels.npz, watermark.npz, edges.npz, scattered.npz; tables ae_watermark, ae_edges and ae_scattered.
+maps channels.npz, watermark.npz, edges.npz, scattered.npz; thresholded.parquet of the grids; tables ae_watermark, ae_edges and ae_scattered.
 """
 
 
@@ -18,8 +18,8 @@ rule compose_grids:
         card=of_base("models", "json", config["ae"]["grids"]["models"][:1]),
         library=library("papers/ae/scripts/compose_grids.py"),
     output:
-        root=directory(f"<results>/data/{GRID_BASE}_grids"),
-        card=f"<results>/data/{GRID_BASE}_grids.json",
+        root=directory(f"<results>/data/{GRIDS}"),
+        card=f"<results>/data/{GRIDS}.json",
     log:
         "<logs>/compose_grids.log",
     benchmark:
@@ -165,9 +165,36 @@ rule remove_scattered:
     params:
         seed=lookup(dpath="seed", within=config),
         settings=lookup(dpath="ae/scattered", within=config),
+        blur=lookup(dpath="evaluation/insertion", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:
         "What removing scattered pixels does to predictions"
     script:
         "scripts/remove_scattered.py"
+
+
+# Figure 9: the stored maps, thresholded to AE's positive ratio.
+rule threshold_grids:
+    input:
+        manifest=f"<results>/manifests/{GRIDS}.parquet",
+        card=f"<results>/models/{GRIDS}/{GRID_MODEL}.json",
+        stores=ancient(grid_maps("zarr")),
+        hashes=grid_maps("json"),
+        library=library("papers/ae/scripts/threshold_grids.py"),
+    output:
+        scores=f"<results>/ae/{GRIDS}/{GRID_MODEL}/thresholded.parquet",
+    log:
+        "<logs>/threshold_grids.log",
+    benchmark:
+        "<benchmarks>/threshold_grids.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    message:
+        "GridPG at AE's positive ratio"
+    script:
+        "scripts/threshold_grids.py"
