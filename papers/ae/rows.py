@@ -83,6 +83,8 @@ DATASETS = [
         "Rao et al. 2022: grids of confidently classified images of distinct classes",
         "grids.py:read_grids",
         has=(BOXES,),
+        classified_by="imagenet",
+        derived=True,
     ),
 ]
 
@@ -93,17 +95,18 @@ def check(config: Mapping[str, Any]) -> None:
     Raises:
         InputError: with the key and the cure.
     """
-    if not config["datasets"].get(GRIDS):
-        return
     grids, models = config["ae"]["grids"], config["models"]
+    slid = models.get("vgg16_sliding")
+    if not slid:
+        return  # nothing looks at grids
     for model in grids["models"]:
         if not models.get(model):
             raise InputError(
                 f"config: `ae.grids.models` names {model}, which `models` leaves out; take it in or drop it"
             )
-    tile, slid = models[grids["models"][0]], models.get("vgg16_sliding")
+    tile = models[grids["models"][0]]
     side = grids["n"] * tile["input_size"]
-    if slid and (slid["input_size"], slid["resize"]) != (side, side):
+    if (slid["input_size"], slid["resize"]) != (side, side):
         raise InputError(
             f"config: `models.vgg16_sliding` sees {slid['input_size']} pixels of {slid['resize']}, but a grid has "
             f"{grids['n']} x {tile['input_size']} (`models.{grids['models'][0]}.input_size`); set both to {side}"
