@@ -61,7 +61,7 @@ class MultiScene:
 
 
 def scene_classes(count: int) -> list[int]:
-    """Numbers in ``CLASSES`` of ``count`` classes, ascending: three animals or things to a bird, each of another family.
+    """Numbers in ``CLASSES`` of ``count`` classes, ascending: three animals or things to a bird, no two of a family.
 
     They are below ``1.5 * count``, so an ImageNet role with so many classes has them all.
     """
