@@ -80,7 +80,7 @@ def test_ids_of_classes_and_masks_of_boxes_are_as_many_as_those(tmp_path):
     with pytest.raises(InputError, match="1 ids of classes, but 2 names; give as many of each"):
         build(tmp_path, rows, class_ids=("n1",))
     rows[1]["box_masks"] = ["", "", ""]
-    with pytest.raises(InputError, match="image1 has 2 boxes, .* and 3 masks of boxes; give as many of each"):
+    with pytest.raises(InputError, match=r"image1 has 2 boxes, .* and 3 masks of boxes; give as many of each"):
         build(tmp_path, rows)
 
 
