@@ -6,10 +6,16 @@ import shutil
 import threading
 import time
 from collections import namedtuple
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from relmap.data.formats.coco import read_coco
+from relmap.data.formats.imagenet_segmentation import read_imagenet_segmentation
+from relmap.data.formats.voc import read_voc
+from relmap.data.render import render_coco2014, render_imagenet_segmentation, render_voc2007
+from relmap.data.render.catalogue import CLASSES
 from relmap.data.retrieve import download
 from relmap.data.retrieve.download import Download, read_table, retrieve, retrieve_dataset
 from relmap.errors import InputError
@@ -384,3 +390,88 @@ def test_a_malformed_table_is_named(tmp_path, change):
         read_table(tmp_path / "t.csv")
     with pytest.raises(InputError, match="no such download table"):
         read_table(tmp_path / "absent.csv")
+
+
+def packed(folder, archive):
+    """Everything in a folder as an archive in ``mirror``, in the archive's own format."""
+    archive.parent.mkdir(exist_ok=True)
+    kind = "zip" if archive.suffix == ".zip" else "tar"
+    made = shutil.make_archive(str(archive.with_suffix("")), kind, folder)
+    assert Path(made) == archive
+
+
+def unchecked(dataset):
+    """The repository's rows of a data set, without sizes and digests, which rendered archives have not."""
+    rows = {name: entry for name, entry in read_table(TABLE).items() if entry.dataset == dataset}
+    return {name: replace(entry, size=None, md5="", sha256="") for name, entry in rows.items()}
+
+
+def test_vocs_archives_are_read_where_they_are_unpacked(tmp_path):
+    """Both hold VOCdevkit/VOC2007; what one lacks the other brings."""
+    render_voc2007(tmp_path / "made", classes=2, train=6, test=3, size=40, seed=0)
+    lists = tmp_path / "made/VOCdevkit/VOC2007/ImageSets/Main"
+    tests = set((lists / "test.txt").read_text().split())
+    for part in ("trainval", "test"):
+        shutil.copytree(tmp_path / "made", tmp_path / part)
+        for path in (tmp_path / part).rglob("*.*"):
+            held = path.stem in tests or path.stem.endswith("test")
+            if held != (part == "test"):
+                path.unlink()
+        packed(tmp_path / part, tmp_path / "mirror" / f"VOC{part}_06-Nov-2007.tar")
+    retrieve_dataset("voc2007", tmp_path / "data", unchecked("voc2007"), tmp_path / "mirror")
+    manifest = read_voc(tmp_path / "data", dataset="voc2007")
+    assert (len(manifest.rows("train")), len(manifest.rows("test"))) == (6, 3)
+    assert manifest.info.fingerprint == read_voc(tmp_path / "made", dataset="voc2007").info.fingerprint
+
+
+def test_cocos_archives_are_read_where_they_are_unpacked(tmp_path):
+    render_coco2014(tmp_path / "made", classes=2, train=6, val=3, size=40, seed=0)
+    for name, folder in (
+        ("train2014", "train2014"),
+        ("val2014", "val2014"),
+        ("annotations_trainval2014", "annotations"),
+    ):
+        shutil.copytree(tmp_path / "made" / folder, tmp_path / name / folder)
+        packed(tmp_path / name, tmp_path / "mirror" / f"{name}.zip")
+    retrieve_dataset("coco2014", tmp_path / "data", unchecked("coco2014"), tmp_path / "mirror")
+    assert read_coco(tmp_path / "data").info.fingerprint == read_coco(tmp_path / "made").info.fingerprint
+
+
+def test_the_matlab_file_is_no_archive_and_its_first_digest_counts(server, tmp_path):
+    render_imagenet_segmentation(tmp_path / "made", classes=2, per_class=1, size=40, seed=0)
+    made = tmp_path / "made" / "gtsegs_ijcv.mat"
+    server.content = made.read_bytes()
+    entry = unchecked("imagenet_segmentation")["gtsegs_ijcv.mat"]
+    table = {entry.name: replace(entry, url=f"http://127.0.0.1:{server.server_address[1]}/{entry.name}")}
+    retrieve_dataset("imagenet_segmentation", tmp_path / "data", table)
+    classes = {kind.wnid: kind.name for kind in CLASSES[:2]}
+    assert len(read_imagenet_segmentation(tmp_path / "data", classes=classes)) == 2
+    kept = tmp_path / "data" / "archives" / entry.name
+    kept.write_bytes(made.read_bytes() + b"x")
+    with pytest.raises(InputError, match=r"gtsegs_ijcv\.mat has changed since it was retrieved"):
+        retrieve_dataset("imagenet_segmentation", tmp_path / "data", table)
+
+
+def test_a_home_that_fails_names_the_mirror(server, tmp_path):
+    entry = unchecked("imagenet_segmentation")["gtsegs_ijcv.mat"]
+    table = {entry.name: replace(entry, url=f"http://127.0.0.1:{server.server_address[1]}/{entry.name}")}
+    server.script = ["404"]
+    with pytest.raises(InputError, match=r"gtsegs_ijcv\.mat: .* answers 404 .*put the file into data_mirror"):
+        retrieve_dataset("imagenet_segmentation", tmp_path / "data", table)
+
+
+def test_every_row_of_a_data_set_has_its_place():
+    """As PROTOCOLS' table of downloads has them."""
+    table = read_table(TABLE)
+    digests = {
+        "VOCtrainval_06-Nov-2007.tar": "c52e279531787c972589f7e41ab4ae64",
+        "VOCtest_06-Nov-2007.tar": "b6e924de25625d8de591ea690078ad9f",
+        "VOCtrainval_11-May-2012.tar": "6cd6e144f989b92b3379bac3b3de84fd",
+        "train2014.zip": "0da8c0bd3d6becc4dcb32757491aca88",
+        "val2014.zip": "a3d79f5ed8d289b7a7554ce06a5782b3",
+        "annotations_trainval2014.zip": "0a379cfc70b0e71301e0f377548639bd",
+    }
+    assert {name: table[name].md5 for name in digests} == digests
+    assert {table[name].extract_to for name in digests} == {"."}
+    assert table["annotations_trainval2014.zip"].size == 252872794
+    assert not table["gtsegs_ijcv.mat"].extract_to

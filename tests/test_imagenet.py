@@ -159,6 +159,11 @@ def test_devkit_errors_are_named(tmp_path):
         read_imagenet(root)
 
 
+@pytest.mark.parametrize("layout", ["kaggle", "folders", "devkit"])
+def test_classes_keep_their_wnids(tmp_path, layout):
+    assert read_imagenet(write_imagenet(tmp_path, layout)).info.class_ids == WNIDS
+
+
 def test_repeated_names_are_told_apart(tmp_path):
     root = write_imagenet(tmp_path, "kaggle")
     (root / "LOC_synset_mapping.txt").write_text("n01440764 crane\nn01443537 goldfish\nn01484850 crane, bird\n")

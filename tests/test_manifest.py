@@ -71,6 +71,19 @@ def test_fingerprint_follows_content_and_nothing_else(tmp_path):
     assert build(tmp_path / "a", rows).info.fingerprint != first, "one byte of one image counts"
 
 
+def test_ids_of_classes_and_masks_of_boxes_are_as_many_as_those(tmp_path):
+    rows = rows_in(tmp_path)
+    manifest = build(tmp_path, rows, class_ids=("n1", "n2"))
+    assert manifest.info.class_ids == ("n1", "n2")
+    assert manifest.frame["box_masks"].tolist() == [[], ["", ""], ["", ""], ["", ""]]
+    assert manifest.info.fingerprint != build(tmp_path, rows).info.fingerprint
+    with pytest.raises(InputError, match="1 ids of classes, but 2 names; give as many of each"):
+        build(tmp_path, rows, class_ids=("n1",))
+    rows[1]["box_masks"] = ["", "", ""]
+    with pytest.raises(InputError, match=r"image1 has 2 boxes, .* and 3 masks of boxes; give as many of each"):
+        build(tmp_path, rows)
+
+
 def test_above_the_limit_sizes_stand_for_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr("relmap.data.manifest.HASH_BYTES_LIMIT", 10)
     rows = rows_in(tmp_path)

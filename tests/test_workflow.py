@@ -41,6 +41,18 @@ def test_paper_scale_resolves_without_data(tmp_path):
     assert not {"render_dataset", "pretrain_classifier", "score_attributes"} & counts.keys()
 
 
+def test_data_sets_of_paper_scale_are_retrieved_and_unpacked(tmp_path):
+    """ImageNet-Segmentation is no archive, and takes its classes from ImageNet's manifest."""
+    targets = [f"results/paper/manifests/{name}.parquet" for name in ("voc2007", "coco2014", "imagenet_segmentation")]
+    counts = planned(tmp_path, "--configfile", "config/paper.yaml", "--", *targets)
+    assert counts["build_manifest"] == 4
+    assert counts["retrieve_file"] == 2 + 3 + 1 + 4
+    assert counts["unpack_archive"] == 2 + 3 + 4
+    alone = ["--configfile", "config/paper.yaml", "--config", "training={base: voc2007}", "datasets={imagenet: null}"]
+    run = snakemake(tmp_path, "--dry-run", *alone, "papers=[]", "--", targets[2])
+    assert run.returncode and "takes its classes from imagenet, which `datasets` leaves out" in run.stdout + run.stderr
+
+
 @pytest.fixture(scope="module")
 def default(tmp_path_factory):
     """The default run's jobs."""

@@ -5,6 +5,7 @@ The classes are some of the ImageNet role's, drawn alike, so that a network that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,15 +61,15 @@ class MultiScene:
 
 
 def scene_classes(count: int) -> list[int]:
-    """Numbers in ``CLASSES`` of ``count`` classes, ascending: three animals or things to one bird of each family.
+    """Numbers in ``CLASSES`` of ``count`` classes, ascending: three animals or things to a bird, no two of a family.
 
-    They lie among the first ``ceil(1.5 * count)``, so an ImageNet role with that many classes has them all.
+    They are below ``1.5 * count``, so an ImageNet role with so many classes has them all.
     """
     birds = [n for n, kind in enumerate(CLASSES) if kind.bird is not None]
     families = {CLASSES[n].bird // _FAMILY: n for n in reversed(birds)}
     first = sorted(families.values())
     others = [n for n, kind in enumerate(CLASSES) if kind.bird is None]
-    wanted = count // 4
+    wanted = math.ceil(count / 4)
     return sorted(first[:wanted] + others[: count - wanted])
 
 
@@ -80,7 +81,7 @@ def most_classes() -> int:
 def render_multi_scene(
     numbers: Sequence[int], rng: np.random.Generator, size: int, seed: int, empty: bool = False
 ) -> MultiScene:
-    """Render two to five objects of the classes ``numbers``, at least two of which can be told.
+    """Render two to five objects of the classes ``numbers``, no more than there are classes; two show in any case.
 
     Args:
         size: shorter side in px.
@@ -88,7 +89,8 @@ def render_multi_scene(
         empty: a picture of clutter alone.
     """
     while True:
-        scene = _attempt(numbers, rng, size, seed, 0 if empty else int(rng.choice(_COUNTS, p=_COUNT_SHARES)))
+        count = min(int(rng.choice(_COUNTS, p=_COUNT_SHARES)), len(numbers))
+        scene = _attempt(numbers, rng, size, seed, 0 if empty else count)
         if empty or len(scene.objects) > 1:
             return scene
 

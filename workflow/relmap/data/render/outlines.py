@@ -9,7 +9,9 @@ _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 
 def outlines(mask: np.ndarray) -> list[list[int]]:
-    """Outer outlines of a bool mask (H, W), one for each part that hangs together by pixels' sides; holes are left out.
+    """Outer outlines of a bool mask (H, W), one for each part that hangs together by pixels' sides.
+
+    Holes are left out; what opens to the outside, if only by a corner, is none.
 
     Returns:
         [x0, y0, x1, y1, ...] of each, the corners of pixels at which it turns, in pixel edges.
