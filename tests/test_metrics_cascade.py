@@ -105,7 +105,7 @@ def test_random_weights():
     weight = model[0].weight
     assert bound * 0.98 < weight.abs().max() <= bound and weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
     assert (
-        0 <= model[0].bias.min()
+        model[0].bias.min() >= 0
         and model[0].bias.max() <= 1
         and model[0].bias.mean().item() == pytest.approx(0.5, abs=0.15)
     )

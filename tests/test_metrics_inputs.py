@@ -8,9 +8,14 @@ from relmap.errors import InputError
 from relmap.evidence.evaluation import tidy
 from relmap.evidence.statistics import bootstrap_mean
 from relmap.evidence.tables import image_scores
+from relmap.metrics import chunks
 from relmap.metrics.attribute_parts import score_regions
+from relmap.metrics.average_precision import above_mean, soft_average_precision
+from relmap.metrics.grid_pointing import grid_pointing
 from relmap.metrics.lerf import lerf_predictions, removal_steps
+from relmap.metrics.outside_inside import outside_inside
 from relmap.metrics.pointing import extended_pointing
+from relmap.metrics.relevance_mass import mass_accuracy, rank_accuracy
 from relmap.metrics.segmentation import iou_at_mean_plus_std
 from torch import nn
 
@@ -73,6 +78,27 @@ def test_whole_numbers_are_ranked_as_numbers(name):
     expected = OF_MAPS[name](whole.double())
     for dtype in (torch.uint8, torch.int16, torch.int64):
         assert torch.equal(OF_MAPS[name](whole.to(dtype)), expected)
+
+
+IN_CHUNKS = {
+    "soft_average_precision": soft_average_precision,
+    "above_mean": lambda m, region: above_mean(m).flatten(1),
+    "grid_pointing": grid_pointing,
+    "outside_inside": outside_inside,
+    "mass": mass_accuracy,
+    "rank": rank_accuracy,
+}
+
+
+@pytest.mark.parametrize("name", IN_CHUNKS)
+def test_no_map_depends_on_the_others(name):
+    """More maps than are worked on at once, of three kinds in turn: each has the value that it has alone."""
+    function = IN_CHUNKS[name]
+    alone = torch.cat([function(maps()[i : i + 1], region()[:1]) for i in range(3)])
+    count = chunks.PIXELS // (3 * 400) + 1
+    together = function(maps().repeat(count, 1, 1), region()[:1].expand(3 * count, -1, -1))
+    assert torch.equal(together, alone.repeat(count, *[1] * (alone.dim() - 1)))
+    assert function(maps()[:0], region()[:0]).shape == alone[:0].shape, "none is no error"
 
 
 @pytest.mark.parametrize("name", OF_MASKS)

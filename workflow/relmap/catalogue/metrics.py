@@ -168,14 +168,14 @@ METRICS: dict[str, Metric] = {
             (
                 Column(
                     "pointing_game",
-                    "Pointing game, within 15 pixels",
+                    "Pointing game, near the region",
                     "Zhang et al. 2018, as in TorchRay",
                     "pointing_game",
                     mean="classes",
                 ),
                 Column(
                     "pointing_game_radius0",
-                    "Pointing game, the pixel itself",
+                    "Pointing game, in the region",
                     "Zhang et al. 2018",
                     "pointing_game_radius0",
                     head="radius 0",

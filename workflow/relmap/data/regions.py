@@ -83,7 +83,7 @@ def _runs(code: str) -> np.ndarray:
     COCO's packing: characters from 48 on, of five bits each, the lowest first, and a sixth for "more follows"; the last
     one's highest bit is the sign. From the fourth run on the code has the difference to the run before the last.
     """
-    digits = np.array([ord(character) - 48 for character in code], dtype=np.int64)
+    digits = np.frombuffer(code.encode(), dtype=np.uint8).astype(np.int64) - 48
     ends = digits & 32 == 0
     if not len(digits) or not ends[-1] or (digits < 0).any() or (digits > 63).any():
         return np.array([-1])

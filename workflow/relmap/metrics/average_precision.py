@@ -26,14 +26,13 @@ import torch
 from torch import Tensor
 
 from relmap.metrics.checks import as_mask, as_relevance
+from relmap.metrics.chunks import by_chunks
 from relmap.metrics.scaling import to_unit
 
 if TYPE_CHECKING:
     from relmap.evidence.maps import Maps
     from relmap.metrics.case import Case
 
-# Pixels sorted at once; bounds the memory (a sort needs some 30 bytes a score, two a pixel).
-_PIXELS_PER_SORT = 1 << 22
 # Of a map's largest magnitude: a constant map's rounded mean must not be exceeded.
 _ROUNDING = 1e-12
 
@@ -88,13 +87,12 @@ def soft_average_precision(maps: Tensor, masks: Tensor) -> Tensor:
         ValueError: shapes differ.
         InputError: a map that is not finite, or a mask with other values.
     """
-    scaled, objects = to_unit(maps).flatten(1), _flat(maps, masks)
-    rows = max(1, _PIXELS_PER_SORT // max(1, scaled.shape[1]))
-    parts = [
-        average_precision(torch.cat([1 - some, some], dim=1), torch.cat([~own, own], dim=1))
-        for some, own in zip(scaled.split(rows), objects.split(rows), strict=True)
-    ]
-    return torch.cat(parts)
+    return by_chunks(_soft, as_relevance(maps).flatten(1), _flat(maps, masks))
+
+
+def _soft(maps: Tensor, objects: Tensor) -> Tensor:
+    scaled = to_unit(maps)
+    return average_precision(torch.cat([1 - scaled, scaled], dim=1), torch.cat([~objects, objects], dim=1))
 
 
 def agf_average_precision(maps: Tensor, masks: Tensor) -> Tensor:
@@ -109,14 +107,18 @@ def above_mean(maps: Tensor) -> Tensor:
     Raises:
         InputError: a map that is not finite.
     """
-    flat = as_relevance(maps).flatten(1).double()
-    threshold = flat.mean(1, keepdim=True) + _ROUNDING * flat.abs().amax(1, keepdim=True)
-    return (flat > threshold).view(maps.shape)
+    return by_chunks(_exceeds_mean, as_relevance(maps).flatten(1)).view(maps.shape)
+
+
+def _exceeds_mean(maps: Tensor) -> Tensor:
+    exact = maps.double()
+    return exact > exact.mean(1, keepdim=True) + _ROUNDING * exact.abs().amax(1, keepdim=True)
 
 
 def pixel_accuracy(chosen: Tensor, masks: Tensor) -> Tensor:
     """Share of pixels that are chosen and in the mask, or neither: (N, H, W) bool twice -> (N,) float64."""
-    return (chosen.flatten(1) == _flat(chosen, masks)).double().mean(1)
+    right = chosen.flatten(1) == _flat(chosen, masks)
+    return right.sum(1).double() / right.shape[1]
 
 
 def overlaps(chosen: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

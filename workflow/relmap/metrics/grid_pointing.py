@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relmap.metrics.checks import as_mask, as_relevance
+from relmap.metrics.chunks import by_chunks
 from relmap.metrics.ranking import entry_ranks
 
 if TYPE_CHECKING:
@@ -56,10 +57,14 @@ def grid_pointing(maps: Tensor, cells: Tensor) -> Tensor:
     if maps.ndim != 3 or cells.ndim != 3 or len(maps) != len(cells):
         raise ValueError(f"maps {tuple(maps.shape)} and cells {tuple(cells.shape)} must be (N, h, w) and (N, H, W)")
     maps, cells = as_relevance(maps), as_mask(cells, "cells").to(maps.device)
+    return by_chunks(_inside, maps, cells)
+
+
+def _inside(maps: Tensor, cells: Tensor) -> Tensor:
     if maps.shape != cells.shape:
         maps = F.interpolate(maps.unsqueeze(1), cells.shape[1:], mode="bilinear", align_corners=False).squeeze(1)
-    positive = maps.double().clamp(min=0)
-    total, inside = positive.sum((1, 2)), (positive * cells).sum((1, 2))
+    positive = maps.clamp(min=0)
+    total, inside = (part.sum((1, 2), dtype=torch.float64) for part in (positive, positive * cells))
     nowhere = total <= _LEAST_TOTAL
     return (inside / total.masked_fill(nowhere, 1)).masked_fill(nowhere, 0)
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from relmap.metrics.checks import as_mask
+from relmap.metrics.checks import as_mask, as_relevance
+from relmap.metrics.chunks import by_chunks
 from relmap.metrics.scaling import to_unit
 
 if TYPE_CHECKING:
@@ -50,8 +51,12 @@ def outside_inside(maps: Tensor, masks: Tensor) -> Tensor:
     """
     if maps.shape != masks.shape or maps.ndim != 3:
         raise ValueError(f"maps {tuple(maps.shape)} and masks {tuple(masks.shape)} must both be (N, H, W)")
-    scaled = to_unit(maps).flatten(1)
-    inside = as_mask(masks, "masks").to(maps.device).flatten(1)
+    maps = as_relevance(maps)
+    return by_chunks(_ratio, maps.flatten(1), as_mask(masks, "masks").to(maps.device).flatten(1))
+
+
+def _ratio(maps: Tensor, inside: Tensor) -> Tensor:
+    scaled = to_unit(maps)
     # 0 / 0 for a mask without one of the two sides.
     within = torch.where(inside, scaled, 0).sum(1) / inside.sum(1)
     without = torch.where(inside, 0, scaled).sum(1) / (~inside).sum(1)

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from relmap.errors import InputError
 from relmap.metrics.checks import as_relevance
+from relmap.metrics.chunks import split
 
 TIES = ("strict", "at_once")
 
 # Pixels ranked at once; bounds the memory of the sort.
-_PIXELS_PER_SORT = 1 << 23
+_PIXELS_PER_SORT = 1 << 20
 
 
 def entry_ranks(maps: Tensor, ties: str = "strict", descending: bool = True) -> Tensor:
@@ -37,7 +38,7 @@ def entry_ranks(maps: Tensor, ties: str = "strict", descending: bool = True) -> 
         raise InputError(f"config: `evaluation.ties` is {ties!r}; choose {' or '.join(TIES)}")
     flat = as_relevance(maps).flatten(1)
     ranks = torch.empty(flat.shape, dtype=torch.int32, device=flat.device)
-    for some, out in _chunks(flat, ranks):
+    for some, out in split(flat, ranks, pixels=_PIXELS_PER_SORT):
         values, order = some.sort(dim=1, stable=True, descending=descending)
         places = torch.arange(flat.shape[1], dtype=torch.int32, device=flat.device).expand_as(order)
         out.scatter_(1, order, places if ties == "strict" else _first_of_tie(values, places))
@@ -67,9 +68,3 @@ def _first_of_tie(values: Tensor, places: Tensor) -> Tensor:
     begins = torch.ones_like(values, dtype=torch.bool)
     begins[:, 1:] = values[:, 1:] != values[:, :-1]
     return torch.where(begins, places, 0).cummax(1).values
-
-
-def _chunks(*tensors: Tensor) -> zip:
-    """Rows of (N, P) tensors, together, few enough for one sort."""
-    rows = max(1, _PIXELS_PER_SORT // max(1, tensors[0].shape[1]))
-    return zip(*(tensor.split(rows) for tensor in tensors), strict=True)

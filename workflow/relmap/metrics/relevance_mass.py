@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from relmap.metrics.checks import as_mask, as_relevance
+from relmap.metrics.chunks import by_chunks
 from relmap.metrics.ranking import entry_ranks
 
 if TYPE_CHECKING:
@@ -50,10 +51,13 @@ def mass_accuracy(maps: Tensor, inside: Tensor) -> Tensor:
         ValueError: shapes differ.
         InputError: a map that is not finite, or a region with other values.
     """
-    maps, inside = _checked(maps, inside)
-    positive = maps.double().clamp(min=0)
-    total = positive.sum(1)
-    share = (positive * inside).sum(1) / total.masked_fill(total == 0, 1)
+    return by_chunks(_mass, *_checked(maps, inside))
+
+
+def _mass(maps: Tensor, inside: Tensor) -> Tensor:
+    positive = maps.clamp(min=0)
+    total, within = (part.sum(1, dtype=torch.float64) for part in (positive, positive * inside))
+    share = within / total.masked_fill(total == 0, 1)
     return share.masked_fill(~inside.any(1), torch.nan)
 
 
