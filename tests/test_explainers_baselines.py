@@ -3,13 +3,16 @@
 import copy
 import types
 
+import numpy as np
 import pytest
 import relmap
 import torch
 import torch.nn.functional as F
 from reference_nets import inputs, network, vectors
 from relmap.errors import InputError
+from relmap.explainers.gradients import smoothed
 from relmap.propagation import Propagator, Walk
+from scipy import ndimage
 from torch import Tensor, nn
 
 METHODS = ("input_x_gradient", "deconvnet", "saliency", "guided_backprop", "grad_cam", "excitation_backprop")
@@ -201,3 +204,23 @@ def test_errors_name_the_culprit():
         relmap.explain(network("vgg16"), images, targets[0], "grad_cam", layer="features.77")
     with pytest.raises(InputError, match="no feature map that its classifier pools"):
         relmap.explain(nn.Sequential(nn.Conv2d(3, 4, 3)), images, targets[0], "grad_cam")
+
+
+def test_smoothing_is_a_gaussian_mean_with_the_border_going_on():
+    """Against scipy's filter, cut at the same reach; a constant map stays, and the sum of a spike inside too."""
+    maps = torch.randn(2, 30, 50, dtype=torch.float64)
+    sigma = 0.02 * 50
+    expected = [ndimage.gaussian_filter(each.numpy(), sigma, mode="nearest", radius=4) for each in maps]
+    assert torch.allclose(smoothed(maps, 0.02), torch.from_numpy(np.stack(expected)), atol=1e-12)
+    assert torch.allclose(smoothed(torch.ones(1, 9, 9), 0.1), torch.ones(1, 9, 9))
+    spike = torch.zeros(1, 41, 41)
+    spike[0, 20, 20] = 1
+    assert smoothed(spike, 0.05).sum().item() == pytest.approx(1)
+
+
+def test_smoothed_guided_backprop_is_guided_backprop_smoothed():
+    model, (images, targets) = network("vgg16"), inputs()
+    targets = targets[0]
+    maps = relmap.compare(model, images, targets, ["guided_backprop", "guided_backprop_smoothed"])
+    assert torch.allclose(maps["guided_backprop_smoothed"], smoothed(maps["guided_backprop"], 0.02))
+    assert (maps["guided_backprop_smoothed"] >= 0).all()

@@ -4,7 +4,7 @@ import pytest
 import relmap
 import torch
 from reference_nets import inputs, network
-from relmap.catalogue.methods import ATTENTION, BLOCKS, CATALOGUE, FEATURE_MAP, LAYERS
+from relmap.catalogue.methods import ATTENTION, BLOCKS, CATALOGUE, FEATURE_MAP, LAYERS, PIXELS
 from relmap.models.text import BertClassifier, BertSettings
 
 METHODS = [name for name, row in CATALOGUE.items() if not {BLOCKS, FEATURE_MAP, LAYERS}.intersection(row.needs)]
@@ -40,8 +40,14 @@ def test_pictures(method, vision):
     torch.testing.assert_close(maps[1:], alone, rtol=1e-5, atol=1e-8 * maps.abs().max().item())
 
 
-# Patches are of pictures; controls know nothing of the network, so nothing of padding.
-TEXTUAL = [name for name in METHODS if name != "abslrp_patches" and not CATALOGUE[name].maker.startswith("controls:")]
+# Patches and pixels are of pictures; controls know nothing of the network, so nothing of padding.
+TEXTUAL = [
+    name
+    for name in METHODS
+    if name != "abslrp_patches"
+    and PIXELS not in CATALOGUE[name].needs
+    and not CATALOGUE[name].maker.startswith("controls:")
+]
 
 
 @pytest.mark.parametrize("method", TEXTUAL)

@@ -7,7 +7,7 @@ from dataset_trees import picture, save
 from relmap.data.images import Preprocessing, load_boxes
 from relmap.data.manifest import build_manifest, read_manifest, write_manifest
 from relmap.errors import InputError
-from relmap.evidence.evaluation import evaluation_rows, method_maps, target_frame, tidy
+from relmap.evidence.evaluation import evaluation_rows, method_maps, pairs_of_images, target_frame, tidy
 from relmap.evidence.maps import read_maps, write_maps
 from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
 from relmap.evidence.tables import by_cell, fill, image_scores, paired_differences
@@ -157,6 +157,12 @@ def test_a_multi_label_network_is_asked_for_labels_and_predictions(scenes):
     assert predicted["target"].tolist() == [1, 2, 0, 2]
 
 
+def test_pairs_of_an_image_come_together():
+    found = pairs_of_images(["a", "b", "a", "c", "b", "d"])
+    assert [places.tolist() for places in found] == [[[3], [5]], [[0, 2], [1, 4]]]
+    assert pairs_of_images([]) == []
+
+
 def test_boxes_of_one_class(scenes):
     preprocessing = Preprocessing(30, 30)  # of 40 x 30 pixels the middle 30 x 30, from column 5 on
     cat, dog = load_boxes(scenes, [2, 2], preprocessing, [0, 1])
@@ -233,6 +239,7 @@ def test_a_filled_table_counts_images_and_pairs():
         "method": "lrp",
         "metric": "mean_iou",
         "variant": "",
+        "select": "",
         "label": "LRP",
     }
     filled = fill(pd.DataFrame([cell]), scores).iloc[0]

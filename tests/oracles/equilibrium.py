@@ -11,22 +11,28 @@ from torch import Tensor, nn
 
 
 class Algorithm1(Method):
-    def __init__(self, gamma: float) -> None:
-        self.gamma = gamma
+    """``scale`` (N, 1, 1, 1) is what Eq. 6 scales P and N to, tau = 1 by default; ``terms`` are those of Eq. 13."""
+
+    def __init__(self, gamma: float, terms: str = "C+A+U+Psi", scale: Tensor | float = 1.0) -> None:
+        self.gamma, self.terms, self.scale = gamma, terms.split("+"), scale
 
     def affine(self, layer: nn.Module, x: Tensor, y: Tensor, r: Tensor) -> Tensor:
         x = x.detach()
         pointwise = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)
         gamma = 1.0 if pointwise else self.gamma
         positive, negative = r.clamp(min=0), r.clamp(max=0)
-        positive, negative = quotient(positive, total(positive)), quotient(negative, -total(negative))
+        positive = quotient(positive, total(positive)) * self.scale
+        negative = quotient(negative, -total(negative)) * self.scale
         alpha = (x > 0).to(x.dtype)
         beta = 1 - alpha
         absolute = with_weight(layer, layer.weight.abs())
-        c = share(x, absolute, gamma * positive) + share(x, absolute, negative)
-        a = share(alpha, absolute, positive)
-        u = share(beta, absolute, negative)
-        return c + a + u - (0 if pointwise else quotient(alpha, total(alpha)))
+        parts = {
+            "C": share(x, absolute, gamma * positive) + share(x, absolute, negative),
+            "A": share(alpha, absolute, positive),
+            "U": share(beta, absolute, negative),
+            "Psi": -quotient(alpha, total(alpha)) * (0 if pointwise else 1),
+        }
+        return sum(parts[name] for name in self.terms)
 
     def pool(self, run, x: Tensor, r: Tensor) -> Tensor:
         return share(x.clamp(min=0) + 1e-9, run, r)
@@ -36,9 +42,21 @@ class Algorithm1(Method):
         return main.abs() * s, skip.abs() * s
 
 
-def attribution_equilibrium(model: nn.Module, images: Tensor, targets: Tensor, gamma: float = 1.0) -> Tensor:
-    """Relevance (N, C, H, W) of images for targets (N,); z^B takes each image's own extremes."""
+def attribution_equilibrium(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    gamma: float = 1.0,
+    terms: str = "C+A+U+Psi",
+    printed: bool = False,
+) -> Tensor:
+    """Relevance (N, C, H, W) of images for targets (N,); z^B takes each image's own extremes.
+
+    ``printed``: P and N are scaled to the sum of |G|, as Eq. 6 has it, and not to |sum G| = 1.
+    """
     with torch.enable_grad():
         tape = Tape(model, images)
         contributions = contribution_map(tape, targets)
-        return tape.back(Algorithm1(gamma), quotient(contributions, total(contributions).abs()), tape.last_map())
+        start = quotient(contributions, total(contributions).abs())
+        method = Algorithm1(gamma, terms, total(start.abs()) if printed else 1.0)
+        return tape.back(method, start, tape.last_map())

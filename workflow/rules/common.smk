@@ -113,6 +113,14 @@ try:
     EXTENSIONS = [*(path for paper in PAPERS for path in beside(paper, "rows.py")), *map(named, config["extensions"])]
     ROWS = load_rows(EXTENSIONS, config)
     check_ids(config, ROWS)
+    # What papers' rules derive from other data sets needs no entry in the config.
+    config["datasets"].update(
+        {
+            name: {"source": "derive", "path": None, "format": None, "classes": None}
+            for name, row in ROWS.datasets.items()
+            if row.derived
+        }
+    )
     ROWS = as_configured(ROWS, config)
     DATASETS = [name for name, entry in config["datasets"].items() if entry]
     MODELS = [name for name in config["models"] if startable(name)]
@@ -239,13 +247,12 @@ def files_of(dataset):
 
 
 def unpacked(wildcards):
-    """Marks of a retrieved data set's unpacked archives; none for one that lies there already."""
+    """A retrieved data set's files: marks of unpacked archives, and what is no archive; none for one that lies there."""
     if wildcards.dataset not in sources("retrieve"):
         return []
     return [
-        f"<data_root>/{wildcards.dataset}/.unpacked/{entry.name}"
+        f"<data_root>/{wildcards.dataset}/{'.unpacked' if entry.extract_to else 'archives'}/{entry.name}"
         for entry in files_of(wildcards.dataset)
-        if entry.extract_to
     ]
 
 
@@ -316,6 +323,25 @@ def classes_of(wildcards):
     """The file that names a data set's classes, where its config names one."""
     named = config["datasets"][wildcards.dataset]["classes"]
     return [named] if named else []
+
+
+def classifier_of(wildcards):
+    """The manifest whose classes a data set takes over, where its config names no file of classes."""
+    source = ROWS.datasets[wildcards.dataset].classified_by
+    if not source or classes_of(wildcards):
+        return []
+    if source not in DATASETS:
+        raise WorkflowError(
+            f"datasets.{wildcards.dataset} takes its classes from {source}, which `datasets` leaves out; take it in, or "
+            f"name the classes in a file, `datasets.{wildcards.dataset}.classes`"
+        )
+    return [f"<results>/manifests/{source}.parquet"]
+
+
+def published_counts(wildcards):
+    """How many images and pairs a retrieved data set must have; of one that is made here nobody says."""
+    retrieved = wildcards.dataset in sources("retrieve")
+    return dict(ROWS.datasets[wildcards.dataset].counts) if retrieved else {}
 
 
 def renderer_of(wildcards):
@@ -504,6 +530,12 @@ def notebook_parameters(paper, notebook):
     return " ".join(given)
 
 
+def measured_of(paper):
+    """The table of what a paper's figures show beside its tables, by format, where there is such."""
+    names = {"measured": "csv", "measured_md": "md"}
+    return {name: f"<results>/tables/{paper.id}_measured.{suffix}" for name, suffix in names.items() if paper.measured}
+
+
 def tables_of(paper):
     """All tables of a paper: its own, its claims, and what its rules add."""
     return [
@@ -514,6 +546,7 @@ def tables_of(paper):
             for path in formats(f"{paper.id}_{name}", "csv", "md")
             if beside(paper, "claims.yaml")
         ),
+        *measured_of(paper).values(),
         *EXTRA_TABLES.get(paper.id, []),
     ]
 

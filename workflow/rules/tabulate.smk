@@ -26,6 +26,7 @@ for paper_ in PAPERS:
             ),
             md=expand(f"<results>/tables/{paper_.id}_table{{number}}.md", number=paper_.tables),
             tex=expand(f"<results>/tables/{paper_.id}_table{{number}}.tex", number=paper_.tables),
+            **measured_of(paper_),
         log:
             f"<logs>/tabulate/{paper_.id}.log",
         benchmark:

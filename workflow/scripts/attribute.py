@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 from relmap.catalogue.methods import LAYERS, Method
 from relmap.data.images import sizes_seen
-from relmap.evidence.evaluation import rows_of
+from relmap.evidence.evaluation import pairs_of_images, rows_of
 from relmap.evidence.maps import write_maps
 from relmap.explanation import compare
 from relmap.job.logs import job
@@ -24,10 +24,15 @@ with job(snakemake.log[0], snakemake.threads) as log:
     rows = rows_of(subject.manifest, pairs["image_id"])
     sizes = sizes_seen(subject.manifest, rows, subject.preprocessing)
     found = {method.id: np.zeros((len(rows), *sizes.max(0, initial=0)), np.float32) for method in methods}
-    for (images, targets), places in subject.placed(rows, pairs["target"].to_numpy(copy=True), "maps"):
-        height, width = images.shape[2:]
-        for method, maps in compare(propagator, images, targets, given, batch_size=params.batch_size).items():
-            found[method][places, :height, :width] = maps.float().cpu().numpy()
+    targets = pairs["target"].to_numpy(copy=True)
+    # The targets of an image share its forward pass.
+    for of_images in pairs_of_images(pairs["image_id"]):
+        batch_size = max(1, params.batch_size // of_images.shape[1])
+        for (images, classes), places in subject.placed(rows[of_images[:, 0]], targets[of_images], "maps"):
+            height, width = images.shape[2:]
+            at = of_images[places].ravel()
+            for method, maps in compare(propagator, images, classes, given, batch_size=batch_size).items():
+                found[method][at, :height, :width] = maps.flatten(0, 1).float().cpu().numpy()
     for method, store in zip(methods, snakemake.output.stores, strict=True):
         attrs = {
             "method": method.id,
@@ -39,6 +44,5 @@ with job(snakemake.log[0], snakemake.threads) as log:
             "settings": dict(params.settings) if LAYERS in method.needs else {},
             "torch": torch.__version__,
         }
-        ids, targets = list(pairs["image_id"]), pairs["target"].to_numpy()
-        write_maps(store, found[method.id], ids, targets, attrs, sizes=sizes)
+        write_maps(store, found[method.id], list(pairs["image_id"]), targets, attrs, sizes=sizes)
         log.info("%s", store)

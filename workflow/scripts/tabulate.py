@@ -4,7 +4,7 @@ from pathlib import Path
 
 from relmap.catalogue.papers import published, read_paper
 from relmap.catalogue.rows import load_rows
-from relmap.evidence.tables import fill, load_scores, write_table
+from relmap.evidence.tables import fill, load_scores, measured, write_frame, write_table
 from relmap.job.logs import job
 
 with job(snakemake.log[0]):
@@ -24,3 +24,8 @@ with job(snakemake.log[0]):
         )
         filled = fill(frame, scores, *settings)
         write_table(filled, output, f"{paper.short}, Table {number}. {table['caption']}", table["rows"])
+    if paper.measured:
+        frame = measured(
+            paper.measured, scores, params.confidence, params.resamples, params.seed, paper.controls, known
+        )
+        write_frame(frame, snakemake.output.measured, f"{paper.short}: what its figures show, and other readings")

@@ -24,6 +24,7 @@ class DataSet:
         renderer: the same below ``relmap.data.render``: (root, *, seed, workers, and the config's sizes) writes the
             true format. None for one that cannot be rendered.
         has: ``BOXES``, ``MASKS``.
+        derived: whether a paper's rules make it of other data sets; it is then in every run of that paper.
         classified_by: the data set whose classes, in the order of its manifest, are this one's, and whose networks
             classify it; empty for its own.
         multi_label: whether an image may have several classes, which networks then tell independently.
@@ -38,6 +39,7 @@ class DataSet:
     renderer: str | Callable[..., Any] | None = None
     has: tuple[str, ...] = ()
     classified_by: str = ""
+    derived: bool = False
     multi_label: bool = False
     fit: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)

@@ -22,6 +22,7 @@ FEATURE_MAP = "feature map"
 BLOCKS = "residual blocks"
 ATTENTION = "attention"
 LAYERS = "CLA-layers"
+PIXELS = "pixels"
 
 NEEDS = {
     BOUNDS: "takes low and high, the range of valid inputs, a number or one per channel (else each image's own)",
@@ -29,6 +30,7 @@ NEEDS = {
     BLOCKS: "made for networks of residual blocks",
     ATTENTION: "a network with attention",
     LAYERS: "takes artifacts, the files of trained CLA-layers",
+    PIXELS: "an input of real numbers, such as pictures; no token ids",
 }
 
 
@@ -142,6 +144,14 @@ CATALOGUE: dict[str, Method] = {
             {"baseline": "linear_approximation"},
         ),
         Method(
+            "integrated_gradients",
+            "Integrated Gradients",
+            "Sundararajan et al. 2017, from 0 in normalised space, 20 steps, as in GridPG",
+            "integrated_gradients:IntegratedGradients",
+            {},
+            (PIXELS,),
+        ),
+        Method(
             "deconvnet",
             "DeconvNet",
             "Zeiler and Fergus 2014",
@@ -156,6 +166,15 @@ CATALOGUE: dict[str, Method] = {
             "baselines:BaselineMap",
             {"baseline": "guided_backprop"},
             signed=False,
+        ),
+        Method(
+            "guided_backprop_smoothed",
+            "Guided Backprop, smoothed",
+            "Springenberg et al. 2014, as TorchRay's pointing game runs it",
+            "baselines:BaselineMap",
+            {"baseline": "guided_backprop", "smooth": 0.02},
+            signed=False,
+            variant_of="guided_backprop",
         ),
         Method(
             "grad_cam",
@@ -185,6 +204,15 @@ CATALOGUE: dict[str, Method] = {
             f"{_MONTAVON}, as in zennit",
             "plain_lrp:LRPComposite",
             {"preset": "epsilon_plus_flat"},
+        ),
+        Method(
+            "lrp_epsilon_plus_box",
+            "LRP epsilon-plus-box",
+            f"{_MONTAVON}, as AE's composite: epsilon in linear layers, z+ in convolutions, z-box first",
+            "plain_lrp:LRPComposite",
+            {"preset": "epsilon_plus_box"},
+            (BOUNDS,),
+            variant_of="lrp_epsilon_plus_flat",
         ),
         Method(
             "lrp_epsilon_gamma_box",

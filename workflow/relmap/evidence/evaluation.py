@@ -84,6 +84,15 @@ def target_frame(
     return pd.DataFrame(found)
 
 
+def pairs_of_images(image_ids: Sequence[str]) -> list[np.ndarray]:
+    """Places of pairs by image: for each number K of pairs that images have, (images, K), in the order of the pairs."""
+    owners: dict[str, list[int]] = {}
+    for place, image in enumerate(image_ids):
+        owners.setdefault(image, []).append(place)
+    counts = sorted({len(places) for places in owners.values()})
+    return [np.array([places for places in owners.values() if len(places) == count]) for count in counts]
+
+
 def rows_of(manifest: Manifest, image_ids: Sequence[str]) -> np.ndarray:
     """Positions of images in a manifest.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,20 @@ from relmap.job.files import atomic_paths
 CELL = ["dataset", "model", "method", "metric"]
 # What has a value: a pair of an image and the class that is explained.
 PAIR = ["image_id", "target"]
+
+MEASURED = (
+    "dataset",
+    "model",
+    "metric",
+    "select",
+    "method",
+    "label",
+    "value",
+    "ci_low",
+    "ci_high",
+    "n_images",
+    "n_pairs",
+)
 
 Values = Mapping[tuple[str, str, str, str], pd.Series]
 # A cell as it is shown: text, bold, underlined.
@@ -241,6 +255,39 @@ def fill(
             by_class = columns[cell.metric][1].mean == "classes"
             ours.append(_our_value(values[cell.select][_key(cell)], confidence, resamples, seed, by_class))
     return table.assign(**{name: [getattr(one, name) for one in ours] for name in _Ours.__dataclass_fields__})
+
+
+def measured(
+    wanted: Iterable[Cell],
+    scores: pd.DataFrame,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    control_methods: Sequence[str] = (),
+    known: Rows | None = None,
+) -> pd.DataFrame:
+    """Our values of what a paper shows beside its tables, tidy, with the controls below each group.
+
+    Returns:
+        The columns of ``MEASURED``, a row for each cell that has scores.
+    """
+    known = known or Rows()
+    columns = known.columns()
+    cells_ = list(dict.fromkeys(wanted))
+    below = [replace(cell, method=method) for cell in cells_ for method in control_methods]
+    places = list(dict.fromkeys((c.dataset, c.model, c.metric, c.select) for c in cells_))
+    ordered = sorted(
+        dict.fromkeys([*cells_, *below]), key=lambda c: places.index((c.dataset, c.model, c.metric, c.select))
+    )
+    values = {select: by_cell(scores, select) for select in {cell.select for cell in ordered}}
+    rows = []
+    for cell in ordered:
+        if has_values(values[cell.select], _key(cell)):
+            by_class = columns[cell.metric][1].mean == "classes"
+            ours = _our_value(values[cell.select][_key(cell)], confidence, resamples, seed, by_class)
+            names = (cell.dataset, cell.model, cell.metric, cell.select, cell.method, known.label(cell.method))
+            rows.append((*names, ours.reproduced, ours.ci_low, ours.ci_high, ours.n_images, ours.n_pairs))
+    return pd.DataFrame(rows, columns=list(MEASURED))
 
 
 @dataclass(frozen=True)

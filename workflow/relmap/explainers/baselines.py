@@ -10,7 +10,7 @@ from torch import Tensor
 from relmap.errors import InputError
 from relmap.explainers.base import SharedPass
 from relmap.explainers.cam import grad_cam, last_feature_map
-from relmap.explainers.gradients import linear_approximation, sensitivity
+from relmap.explainers.gradients import linear_approximation, sensitivity, smoothed
 from relmap.network import Graph
 from relmap.network.layouts import layout_of
 from relmap.propagation import Activations, Propagator, composites, starts
@@ -59,12 +59,15 @@ class BaselineMap(SharedPass):
         propagator: of the model.
         baseline: key of ``BASELINES``.
         layer: name of a layer or block to read instead of the method's own choice.
+        smooth: standard deviation of a Gaussian that the map is smoothed by, as a share of its longer side; 0 for none.
     """
 
-    def __init__(self, propagator: Propagator, *, baseline: str, layer: str | None = None) -> None:
+    def __init__(self, propagator: Propagator, *, baseline: str, layer: str | None = None, smooth: float = 0.0) -> None:
         if baseline not in BASELINES:
             raise InputError(f"unknown baseline {baseline!r}; choose from {', '.join(BASELINES)}")
-        self.baseline, self.graph = BASELINES[baseline], propagator.graph
+        if smooth < 0:
+            raise InputError(f"smooth is {smooth}; give a share of the map's longer side, 0 for none")
+        self.baseline, self.graph, self.smooth = BASELINES[baseline], propagator.graph, smooth
         graph = self.graph
         self.layer = self.baseline.layer(graph) if layer is None else graph.activation_of(layer)
         self.walk = propagator.by(PASSES[self.baseline.backward])
@@ -75,7 +78,8 @@ class BaselineMap(SharedPass):
         relevance = self.walk.propagate(activations, start, stop=self.layer).relevance
         features = activations.outputs[self.layer].expand_as(relevance)
         pair = (self._channels_first(values, activations).flatten(0, 1) for values in (features, relevance))
-        return self.baseline.read(*pair).unflatten(0, targets.shape)
+        maps = self.baseline.read(*pair)
+        return (smoothed(maps, self.smooth) if self.smooth else maps).unflatten(0, targets.shape)
 
     def _channels_first(self, values: Tensor, activations: Activations) -> Tensor:
         """(K, N, C, h, w) of a feature map, (K, N, 1, F) of features without positions, (K, N, C, T) of text."""

@@ -38,6 +38,22 @@ Residual = Literal["absolute", "authors"]
 RESIDUALS: Mapping[str, Rule] = {"absolute": Share("absolute"), "authors": MainBranch()}
 
 
+TERMS = ("C", "A", "U", "Psi")
+
+
+def terms_named(names: str) -> Terms:
+    """The terms of Eq. 13 that are written with plus signs, ``C+A+U+Psi``: these count, the others are left out.
+
+    Raises:
+        InputError: another name, one twice, or none of C, A and U, without which nothing is propagated.
+    """
+    given = names.split("+")
+    if not set(given) <= set(TERMS) or len(set(given)) < len(given) or given == ["Psi"]:
+        raise InputError(f"terms {names!r} are unknown; give some of {', '.join(TERMS)} once, such as C+A+U+Psi or C")
+    contribution, activated, inactivated = (float(name in given) for name in TERMS[:3])
+    return Terms(contribution, activated, inactivated, "activated" if "Psi" in given else "none")
+
+
 def equilibrium(gamma: float, terms: Terms, residual: Residual, first: Rule) -> Composite:
     """The rules of Attribution Equilibrium; ``first`` is that of the layers that see the input.
 
@@ -84,7 +100,7 @@ class AttributionEquilibrium(SharedPass):
             half into the main branch, nothing into the skip, and doubles what comes out.
         total: what P and N are scaled to. ``tau`` is \|sum G\|, for which the paper's law of sums holds; ``printed`` is
             Eq. 6 as printed, sum \|G\| (the shift stays \|sum G\|).
-        terms: which terms of the rule count.
+        terms: which terms of the rule count; as text, those of Eq. 13, such as ``C+A+U+Psi``.
         balanced_input: balance the relevance before the first layer too.
         layer: operation whose output is the last feature map.
     """
@@ -98,16 +114,17 @@ class AttributionEquilibrium(SharedPass):
         high: Bounds = None,
         residual: Residual = "absolute",
         total: Literal["tau", "printed"] = "tau",
-        terms: Terms | None = None,
+        terms: Terms | str | None = None,
         balanced_input: bool = False,
         layer: str | None = None,
     ) -> None:
         if total not in ("tau", "printed"):
             raise InputError(f"total {total!r} is unknown; choose tau or printed")
+        terms = terms_named(terms) if isinstance(terms, str) else terms or Terms()
         first = BalancedZBox(low, high, gamma) if balanced_input else ZBox(low, high)
         self.layer = last_feature_map(propagator.graph) if layer is None else propagator.graph[layer].name
         self.gradient = propagator.by(composites.gradient())
-        self.walk = propagator.by(equilibrium(gamma, terms or Terms(), residual, first))
+        self.walk = propagator.by(equilibrium(gamma, terms, residual, first))
         self.printed = total == "printed"
         self.transforms = doubled_branches(propagator.graph) if residual == "authors" else {}
         self.walks, self.keep = (self.gradient, self.walk), (self.layer,)

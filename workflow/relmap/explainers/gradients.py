@@ -4,12 +4,18 @@ r"""Maps from the gradient of the target's logit at the input, or from its alter
     \text{sensitivity (Simonyan et al. 2013): } \max_c |g_c|, \qquad
     \text{linear approximation: } \sum_c x_c\, g_c
 
+and of the map, where its maker smooths it, a Gaussian mean.
+
 Sensitivity is what gradient, DeconvNet and guided backpropagation show of their (pseudo-)gradient ``g``; it cannot be
 negative. The conventions are TorchRay's.
 """
 
 from __future__ import annotations
 
+import math
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -21,3 +27,17 @@ def sensitivity(features: Tensor, gradient: Tensor) -> Tensor:
 def linear_approximation(features: Tensor, gradient: Tensor) -> Tensor:
     """Features times gradient, summed over the channels: (N, C, H, W) twice to (N, H, W), signed."""
     return (features * gradient).sum(1)
+
+
+def smoothed(maps: Tensor, share: float) -> Tensor:
+    """Gaussian means, of standard deviation ``share`` of the longer side: (N, H, W) to (N, H, W).
+
+    The Gaussian is cut at 4 deviations, rounded up; beyond the border the border goes on (TorchRay).
+    """
+    sigma = share * max(maps.shape[1:])
+    reach = math.ceil(4 * sigma)
+    offsets = torch.arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)
+    weights = torch.exp(-((offsets / sigma) ** 2) / 2)
+    weights = weights / weights.sum()
+    padded = F.pad(maps[:, None], (reach,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(padded, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))[:, 0]

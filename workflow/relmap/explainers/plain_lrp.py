@@ -111,8 +111,11 @@ PRESETS: dict[str, Callable[[Bounds, Bounds], Composite]] = {
     "epsilon_plus_flat": lambda low, high: composites.epsilon_plus_flat(),
     "epsilon_alpha2_beta1": lambda low, high: composites.epsilon_alpha2_beta1(),
     "epsilon_alpha2_beta1_flat": lambda low, high: composites.epsilon_alpha2_beta1(first_flat=True),
+    "epsilon_plus_box": composites.epsilon_plus_box,
     "epsilon_gamma_box": composites.epsilon_gamma_box,
 }
+BOXED = ("epsilon_plus_box", "epsilon_gamma_box")
+"""Presets that take bounds of the input."""
 
 
 class LRPComposite(Relevance):
@@ -121,7 +124,7 @@ class LRPComposite(Relevance):
     Args:
         propagator: of the model.
         preset: key of ``PRESETS``.
-        low, high: of ``epsilon_gamma_box``, as in ``LRPAlphaBeta``.
+        low, high: of the presets in ``BOXED``, as in ``LRPAlphaBeta``.
         start: key of ``starts.STARTS``; None for the one that makes positive relevance speak for the class.
     """
 
@@ -138,6 +141,6 @@ class LRPComposite(Relevance):
             raise InputError(
                 f"preset {preset!r} is unknown{suggestion(preset, PRESETS)}; choose one of {', '.join(PRESETS)}"
             )
-        if preset != "epsilon_gamma_box":
+        if preset not in BOXED:
             without_bounds(f"preset {preset!r}", low, high)
         super().__init__(propagator, PRESETS[preset](low, high), start)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, find
+from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, PIXELS, find
 from relmap.network import Graph
 from relmap.propagation.rules.blocks import residual_blocks
 
@@ -17,9 +17,9 @@ SUMMARY = ["operations", "leak", "leak_of_start", "gross_of_start", "leak_share"
 def offers(graph: Graph) -> frozenset[str]:
     """What a network has of ``catalogue.NEEDS``; the bounds of its input follow from its preprocessing."""
     kinds = {operation.kind for operation in graph}
+    found = {BOUNDS} if "embedding" in kinds else {BOUNDS, PIXELS}
     if "matmul" in kinds:
-        return frozenset({BOUNDS, ATTENTION})
-    found = {BOUNDS}
+        return frozenset({*found, ATTENTION})
     if {"conv", "reshape"} <= kinds:
         found.add(FEATURE_MAP)
     if residual_blocks(graph):

@@ -204,6 +204,11 @@ def epsilon_plus_flat(first_flat: bool = True) -> Composite:
     return Composite(stabilised_structure() | kinds, Flat() if first_flat else None)
 
 
+def epsilon_plus_box(low: Bounds, high: Bounds) -> Composite:
+    """As ``epsilon_plus_flat``, with the z^B rule for the first layer."""
+    return replace(epsilon_plus_flat(first_flat=False), first=ZBox(low, high))
+
+
 def epsilon_gamma_box(low: Bounds, high: Bounds, gamma: float = 0.25) -> Composite:
     """Convolutions gamma, linear layers epsilon, and the z^B rule for the first layer (Montavon et al. 2019)."""
     return Composite(stabilised_structure() | {"conv": Gamma(gamma), "linear": Epsilon()}, ZBox(low, high))

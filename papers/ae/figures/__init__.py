@@ -1,0 +1,1 @@
+"""What draws AE's figures; the notebooks in notebooks/ae call it."""
