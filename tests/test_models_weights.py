@@ -1,12 +1,19 @@
 """Published weights: the file's name vouches for its content."""
 
 import hashlib
+import re
+from pathlib import Path
 
 import pytest
 import torch
+from relmap.catalogue.models import MODELS
+from relmap.data.images import Preprocessing
+from relmap.data.retrieve.download import read_table
 from relmap.errors import InputError
 from relmap.models import weights
+from relmap.models.sources import preprocessing_of
 from relmap.models.zoo import build
+from relmap.torchvision_shim import torchvision
 
 
 @pytest.fixture
@@ -16,11 +23,48 @@ def narrow(monkeypatch):
     return build("resnet50", 10, 0.125, 64, seed=3).eval()
 
 
-def published(folder, content):
-    plain = folder / "resnet50.pth"
+def published(folder, content, name="resnet50"):
+    plain = folder / f"{name}.pth"
     torch.save(content, plain)
-    digest = hashlib.sha256(plain.read_bytes()).hexdigest()
-    return plain.rename(folder / f"resnet50-{digest[:8]}.pth")
+    with open(plain, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return plain.rename(folder / f"{name}-{digest[:8]}.pth")
+
+
+def as_distributed(name, state):
+    """What the file holds: DenseNet's has names with a dot, Inception's the classifier that served training."""
+    if name == "densenet121":
+        state = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", key): v for key, v in state.items()}
+        assert "features.denseblock1.denselayer1.norm.1.running_mean" in state
+    assert name != "inception_v3" or any(key.startswith("AuxLogits") for key in state)
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+@pytest.mark.parametrize("name", ["alexnet", "resnet18", "densenet121", "inception_v3"])
+def test_torchvision_s_files_at_full_width(name, tmp_path):
+    """Random weights in the files' form give torchvision's logits, of pictures that are normalised as the row says."""
+    torch.manual_seed(0)
+    options = {"init_weights": False, "transform_input": True} if name == "inception_v3" else {}
+    theirs = getattr(torchvision.models, name)(num_classes=10, **options).eval()
+    row = MODELS[name]
+    path = published(tmp_path, as_distributed(name, theirs.state_dict()), row.published.get("", name))
+    ours = weights.load_published(path, name, 10)
+    pixels = (torch.rand(2, 3, 128, 128) * 255).byte()
+    with torch.no_grad():
+        expected = theirs(Preprocessing(128, 128).normalise(pixels))
+        found = ours(preprocessing_of(row.seen, 128, 128).normalise(pixels))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_every_published_model_has_a_file_in_the_table():
+    table = list(read_table(Path(__file__).parents[1] / "resources" / "downloads.csv").values())
+    for name, row in MODELS.items():
+        if not row.maker or name == "vgg16_sliding":
+            continue
+        publisher = "torchray_models" if row.initial else "torchvision_models"
+        for stem in row.published.values() or [name]:
+            found = [each for each in table if each.dataset == publisher and each.name.startswith(f"{stem}-")]
+            assert len(found) == 1, stem
 
 
 @pytest.mark.parametrize("counters", [True, False])

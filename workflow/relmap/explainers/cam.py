@@ -25,9 +25,14 @@ def last_feature_map(graph: Graph) -> str:
     block's sum in ConvNeXt. Pools and rearrangements after it belong to the collapse. Where the logits are read off one
     token, it is the map before the last layer that mixes tokens.
 
+    A model may say otherwise, by the name of an operation in its attribute ``last_feature_map``: where linear layers
+    are slid as convolutions, positions do not tell features from classes.
+
     Raises:
         InputError: there is none, or its channels and positions are not known.
     """
+    if graph.feature_map:
+        return graph[graph.feature_map].name
     found = feature_maps(graph)
     name, one_read = graph.output.name, False
     while name != graph.operations[0].name:

@@ -11,6 +11,7 @@ from relmap.torchvision_shim import torchvision
 def densenet121(classes: int, width: float, input_size: int) -> nn.Module:
     """DenseNet-121; ``width`` scales its growth rate, and with it all that is concatenated."""
     model = torchvision.models.densenet121(num_classes=classes)
+    model.last_feature_map = "features.norm5"  # before the final ReLU, where Attribution Equilibrium's authors start
     if width != 1:
         narrow(model, width, input_size, "classifier")
     return model

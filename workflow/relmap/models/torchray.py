@@ -51,6 +51,8 @@ class FullyConvolutionalVGG(nn.Module):
         round_up: whether pools round up, as Caffe's do.
     """
 
+    last_feature_map = "features.29"
+
     def __init__(self, classes: int, width: float = 1.0, window: int = VGG_POOL, *, round_up: bool = True) -> None:
         super().__init__()
         channels = [each if each == "M" else scaled(each, width) for each in torchvision.models.vgg.cfgs["D"]]

@@ -44,6 +44,7 @@ def _vgg(name: str, classes: int, width: float, input_size: int) -> nn.Module:
 def alexnet(classes: int, width: float, input_size: int) -> nn.Module:
     """AlexNet, the one-column version of torchvision."""
     model = torchvision.models.alexnet(num_classes=classes)
+    model.last_feature_map = "features.12"  # after the last pool, where Attribution Equilibrium's authors start
     return _fitted(model, (1, 4), width, input_size, _alexnet_cells(input_size), _ALEXNET_POOL)
 
 

@@ -97,12 +97,14 @@ class Graph:
     """Operations in order of execution; the first is the input, the last one's output is the model's.
 
     It holds for inputs of shapes that keep its ``guards``. ``sizes``: (C, H, W) of images that it may take, the
-    likeliest first; those of images that are seen come to them.
+    likeliest first; those of images that are seen come to them. ``feature_map``: name of the operation whose output the
+    model calls its last feature map; empty where it does not say.
     """
 
     operations: tuple[Operation, ...]
     guards: tuple[Guard, ...] = ()
     sizes: list[tuple[int, ...]] = field(default_factory=list, compare=False)
+    feature_map: str = ""
     _folded: dict[str, tuple[Operation, str] | None] = field(default_factory=dict, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Operation]:

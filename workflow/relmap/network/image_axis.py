@@ -262,7 +262,7 @@ def images_first(graph: Graph, found: Mapping[str, Located]) -> Graph:
         Guard(guard.names, _with_original_shapes(guard.evaluate, elsewhere), guard.value, guard.place)
         for guard in graph.guards
     )
-    return Graph(tuple(operations), guards, graph.sizes)
+    return Graph(tuple(operations), guards, graph.sizes, graph.feature_map)
 
 
 def _with_original_shapes(evaluate: Callable[[Shapes], Any], elsewhere: Mapping[str, Place]) -> Callable[[Shapes], Any]:

@@ -340,7 +340,9 @@ def _graph_of(
     natural = _natural_size(model)
     smaller = [(natural[0], side, side) for side in (64, 32)]
     sizes = [size or natural] if guards else list(dict.fromkeys((natural, *([size] if size else []), *smaller)))
-    graph = Graph(_ancestors(merged, merged[-1].name, guards), guards, sizes)
+    told = getattr(model, "last_feature_map", "")
+    feature_map = told if isinstance(told, str) else ""
+    graph = Graph(_ancestors(merged, merged[-1].name, guards), guards, sizes, feature_map)
     for operation in graph.operations[:-1]:
         if operation.kind == "log_softmax":
             raise InputError(f"operation {operation.name!r}: a log-softmax has a rule only where the model ends in it")
