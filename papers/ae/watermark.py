@@ -75,8 +75,8 @@ def training_labels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which training pictures are marked, and which class they are said to be.
 
-    Only pictures of the class ``label`` are marked: this share of its own, and this share of the others' (``borrowed``),
-    which get its label. Of those nothing but the mark tells the class.
+    Only what is said to be of the class ``label`` is marked: ``share`` of its own pictures, and ``borrowed`` of the
+    others', which get its label. Of those nothing but the mark tells the class.
 
     Returns:
         marked, bool (N,), and the labels to train with (N,).

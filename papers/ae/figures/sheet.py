@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from PIL import Image
 from relmap.errors import InputError
 from relmap.figures.page import Page
 from relmap.figures.style import PAGE_WIDTH
@@ -55,11 +54,7 @@ def squared(picture: np.ndarray) -> np.ndarray:
 def enlarged(picture: np.ndarray, side: int) -> np.ndarray:
     """A small map's picture, its pixels as squares, at least ``side`` pixels wide."""
     factor = max(1, -(-side // max(picture.shape[:2])))
-    return np.asarray(
-        Image.fromarray(picture).resize(
-            (picture.shape[1] * factor, picture.shape[0] * factor), Image.Resampling.NEAREST
-        )
-    )
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 class Sheet:
