@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from relmap.figures.results import readable
 
 from papers.ae.figures.names import AE, method_name
-from papers.ae.figures.sheet import NOTE, Sheet, SheetRow, enlarged, heat, seismic
+from papers.ae.figures.sheet import NOTE, NOTHING, Sheet, SheetRow, enlarged, heat, page_of, seismic
 
 Arrays = Mapping[str, np.ndarray]
 _PSI = "\N{MINUS SIGN}\N{GREEK CAPITAL LETTER PSI}"
@@ -44,7 +44,7 @@ def figure03(arrays: Arrays, image: int = 0, channels: int = 2) -> Figure:
         "Layers from the output on. Channels: those with the largest absolute relevance by all terms, each layer's own."
         f"\n{NOTE}"
     )
-    return Sheet(rows, ["Input", *layers], note).figure()
+    return page_of(Sheet(rows, ["Input", *layers], note))[0]
 
 
 def mark_shares(table: pd.DataFrame, network: str, explained: str) -> dict[str, str]:
@@ -60,18 +60,18 @@ def figure06(
     edges_table: pd.DataFrame,
     mark_methods: Sequence[str],
     edge_methods: Sequence[str],
-) -> tuple[Figure, Figure]:
-    """A mark that goes with one class, and objects before edges: the two halves of the figure, a sheet each.
+) -> Figure:
+    """A mark that goes with one class, above; objects before edges, below.
 
     Args:
         mark, mark_table: arrays and table of ``explain_watermark``.
         edges, edges_table: of ``explain_edges``.
         mark_methods, edge_methods: columns.
     """
-    return _mark_sheet(mark, mark_table, mark_methods), _edges_sheet(edges, edges_table, edge_methods)
+    return page_of(_mark_sheet(mark, mark_table, mark_methods), _edges_sheet(edges, edges_table, edge_methods))[0]
 
 
-def _mark_sheet(arrays: Arrays, table: pd.DataFrame, methods: Sequence[str]) -> Figure:
+def _mark_sheet(arrays: Arrays, table: pd.DataFrame, methods: Sequence[str]) -> Sheet:
     columns = [(network, which) for network in ("marked", "original") for which in (0, 1)]
     name = readable(str(arrays["mark"]))
     area = table["area"].iloc[0]
@@ -95,10 +95,10 @@ def _mark_sheet(arrays: Arrays, table: pd.DataFrame, methods: Sequence[str]) -> 
         f"{turned['turned_without_mark']:.0%} without it. Under maps: share of positive relevance on it, mean over "
         f"all; its share of the area is {area:.2f}.\n{NOTE}"
     )
-    return Sheet(rows, titles, note).figure()
+    return Sheet(rows, titles, note, largest=0.85)
 
 
-def _edges_sheet(arrays: Arrays, table: pd.DataFrame, methods: Sequence[str]) -> Figure:
+def _edges_sheet(arrays: Arrays, table: pd.DataFrame, methods: Sequence[str]) -> Sheet:
     regions = ("edges", "outside the object")
     shares = table.pivot(index="method", columns="region", values="share")
     area = table.groupby("region")["area"].first()
@@ -116,7 +116,7 @@ def _edges_sheet(arrays: Arrays, table: pd.DataFrame, methods: Sequence[str]) ->
         "Under maps: share of positive relevance on the background's edges, and outside the object's box, mean over "
         f"{count} pictures; of the area these are {area[regions[0]]:.2f} and {area[regions[1]]:.2f}.\n{NOTE}"
     )
-    return Sheet(rows, titles, note).figure()
+    return Sheet(rows, titles, note, largest=0.85)
 
 
 def figure11(arrays: Arrays, table: pd.DataFrame, methods: Sequence[str], image: int = 0) -> Figure:
@@ -136,10 +136,13 @@ def figure11(arrays: Arrays, table: pd.DataFrame, methods: Sequence[str], image:
         said = {method: readable(str(arrays[f"says_{name}/{method}"][image])) for method in methods}
         words = [f"{said[method]}\n{by_method.loc[method, f'{name}_accuracy']:.0%} stay right" for method in methods]
         rows.append(SheetRow(label, [arrays[f"{name}/{method}"][image] for method in methods], words))
-    rows = [SheetRow(row.label, [arrays["picture"][image], *row.cells], ["", *row.words]) for row in rows]
+    inputs = [arrays["picture"][image], *[NOTHING] * (len(rows) - 1)]
+    rows = [
+        SheetRow(row.label, [picture, *row.cells], ["", *row.words]) for row, picture in zip(rows, inputs, strict=True)
+    ]
     first = by_method.iloc[0]
     note = (
         f"Input: {readable(str(arrays['true'][image]))}, rightly classified. Top pixels: {first['share']:.1%} of all. "
         f"Under pictures: what the network says, and how many of {int(first['n_images'])} pictures stay right.\n{NOTE}"
     )
-    return Sheet(rows, ["Input", *map(method_name, methods)], note).figure()
+    return page_of(Sheet(rows, ["Input", *map(method_name, methods)], note))[0]

@@ -12,7 +12,7 @@ from relmap.errors import InputError
 from relmap.figures.style import relmap_style
 
 from papers.ae.figures.names import AE, look, method_name
-from papers.ae.figures.sheet import NOTE, Sheet, SheetRow, seismic
+from papers.ae.figures.sheet import NOTE, Sheet, SheetRow, page_of, seismic
 
 # Upper ends of the bins in percent of the ranks, best first (Rao et al. 2022); as in relmap.metrics.grid_pointing.
 ENDS = (2, 5, 50, 95, 98, 100)
@@ -71,10 +71,8 @@ def figure09(
         "Columns: bins of ranks by AE's score, the middle pair of each. Under maps: share of positive relevance in the "
         f"target's cell.\n{NOTE}"
     )
-    sheet = Sheet(rows, list(chosen["bin"]), note, extra=_PLOT)
-    figure = sheet.figure()
+    figure, height = page_of(Sheet(rows, list(chosen["bin"]), note), extra=_PLOT)
     with relmap_style():
-        height = sheet.height
         axes = figure.add_axes((0.09, 0.42 / height, 0.88, (_PLOT - 0.62) / height))
         _boxes(axes, scores, methods)
     return figure

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from papers.ae.figures.names import method_name
-from papers.ae.figures.sheet import Sheet, SheetRow, seismic
+from papers.ae.figures.sheet import Sheet, SheetRow, page_of, seismic
 
 Example = tuple[str, np.ndarray, Mapping[str, np.ndarray]]
 """Words at the left, the picture, and maps by column."""
@@ -29,9 +29,9 @@ def map_rows(examples: Sequence[Example], columns: Sequence[str]) -> list[SheetR
 def methods_figure(examples: Sequence[Example], methods: Sequence[str]) -> Figure:
     """Figures 1 and 4: a row a pair of image and class, a column a method."""
     titles = ["Input", *(method_name(method).replace(" ", "\n") for method in methods)]
-    return Sheet(map_rows(examples, methods), titles).figure()
+    return page_of(Sheet(map_rows(examples, methods), titles))[0]
 
 
 def networks_figure(examples: Sequence[Example], networks: Sequence[str], names: Sequence[str]) -> Figure:
     """Figure 5: a row an image, a column a network, all maps by AE; pictures as the first network sees them."""
-    return Sheet(map_rows(examples, networks), ["Input", *names]).figure()
+    return page_of(Sheet(map_rows(examples, networks), ["Input", *names]))[0]

@@ -57,8 +57,19 @@ def enlarged(picture: np.ndarray, side: int) -> np.ndarray:
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
+NOTHING = np.empty((0, 0, 3), dtype=np.uint8)
+"""A cell that stays white, such as an input that the row above shows already."""
+
+
 class Sheet:
-    """Rows of square cells on a page of a page's width; below them ``extra`` inches for axes of one's own.
+    """Rows of square cells over a page's width, with titles above and a note below.
+
+    Args:
+        rows: at least one.
+        titles: of the columns.
+        note: lines below.
+        label_width: inches for the rows' words.
+        largest: most inches of a cell.
 
     Raises:
         InputError: there are no rows.
@@ -71,42 +82,49 @@ class Sheet:
         note: str = NOTE,
         *,
         label_width: float = 0.8,
-        extra: float = 0.0,
         largest: float = 1.1,
     ) -> None:
         if not rows:
             raise InputError("figure: there are no examples to show; are there maps and targets of any?")
+        self.rows, self.titles, self.note, self.label_width = rows, titles, note, label_width
         self.cell = min((PAGE_WIDTH - label_width) / len(titles), largest)
         self.side = self.cell - 0.04
         self.header = 0.1 + 0.1 * max(title.count("\n") + 1 for title in titles)
         lines = [max((words.count("\n") + 1 for words in row.words if words), default=0) for row in rows]
         self.pitches = [self.cell + 0.095 * count for count in lines]
         self.footer = 0.12 + 0.1 * (note.count("\n") + 1)
-        self.body = self.header + sum(self.pitches)
-        self.height = self.body + self.footer + extra
-        self.page = Page(PAGE_WIDTH, self.height)
-        for column, title in enumerate(titles):
-            left = label_width + column * self.cell + self.side / 2
-            self.page.text(title, left, self.header - 0.04, va="bottom", fontsize=5.8, linespacing=1)
-        top = self.header
-        for row, pitch in zip(rows, self.pitches, strict=True):
-            self._row(row, label_width, top)
-            top += pitch
-        self.page.text(note, 0.05, self.body + self.footer / 2, ha="left")
+        self.height = self.header + sum(self.pitches) + self.footer
 
-    def _row(self, row: SheetRow, label_width: float, top: float) -> None:
-        self.page.text(row.label, label_width - 0.05, top + self.side / 2, ha="right", fontsize=5)
+    def draw(self, page: Page, top: float) -> None:
+        """Onto a page, so many inches from its top."""
+        for column, title in enumerate(self.titles):
+            left = self.label_width + column * self.cell + self.side / 2
+            page.text(title, left, top + self.header - 0.04, va="bottom", fontsize=5.8, linespacing=1)
+        place = top + self.header
+        for row, pitch in zip(self.rows, self.pitches, strict=True):
+            self._row(page, row, place)
+            place += pitch
+        page.text(self.note, 0.05, place + self.footer / 2, ha="left")
+
+    def _row(self, page: Page, row: SheetRow, top: float) -> None:
+        page.text(row.label, self.label_width - 0.05, top + self.side / 2, ha="right", fontsize=5)
         words = [*row.words, *[""] * (len(row.cells) - len(row.words))]
         for column, (picture, under) in enumerate(zip(row.cells, words, strict=True)):
-            left = label_width + column * self.cell
+            left = self.label_width + column * self.cell
             if picture is None:
-                self.page.frame(left, top, self.side, "no map")
-                continue
-            self.page.picture(squared(picture), left, top, self.side, smooth=column == 0)
-            self.page.outline(left, top, self.side)
+                page.frame(left, top, self.side, "no map")
+            elif picture.size:
+                page.picture(squared(picture), left, top, self.side, smooth=column == 0)
+                page.outline(left, top, self.side)
             if under:
-                self.page.text(under, left + self.side / 2, top + self.side + 0.015, va="top", fontsize=4.8)
+                page.text(under, left + self.side / 2, top + self.side + 0.015, va="top", fontsize=4.8)
 
-    def figure(self) -> Figure:
-        """The finished page."""
-        return self.page.figure()
+
+def page_of(*sheets: Sheet, extra: float = 0.0) -> tuple[Figure, float]:
+    """Sheets one below the other, and ``extra`` inches below them for axes of one's own; and the height in inches."""
+    height = sum(sheet.height for sheet in sheets) + extra
+    page, top = Page(PAGE_WIDTH, height), 0.0
+    for sheet in sheets:
+        sheet.draw(page, top)
+        top += sheet.height
+    return page.figure(), height
