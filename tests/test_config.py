@@ -66,7 +66,7 @@ def test_schema_describes_every_key():
 
 
 def test_training_sections_are_recipes():
-    for stage in ("pretrain", "finetune"):
+    for stage in ("pretrain", "finetune", "multilabel"):
         TrainingConfig.from_mapping(DEFAULTS["training"][stage])
 
 
@@ -88,7 +88,7 @@ def test_dump_round_trips():
         ({"models": {"vgg16": {"pretrain": {"epoch": 3}}}}, ["models.vgg16.pretrain.epoch", "epochs"]),
         ({"training": {"base": "imagenett"}}, ["training.base", "`imagenet`"]),
         ({"datasets": {"cub_200": {}}}, ["datasets.cub_200", "cub200_2011", "extensions"]),
-        ({"models": {"alexnet": {}}}, ["models.alexnet", "vgg16"]),
+        ({"models": {"lenet": {}}}, ["models.lenet", "vgg16"]),
         ({"evaluation": {"lerf": {"steps": "many"}}}, ["evaluation.lerf.steps", "many", "integer"]),
         ({"models": {"vgg16": {"width": "1"}}}, ["models.vgg16.width", "number"]),
         ({"compute": {"device": "gpu"}}, ["compute.device", "auto, cpu, cuda"]),
@@ -101,7 +101,7 @@ def test_dump_round_trips():
         ({"clam": {"arms": {"clam": {"imagenet": {"vgg16": "case1"}}}}}, ["clam.arms.clam.imagenet.vgg16", "case1"]),
         ({"clam": {"arms": {"clam": {"imagenet": {"vgg16": ["features.3"]}}}}}, ["features.3", "features.28"]),
         ({"engine": {"methods": ["lrp_epsilom"]}}, ["engine.methods", "lrp_epsilom", "`lrp_epsilon`"]),
-        ({"engine": {"cost": {"models": ["alexnet"]}}}, ["engine.cost.models", "alexnet", "resnet50"]),
+        ({"engine": {"cost": {"models": ["lenet"]}}}, ["engine.cost.models", "lenet", "resnet50"]),
         ({"clam": {"ablation": [{"name": "odd", "set": {"distanc": "l2"}}]}}, ["odd", "distanc", "distance"]),
     ],
 )

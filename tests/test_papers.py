@@ -109,7 +109,7 @@ def test_the_plan_follows_the_run():
 @pytest.mark.parametrize(
     ("cell", "lacking"),
     [
-        (Cell("voc2007", "vgg16", "lrp_epsilon", "mean_iou"), "data set voc2007"),
+        (Cell("voc2007", "vgg16", "lrp_epsilon", "mean_iou"), "data set voc2007 in the config"),
         (Cell("cub200_2011", "resnet50", "lrp_epsilon", "mean_iou"), "model resnet50 in the config"),
         (Cell("imagenet", "vgg16", "rise", "mean_iou"), "method rise"),
         (Cell("imagenet", "vgg16", "lrp_clam", "mean_iou"), "trained layers of lrp_clam"),
@@ -232,7 +232,7 @@ def test_rows_are_as_the_config_has_them():
     config = {"datasets": {"imagenet": {"format": "folder"}, "cub200_2011": None}}
     found = as_configured(Rows(), config)
     assert found.datasets["imagenet"].has == () and found.datasets["cub200_2011"] == Rows().datasets["cub200_2011"]
-    for form in ("foo", "voc2012"):
+    for form in ("foo", "imagenet21k"):
         with pytest.raises(InputError, match=rf"`datasets\.imagenet\.format` is `{form}`; choose one of"):
             as_configured(Rows(), {"datasets": {"imagenet": {"format": form}}})
 

@@ -162,6 +162,13 @@ def test_run_is_described(results: Path) -> None:
     assert "run “synthetic”" in text
 
 
+def test_a_data_set_that_is_not_the_published_one_is_said_to_be_another(results: Path) -> None:
+    assert "is not the published data set" not in _write(results).text
+    said = ["pairs: 7630 where the published data set has 7632", "images: 4951 where the published data set has 4952"]
+    (results / "manifests" / "imagenet.json").write_text(json.dumps({"differences": said}))
+    assert f"ImageNet is not the published data set: {said[0]}; {said[1]}." in _write(results).text
+
+
 def test_full_run_has_no_note_on_rendered_data(results: Path) -> None:
     config = {"run": "paper", "datasets": {"imagenet": {"source": "local"}, "cub200_2011": None}}
     config["models"] = {"vgg16": {"width": 1.0}, "resnet50": None}

@@ -85,13 +85,23 @@ def refuse_clashes(papers):
             )
 
 
+# Those whose published weights are retrieved.
+PUBLISHERS = ("torchvision", "torchray")
+
+
 def refuse_absent_files():
     """A user's own files, named before anything runs."""
     named = {f"models.{name}.weights": entry["weights"] for name, entry in config["models"].items() if entry}
     named |= {f"datasets.{name}.classes": entry["classes"] for name, entry in config["datasets"].items() if entry}
     for where, path in named.items():
-        if path not in (None, "train", "torchvision") and not os.path.isfile(path):
+        if path not in (None, "train", *PUBLISHERS) and not os.path.isfile(path):
             raise InputError(f"config: `{where}`: no file {path}; put it there, or correct the path")
+
+
+def startable(model):
+    """Whether the run has a model, and what its weights start from."""
+    entry, initial = config["models"][model], ROWS.models[model].initial
+    return bool(entry) and (not initial or entry["weights"] != "train" or bool(config["models"].get(initial)))
 
 
 try:
@@ -103,9 +113,17 @@ try:
     EXTENSIONS = [*(path for paper in PAPERS for path in beside(paper, "rows.py")), *map(named, config["extensions"])]
     ROWS = load_rows(EXTENSIONS, config)
     check_ids(config, ROWS)
+    # What papers' rules derive from other data sets needs no entry in the config.
+    config["datasets"].update(
+        {
+            name: {"source": "derive", "path": None, "format": None, "classes": None}
+            for name, row in ROWS.datasets.items()
+            if row.derived
+        }
+    )
     ROWS = as_configured(ROWS, config)
     DATASETS = [name for name, entry in config["datasets"].items() if entry]
-    MODELS = [name for name, entry in config["models"].items() if entry]
+    MODELS = [name for name in config["models"] if startable(name)]
     PLAN = make_plan(
         PAPERS, ROWS, DATASETS, MODELS, {paper.id: claimed_by(paper) for paper in PAPERS}, config["methods"]
     )
@@ -167,6 +185,41 @@ def trained():
     return [name for name in MODELS if config["models"][name]["weights"] == "train"]
 
 
+def starting():
+    """Models whose weights on the base data set are another model's."""
+    return [name for name in MODELS if ROWS.models[name].initial]
+
+
+# The data sets besides the base, by what becomes of a network there: trained for several classes an image; taken as it
+# is from the data set whose classes it has; its fully connected part trained.
+def borrowing():
+    return [name for name in DATASETS if name != BASE and ROWS.datasets[name].classified_by]
+
+
+def labelled_severally():
+    return [name for name in DATASETS if name not in (BASE, *borrowing()) and ROWS.datasets[name].multi_label]
+
+
+def finetuning():
+    return [name for name in DATASETS if name not in (BASE, *borrowing(), *labelled_severally())]
+
+
+def lender(wildcards):
+    """The weights that a network on another data set starts from, or has."""
+    home = ROWS.datasets[wildcards.dataset].classified_by or BASE
+    model = (home == BASE and ROWS.models[wildcards.model].initial) or wildcards.model
+    return f"<results>/models/{home}/{model}.safetensors"
+
+
+def is_trained(dataset, model):
+    """Whether anything of a network is trained on a data set."""
+    if dataset == BASE:
+        return model in trained() and model not in starting()
+    if dataset in labelled_severally():
+        return model in trained() or model not in starting()
+    return dataset not in borrowing()
+
+
 def root_of(wildcards):
     """Folder of a data set that is not rendered."""
     return config["datasets"][wildcards.dataset]["path"] or f"{config['data_root']}/{wildcards.dataset}"
@@ -176,8 +229,7 @@ def trains_on(wildcards):
     """Whether anything is trained on a data set: a classifier, its fully connected part, or CLA-layers."""
     dataset = wildcards.dataset
     models = [model for one, model in PAIRS if one == dataset]
-    classifier = set(models) & set(trained()) if dataset == BASE else models
-    return bool(classifier) or any(
+    return any(is_trained(dataset, model) for model in models) or any(
         ROWS.methods[method].arm for model in models for method in PLAN.methods.get((dataset, model), ())
     )
 
@@ -195,13 +247,12 @@ def files_of(dataset):
 
 
 def unpacked(wildcards):
-    """Marks of a retrieved data set's unpacked archives; none for one that lies there already."""
+    """A retrieved data set's files: marks of unpacked archives, and what is no archive; none for one that lies there."""
     if wildcards.dataset not in sources("retrieve"):
         return []
     return [
-        f"<data_root>/{wildcards.dataset}/.unpacked/{entry.name}"
+        f"<data_root>/{wildcards.dataset}/{'.unpacked' if entry.extract_to else 'archives'}/{entry.name}"
         for entry in files_of(wildcards.dataset)
-        if entry.extract_to
     ]
 
 
@@ -217,16 +268,22 @@ def destination(wildcards):
 
 
 def published_weights(wildcards):
-    """A model's file of weights: torchvision's, or the one that the config names."""
-    named = config["models"][wildcards.model]["weights"]
-    if named not in ("train", "torchvision"):
-        return named
-    name = next(entry.name for entry in files_of("torchvision_models") if entry.name.startswith(f"{wildcards.model}-"))
-    return f"<data_root>/torchvision_models/archives/{name}"
+    """A model's file of weights: the published one, or the one that the config names."""
+    dataset, model = wildcards.dataset, wildcards.model
+    source = config["models"][model]["weights"]
+    if source not in PUBLISHERS:
+        return source
+    stems = ROWS.models[model].published
+    stem = stems.get(dataset, stems.get("", model))
+    names = [entry.name for entry in files_of(f"{source}_models") if entry.name.startswith(f"{stem}-")]
+    if not names:
+        raise WorkflowError(
+            f"config: `models.{model}.weights`: {source} publishes none of {model} for {dataset}; write train, or a file"
+        )
+    return f"<data_root>/{source}_models/archives/{names[0]}"
 
 
-# The data set that classifiers are pretrained on, or that published weights are of; on the others their fully connected
-# part is trained.
+# The data set that classifiers are pretrained on, or that published weights are of.
 BASE = config["training"]["base"]
 
 
@@ -249,7 +306,7 @@ def model_settings(wildcards):
     architecture = f"{own[0]}:{wildcards.model}" if own else wildcards.model
     sizes = {key: entry[key] for key in ("weights", "width", "input_size", "resize")}
     row = ROWS.models[wildcards.model]
-    return {"architecture": architecture, "head": row.head, "last": row.last, **sizes}
+    return {"architecture": architecture, "head": row.head, "last": row.last, "seen": dict(row.seen), **sizes}
 
 
 def model_library(script):
@@ -266,6 +323,25 @@ def classes_of(wildcards):
     """The file that names a data set's classes, where its config names one."""
     named = config["datasets"][wildcards.dataset]["classes"]
     return [named] if named else []
+
+
+def classifier_of(wildcards):
+    """The manifest whose classes a data set takes over, where its config names no file of classes."""
+    source = ROWS.datasets[wildcards.dataset].classified_by
+    if not source or classes_of(wildcards):
+        return []
+    if source not in DATASETS:
+        raise WorkflowError(
+            f"datasets.{wildcards.dataset} takes its classes from {source}, which `datasets` leaves out; take it in, or "
+            f"name the classes in a file, `datasets.{wildcards.dataset}.classes`"
+        )
+    return [f"<results>/manifests/{source}.parquet"]
+
+
+def published_counts(wildcards):
+    """How many images and pairs a retrieved data set must have; of one that is made here nobody says."""
+    retrieved = wildcards.dataset in sources("retrieve")
+    return dict(ROWS.datasets[wildcards.dataset].counts) if retrieved else {}
 
 
 def renderer_of(wildcards):
@@ -503,7 +579,7 @@ ENGINE_TABLES = [
 ]
 ACCURACIES = ["<results>/tables/accuracies.csv"] if PAIRS else []
 # Networks whose weights come from files have no history to draw.
-TRAINED_HERE = any(dataset != BASE or model in trained() for dataset, model in PAIRS)
+TRAINED_HERE = any(is_trained(*pair) for pair in PAIRS)
 TRAINING_FIGURE = {
     suffix: [f"<results>/figures/training_curves.{suffix}"] if TRAINED_HERE else [] for suffix in ("png", "pdf", "json")
 }

@@ -2,7 +2,7 @@
 From nothing to one manifest per data set.
 
 Inputs: the config's sizes (rendered data), or resources/downloads.csv and the files it names (real data).
-Outputs: <results>/data/{dataset}.json, <results>/manifests/{dataset}.parquet.
+Outputs: <results>/data/{dataset}.json, <results>/manifests/{dataset}.parquet and .json, its counts.
 """
 
 
@@ -104,11 +104,13 @@ rule build_manifest:
     input:
         card="<results>/data/{dataset}.json",
         classes=classes_of,
+        classifier=classifier_of,
         library=lambda wildcards: library(
             "workflow/scripts/build_manifest.py", maker_file(reader_of(wildcards), "workflow/relmap/data/formats")
         ),
     output:
         manifest="<results>/manifests/{dataset}.parquet",
+        counts="<results>/manifests/{dataset}.json",
     log:
         "<logs>/build_manifest/{dataset}.log",
     benchmark:
@@ -117,10 +119,12 @@ rule build_manifest:
         "../../envs/relmap.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
+        # COCO's annotations take most.
+        mem_mb=lambda wildcards, attempt: attempt * (3000 if wildcards.dataset in sources("retrieve") else 1500),
         runtime=30,
     params:
         reader=reader_of,
+        published=published_counts,
         trains=trains_on,
     message:
         "Reading {wildcards.dataset} into one manifest"

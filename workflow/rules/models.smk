@@ -1,6 +1,9 @@
 """
 Classifiers and what they predict.
 
+Which rule makes a network follows from its data set (the base; others of one class an image, or several; those that are
+classified by networks of another) and, on the base, from where its weights come.
+
 Inputs: manifests; for published weights, the files that resources/downloads.csv names.
 Outputs: <results>/models/{dataset}/{model}.safetensors with its card and curves, <results>/targets/...
 """
@@ -21,7 +24,7 @@ rule pretrain_classifier:
         "<benchmarks>/pretrain_classifier/{dataset}/{model}.tsv"
     wildcard_constraints:
         dataset=re.escape(BASE),
-        model=alternatives(trained()),
+        model=alternatives(name for name in trained() if name not in starting()),
     conda:
         "../../envs/relmap.yaml"
     threads: 1
@@ -56,7 +59,7 @@ rule convert_weights:
         "<benchmarks>/convert_weights/{dataset}/{model}.tsv"
     wildcard_constraints:
         dataset=re.escape(BASE),
-        model=alternatives([model for model in MODELS if model not in trained()]),
+        model=alternatives(name for name in MODELS if name not in (*trained(), *starting())),
     conda:
         "../../envs/relmap.yaml"
     threads: 1
@@ -66,12 +69,104 @@ rule convert_weights:
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         model=model_settings,
+        multi_label=lambda wildcards: ROWS.datasets[wildcards.dataset].multi_label,
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:
         "Converting weights of {wildcards.model}: {input.published}"
     script:
         "../scripts/convert_weights.py"
+
+
+use rule convert_weights as convert_weights_of_several with:
+    log:
+        "<logs>/convert_weights_of_several/{dataset}/{model}.log",
+    benchmark:
+        "<benchmarks>/convert_weights_of_several/{dataset}/{model}.tsv"
+    wildcard_constraints:
+        dataset=alternatives(labelled_severally()),
+        model=alternatives(name for name in starting() if name not in trained()),
+
+
+# For images of several classes the whole network is trained, from the weights that it, or its like, has on the base.
+rule train_multilabel:
+    input:
+        initial=lender,
+        manifest="<results>/manifests/{dataset}.parquet",
+        library=model_library("workflow/scripts/train_multilabel.py"),
+    output:
+        weights="<results>/models/{dataset}/{model}.safetensors",
+        card="<results>/models/{dataset}/{model}.json",
+        history="<results>/models/{dataset}/{model}.history.csv",
+    log:
+        "<logs>/train_multilabel/{dataset}/{model}.log",
+    benchmark:
+        "<benchmarks>/train_multilabel/{dataset}/{model}.tsv"
+    wildcard_constraints:
+        dataset=alternatives(labelled_severally()),
+        model=alternatives(name for name in MODELS if name in trained() or name not in starting()),
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=600,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        seed=lookup(dpath="seed", within=config),
+        model=model_settings,
+        training=recipe("multilabel"),
+        precision=lookup(dpath="compute/precision", within=config),
+        device=lookup(dpath="compute/device", within=config),
+    message:
+        "Training {wildcards.model} on {wildcards.dataset}"
+    script:
+        "../scripts/train_multilabel.py"
+
+
+# Nothing is trained: the network of the data set with these classes, or its weights in another architecture.
+rule reuse_classifier:
+    input:
+        lent=lender,
+        manifest="<results>/manifests/{dataset}.parquet",
+        library=model_library("workflow/scripts/reuse_classifier.py"),
+    output:
+        weights="<results>/models/{dataset}/{model}.safetensors",
+        card="<results>/models/{dataset}/{model}.json",
+        history="<results>/models/{dataset}/{model}.history.csv",
+    log:
+        "<logs>/reuse_classifier/{dataset}/{model}.log",
+    benchmark:
+        "<benchmarks>/reuse_classifier/{dataset}/{model}.tsv"
+    wildcard_constraints:
+        dataset=alternatives(borrowing()),
+        model=alternatives(MODELS),
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        model=model_settings,
+        fit=lambda wildcards: ROWS.datasets[wildcards.dataset].fit,
+        device=lookup(dpath="compute/device", within=config),
+        batch_size=lookup(dpath="compute/batch_size", within=config),
+    message:
+        "Taking {wildcards.model} for {wildcards.dataset}: {input.lent}"
+    script:
+        "../scripts/reuse_classifier.py"
+
+
+use rule reuse_classifier as reuse_classifier_of_base with:
+    log:
+        "<logs>/reuse_classifier_of_base/{dataset}/{model}.log",
+    benchmark:
+        "<benchmarks>/reuse_classifier_of_base/{dataset}/{model}.tsv"
+    wildcard_constraints:
+        dataset=re.escape(BASE),
+        model=alternatives(starting()),
 
 
 # As in the paper: the convolutions stay, the fully connected part is trained.
@@ -89,7 +184,7 @@ rule finetune_classifier:
     benchmark:
         "<benchmarks>/finetune_classifier/{dataset}/{model}.tsv"
     wildcard_constraints:
-        dataset=alternatives([name for name in DATASETS if name != BASE]),
+        dataset=alternatives(finetuning()),
     conda:
         "../../envs/relmap.yaml"
     threads: 1

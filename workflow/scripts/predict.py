@@ -14,8 +14,10 @@ with job(snakemake.log[0], snakemake.threads) as log:
     model, card = load_model(snakemake.input.weights, choose_device(params.device))
     rows = evaluation_rows(manifest, params.max_images, params.seed)
     preprocessing = Preprocessing.from_dict(card.preprocessing)
-    probabilities = class_probabilities(model, manifest, rows, preprocessing, params.batch_size, snakemake.threads)
-    frame = target_frame(manifest, rows, probabilities.numpy(), params.target)
+    probabilities = class_probabilities(
+        model, manifest, rows, preprocessing, params.batch_size, snakemake.threads, multi_label=card.multi_label
+    )
+    frame = target_frame(manifest, rows, probabilities.numpy(), params.target, card.multi_label)
     of_images = frame.drop_duplicates("image_id")["correct"]
     log.info("%d pairs of %d images, %.3f of which are correct", len(frame), len(of_images), of_images.mean())
     write_parquet(frame, snakemake.output.targets)

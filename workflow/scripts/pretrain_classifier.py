@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from relmap.data.images import Preprocessing
 from relmap.data.manifest import read_manifest
 from relmap.job.device import choose_device
 from relmap.job.logs import job
 from relmap.models.card import ModelCard, save_model
-from relmap.models.sources import accuracies, normalisation_of, training_source
+from relmap.models.sources import accuracies, normalisation_of, preprocessing_of, training_source
 from relmap.models.training import TrainingConfig, train, write_history
 from relmap.models.zoo import build
 
@@ -16,7 +15,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     recipe = TrainingConfig.from_mapping({**params.training, "precision": params.precision})
     size, width = params.model["input_size"], params.model["width"]
     manifest = read_manifest(snakemake.input.manifest)
-    preprocessing = Preprocessing(params.model["resize"], size)
+    preprocessing = preprocessing_of(params.model["seen"], params.model["resize"], size)
     classes = manifest.info.class_names
     model = build(name, len(classes), width, size, seed=params.seed, device=choose_device(params.device))
     checkpoint = Path(f"{snakemake.output.weights}.checkpoint")

@@ -1,4 +1,4 @@
-"""Accuracies of the classifiers by split, and of the images evaluated."""
+"""Accuracies of the classifiers by split, and of the images evaluated; mean average precision of several labels."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from relmap.job.files import read_json
 from relmap.job.logs import job
 
 with job(snakemake.log[0]):
-    rows = []
+    rows, name = [], "mean_average_precision"
     for path, targets in zip(snakemake.input.cards, snakemake.input.targets, strict=True):
         card, seen = read_json(path), pd.read_parquet(targets).drop_duplicates("image_id")
         rows.append(
@@ -19,6 +19,7 @@ with job(snakemake.log[0]):
                 "width": card["width"],
                 "input_size": card["input_size"],
                 **{f"accuracy_{split}": card["accuracies"].get(split) for split in ("train", "test")},
+                **{f"{name}_{split}": card["accuracies"].get(f"{name}_{split}") for split in ("train", "test")},
                 "accuracy_evaluated": seen["correct"].mean(),
                 "images_evaluated": len(seen),
                 "weights": card["origin"],

@@ -24,7 +24,11 @@ class DataSet:
         renderer: the same below ``relmap.data.render``: (root, *, seed, workers, and the config's sizes) writes the
             true format. None for one that cannot be rendered.
         has: ``BOXES``, ``MASKS``.
-        classified_by: the data set whose classes, in the order of its manifest, are this one's; empty for its own.
+        derived: whether a paper's rules make it of other data sets; it is then in every run of that paper.
+        classified_by: the data set whose classes, in the order of its manifest, are this one's, and whose networks
+            classify it; empty for its own.
+        multi_label: whether an image may have several classes, which networks then tell independently.
+        fit: how a network of another data set sees its pictures, as of ``Preprocessing``; empty for as its own.
         counts: of the published data set's test images, named as ``relmap.data.counts.count_pairs`` names them.
     """
 
@@ -35,6 +39,9 @@ class DataSet:
     renderer: str | Callable[..., Any] | None = None
     has: tuple[str, ...] = ()
     classified_by: str = ""
+    derived: bool = False
+    multi_label: bool = False
+    fit: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -65,6 +72,7 @@ DATASETS: dict[str, DataSet] = {
             "imagenet_segmentation_writer:render_imagenet_segmentation",
             (MASKS,),
             classified_by="imagenet",
+            fit="squash",
             counts={"images": 4276, "labelled_images": 4276, "pairs": 4276},
         ),
         DataSet(
@@ -74,6 +82,7 @@ DATASETS: dict[str, DataSet] = {
             "voc:read_voc",
             "voc_writer:render_voc2007",
             (BOXES,),
+            multi_label=True,
             counts={
                 "images": 4952,
                 "objects": 14976,
@@ -84,7 +93,7 @@ DATASETS: dict[str, DataSet] = {
                 "difficult_images": 1467,
             },
         ),
-        DataSet("voc2012", "VOC 2012", "Everingham et al. 2010", "voc:read_voc", has=(BOXES,)),
+        DataSet("voc2012", "VOC 2012", "Everingham et al. 2010", "voc:read_voc", has=(BOXES,), multi_label=True),
         DataSet(
             "coco2014",
             "COCO 2014",
@@ -92,6 +101,7 @@ DATASETS: dict[str, DataSet] = {
             "coco:read_coco",
             "coco_writer:render_coco2014",
             (BOXES, MASKS),
+            multi_label=True,
             # Nobody says that the difficult list of COCO follows from VOC's rule: these counts tell.
             counts={
                 "images": 40504,

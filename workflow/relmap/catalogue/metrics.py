@@ -39,6 +39,7 @@ class Column:
         higher_is_better: its direction.
         mean: over what: ``pairs``, or ``classes``, the mean of the classes' means, as the pointing game has it.
         spread: what is printed after a plus-minus sign: ``pairs``, the standard deviation over pairs, or nothing.
+        mean: over ``pairs``, or over ``classes``: of the means over each class's pairs.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Column:
     higher_is_better: bool = True
     mean: str = "pairs"
     spread: str = ""
+    mean: str = "pairs"
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,10 @@ def _upper_half(levels: pd.Series) -> pd.Series:
 
 def _last(levels: pd.Series) -> pd.Series:
     return levels == levels.max()
+
+
+def _above_zero(levels: pd.Series) -> pd.Series:
+    return levels > 0
 
 
 METRICS: dict[str, Metric] = {
@@ -146,7 +152,7 @@ METRICS: dict[str, Metric] = {
                 ),
             ),
             (MODEL,),
-            ("lerf",),
+            ("lerf", "ties"),
         ),
         Metric(
             "segmentation",
@@ -154,6 +160,194 @@ METRICS: dict[str, Metric] = {
             "segmentation:score",
             (Column("mean_iou", "IoU of the map above mean plus standard deviation", "CLAM, A.5", "iou"),),
             (MASKS,),
+        ),
+        Metric(
+            "pointing_game",
+            "Pointing game",
+            "pointing_game:score",
+            (
+                Column(
+                    "pointing_game",
+                    "Pointing game, within 15 pixels",
+                    "Zhang et al. 2018, as in TorchRay",
+                    "pointing_game",
+                    mean="classes",
+                ),
+                Column(
+                    "pointing_game_radius0",
+                    "Pointing game, the pixel itself",
+                    "Zhang et al. 2018",
+                    "pointing_game_radius0",
+                    head="radius 0",
+                    mean="classes",
+                ),
+                Column(
+                    "pointing_game_with_absent",
+                    "Pointing game, absent classes that are predicted as misses",
+                    "Zhang et al. 2018, reading",
+                    "pointing_game_with_absent",
+                    head="with absent",
+                    mean="classes",
+                ),
+            ),
+            (BOXES,),
+            ("pointing_game",),
+        ),
+        Metric(
+            "positive_ratio",
+            "Positive ratio",
+            "positive_ratio:score",
+            (
+                Column(
+                    "positive_ratio",
+                    "Share of positive pixels",
+                    "Attribution Equilibrium, Table 1",
+                    "positive_ratio",
+                    # It describes; tables mark a best value only where their paper gives a direction.
+                    higher_is_better=False,
+                ),
+            ),
+        ),
+        Metric(
+            "outside_inside",
+            "Outside-inside ratio",
+            "outside_inside:score",
+            (
+                Column(
+                    "outside_inside_ratio",
+                    "Mean relevance outside the segmentation over that inside",
+                    "Attribution Equilibrium, Eq. 14",
+                    "outside_inside_ratio",
+                    higher_is_better=False,
+                ),
+            ),
+            (MASKS,),
+        ),
+        Metric(
+            "average_precision",
+            "Segmentation",
+            "average_precision:score",
+            (
+                Column(
+                    "soft_average_precision",
+                    "Average precision of the map brought to [0, 1]",
+                    "Chefer et al. 2021",
+                    "soft_average_precision",
+                ),
+                Column(
+                    "agf_average_precision",
+                    "Average precision of the positive pixels",
+                    "Gur et al. 2021",
+                    "agf_average_precision",
+                    head="binarised",
+                ),
+                Column(
+                    "pixel_accuracy_above_mean",
+                    "Pixel accuracy of the map above its mean",
+                    "Chefer et al. 2021",
+                    "pixel_accuracy_above_mean",
+                ),
+                Column(
+                    "iou_above_mean",
+                    "IoU of object and background, map above its mean, mean over images",
+                    "Chefer et al. 2021, by image",
+                    "iou_above_mean",
+                ),
+                Column(
+                    "pixel_accuracy_above_zero",
+                    "Pixel accuracy of the positive pixels",
+                    "Gur et al. 2021",
+                    "pixel_accuracy_above_zero",
+                ),
+                Column(
+                    "iou_above_zero",
+                    "IoU of object and background, positive pixels, mean over images",
+                    "Gur et al. 2021, by image",
+                    "iou_above_zero",
+                ),
+            ),
+            (MASKS,),
+        ),
+        Metric(
+            "grid_pointing",
+            "Grid pointing game",
+            "grid_pointing:score",
+            (
+                Column(
+                    "grid_pointing",
+                    "Positive relevance in the target's cell",
+                    "Rao et al. 2022",
+                    "grid_pointing",
+                ),
+            ),
+            (BOXES,),
+        ),
+        Metric(
+            "insertion",
+            "Insertion before a blurred background",
+            "insertion_blur:score",
+            (
+                Column(
+                    "insertion_accuracy",
+                    "Accuracy over all insertions, most relevant first",
+                    "Attribution Equilibrium, Section 5.4",
+                    "insertion_correct",
+                    _above_zero,
+                ),
+                Column(
+                    "insertion_clean_accuracy",
+                    "Accuracy on the whole pictures",
+                    "Attribution Equilibrium, Section 5.4",
+                    "insertion_clean",
+                    head="whole",
+                ),
+            ),
+            (MODEL,),
+            ("insertion", "ties"),
+        ),
+        Metric(
+            "cascade",
+            "Cascading randomisation",
+            "cascade:score",
+            tuple(
+                Column(
+                    f"cascade_{short}_{sign}",
+                    f"{long} with maps of randomised networks, {sign} relevance",
+                    "Adebayo et al. 2018",
+                    f"cascade_{short}_{sign}",
+                    higher_is_better=False,
+                )
+                for short, long in (("rank", "Rank correlation"), ("ssim", "SSIM"))
+                for sign in ("signed", "absolute")
+            ),
+            (MODEL,),
+            ("cascade",),
+        ),
+        *(
+            Metric(
+                f"relevance_mass{suffix}",
+                f"Relevance mass and rank, {region}",
+                f"relevance_mass:score_{region}",
+                (
+                    Column(
+                        f"relevance_mass_accuracy{suffix}",
+                        f"Positive relevance inside the {region}",
+                        "Arras et al. 2022",
+                        f"relevance_mass{suffix}",
+                        head="mass",
+                    ),
+                    Column(
+                        f"relevance_rank_accuracy{suffix}",
+                        f"Most relevant pixels inside the {region}",
+                        "Arras et al. 2022",
+                        f"relevance_rank{suffix}",
+                        head="rank",
+                    ),
+                ),
+                (needed,),
+                ("ties",),
+            )
+            for suffix, region, needed in (("", "boxes", BOXES), ("_masks", "masks", MASKS))
         ),
     )
 }

@@ -26,7 +26,7 @@ class Model:
         last: name of the last layer, linear or a 1 x 1 convolution, whose outputs are the classes.
         smallest: least side of its input in pixels.
         initial: id of the model whose weights on the base data set it starts from; empty for its own.
-        published: data set -> the published file's name up to its checksum; where there is none, ``id`` on the base.
+        published: data set, empty for the base -> the published file's name up to its checksum, where it is not ``id``.
         seen: what its published weights, or its training here, take of a picture: arguments of ``Preprocessing``
             besides its sides.
     """
@@ -52,22 +52,9 @@ _TORCHRAY = {"seen": {**CAFFE, "fit": "aspect", "antialias": False}}
 MODELS: dict[str, Model] = {
     model.id: model
     for model in (
-        Model(
-            "alexnet",
-            "AlexNet",
-            "Krizhevsky 2014",
-            "vgg:alexnet",
-            "classifier",
-            "classifier.6",
-            smallest=63,
-            published={"imagenet": "alexnet-owt"},
-        ),
-        Model("vgg11", "VGG-11", "Simonyan and Zisserman 2014", "vgg:vgg11", "classifier", "classifier.6"),
         Model("vgg16", "VGG-16", "Simonyan and Zisserman 2014", "vgg:vgg16", "classifier", "classifier.6"),
         Model("vgg19", "VGG-19", "Simonyan and Zisserman 2014", "vgg:vgg19", "classifier", "classifier.6"),
-        Model("resnet18", "ResNet-18", "He et al. 2016", "resnet:resnet18", "fc", "fc"),
         Model("resnet50", "ResNet-50", "He et al. 2016", "resnet:resnet50", "fc", "fc"),
-        Model("resnet101", "ResNet-101", "He et al. 2016", "resnet:resnet101", "fc", "fc"),
         Model(
             "densenet121",
             "DenseNet-121",
@@ -84,10 +71,23 @@ MODELS: dict[str, Model] = {
             "fc",
             "fc",
             smallest=75,
-            published={"imagenet": "inception_v3_google"},
+            published={"": "inception_v3_google"},
             seen=HALVES,
         ),
         Model("vit_base_patch16", "ViT-B/16", "Dosovitskiy et al. 2021"),
+        Model(
+            "alexnet",
+            "AlexNet",
+            "Krizhevsky 2014",
+            "vgg:alexnet",
+            "classifier",
+            "classifier.6",
+            smallest=63,
+            published={"": "alexnet-owt"},
+        ),
+        Model("vgg11", "VGG-11", "Simonyan and Zisserman 2014", "vgg:vgg11", "classifier", "classifier.6"),
+        Model("resnet18", "ResNet-18", "He et al. 2016", "resnet:resnet18", "fc", "fc"),
+        Model("resnet101", "ResNet-101", "He et al. 2016", "resnet:resnet101", "fc", "fc"),
         Model(
             "torchray_vgg16",
             "VGG-16, fully convolutional",

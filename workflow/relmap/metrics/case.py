@@ -33,7 +33,7 @@ class Case:
         device: where to compute.
         batch_size, workers: images of one forward pass, threads that read pictures.
         seed: of the run.
-        methods: id -> row of the methods that are scored, for a metric that explains other images by them.
+        methods: id -> row of the methods that are scored, for a metric that makes maps itself.
     """
 
     manifest: Manifest
@@ -97,6 +97,13 @@ class Case:
             self._parts[query] = self._part(self.pairs.query(query))
         return self._parts[query]
 
+    def where_else_nan(self, query: str, values: Tensor | np.ndarray) -> np.ndarray:
+        """(N, ...) float64: ``values`` of the pairs that a pandas query selects at their places, NaN at the others."""
+        values = values.cpu().numpy() if isinstance(values, Tensor) else values
+        everywhere = np.full((len(self.pairs), *values.shape[1:]), np.nan)
+        everywhere[self.pairs.eval(query).to_numpy(dtype=bool)] = values
+        return everywhere
+
     def _part(self, pairs: pd.DataFrame) -> Case:
         return replace(self, pairs=pairs)
 
@@ -113,6 +120,8 @@ class Case:
                 f"maps of {maps.attrs.get('method')}: made for other sizes than the network takes; delete the store "
                 "and run again"
             )
+        if len(np.unique(sizes, axis=0)) > 1:
+            raise ValueError("maps of several sizes are no tensor; take the case's groups one by one")
         height, width = sizes[0] if len(sizes) else maps.maps.shape[1:]
         return torch.from_numpy(maps.maps[places, :height, :width])
 

@@ -1,7 +1,8 @@
 """Perturbing LeRF (CLAM, Section 4.3.2): the least relevant pixels are removed first, and the classifier looks again.
 
 A good map gives its lowest relevance to pixels that the prediction does not need, so the prediction should survive
-their removal. Step t of T removes the t * p pixels of lowest relevance (ties: lowest raster index first), all channels,
+their removal. Step t of T removes the t * p pixels of lowest relevance (ties: lowest raster index first, or all at
+once, see :mod:`relmap.metrics.ranking`), all channels,
 and replaces them by a constant; the paper has T = 100 steps of p = 200 pixels at 224 x 224.
 
 Cost: every (map, image, step) is one forward pass. A pixel's removal step is computed once per map by one sort; chunks
@@ -17,18 +18,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from relmap.errors import InputError
-from relmap.metrics.checks import as_relevance
-from relmap.propagation.score_maps import pooled_scores
+from relmap.metrics.prediction import top_classes
+from relmap.metrics.ranking import entry_ranks
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from relmap.evidence.maps import Maps
     from relmap.metrics.case import Case
-
-# Pixels ranked at once; bounds the memory of the sort.
-_PIXELS_PER_SORT = 1 << 23
 
 
 def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
@@ -38,7 +35,15 @@ def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
     pixels = pixels_at(lerf["pixels"], lerf["reference_size"], seen.crop)
     filler = filler_values(lerf["fill"], seen.mean, seen.std)
     correct = lerf_correct(
-        case.model, right.images, right.of(maps), right.targets, lerf["steps"], pixels, filler, case.batch_size
+        case.model,
+        right.images,
+        right.of(maps),
+        right.targets,
+        lerf["steps"],
+        pixels,
+        filler,
+        case.batch_size,
+        case.settings["ties"],
     )
     return right.tidy(method, "lerf_correct", correct, range(1, lerf["steps"] + 1))
 
@@ -69,23 +74,15 @@ def filler_values(name: str, mean: Sequence[float], std: Sequence[float]) -> Ten
     raise ValueError(f"unknown filler {name!r}; choose mean or black")
 
 
-def removal_steps(maps: Tensor, pixels_per_step: int) -> Tensor:
+def removal_steps(maps: Tensor, pixels_per_step: int, ties: str = "strict") -> Tensor:
     """The step (1-based) at which LeRF removes each pixel: (P, H, W) maps -> (P, H, W) int32.
 
     Raises:
         InputError: a map is not finite.
     """
-    flat = as_relevance(maps).flatten(1)
-    steps = torch.empty(flat.shape, dtype=torch.int32, device=flat.device)
-    at_rank = (torch.arange(flat.shape[1], device=flat.device) // pixels_per_step + 1).to(torch.int32)
-    rows = max(1, _PIXELS_PER_SORT // flat.shape[1])
-    for some, out in zip(flat.split(rows), steps.split(rows), strict=True):
-        order = some.argsort(dim=1, stable=True)
-        out.scatter_(1, order, at_rank.expand_as(order))
-    return steps.view(maps.shape)
+    return entry_ranks(maps, ties, descending=False) // pixels_per_step + 1
 
 
-@torch.inference_mode()
 def lerf_predictions(
     model: nn.Module,
     images: Tensor,
@@ -94,6 +91,7 @@ def lerf_predictions(
     pixels_per_step: int,
     filler: Tensor | float = 0.0,
     batch_size: int = 64,
+    ties: str = "strict",
 ) -> Tensor:
     """The class predicted after each step.
 
@@ -105,6 +103,7 @@ def lerf_predictions(
         pixels_per_step: pixels removed at each step.
         filler: what replaces them: a number, or one per channel (C,).
         batch_size: images per forward pass. It bounds the memory and does not change the result.
+        ties: ``strict`` or ``at_once``, see :mod:`relmap.metrics.ranking`.
 
     Returns:
         (M, N, T) or (N, T) int64 on the images' device; entry t - 1 is the prediction after t steps.
@@ -120,23 +119,14 @@ def lerf_predictions(
         raise ValueError(f"{steps} steps of {pixels_per_step} pixels remove more than {height} x {width} pixels")
     device = images.device
     fill = torch.as_tensor(filler, dtype=images.dtype, device=device).reshape(-1, 1, 1)
-    removed_at = removal_steps(maps.reshape(-1, height, width).to(device), pixels_per_step)
-    total = len(removed_at) * steps
-    predictions = torch.empty(total, dtype=torch.int64, device=device)
-    finite = torch.ones((), dtype=torch.bool, device=device)
-    for start in range(0, total, batch_size):
-        index = torch.arange(start, min(start + batch_size, total), device=device)
-        pair = index // steps
-        step = (index % steps + 1).view(-1, 1, 1, 1)
-        kept = removed_at[pair].unsqueeze(1) > step
-        # Channels last: convolutions of narrow networks take about half the time on CPU, and the weights are reordered
-        # on the way, so that the caller's model stays as it is.
-        perturbed = torch.where(kept, images[pair % len(images)], fill).contiguous(memory_format=torch.channels_last)
-        logits = pooled_scores(model(perturbed))
-        finite &= logits.isfinite().all()
-        predictions[start : start + batch_size] = logits.argmax(1)
-    if not finite:
-        raise InputError("the model gives NaN or infinity for some images: it predicts no class; check both for NaN")
+    removed_at = removal_steps(maps.reshape(-1, height, width).to(device), pixels_per_step, ties)
+
+    def perturbed(positions: Tensor) -> Tensor:
+        pair = positions // steps
+        step = (positions % steps + 1).view(-1, 1, 1, 1)
+        return torch.where(removed_at[pair].unsqueeze(1) > step, images[pair % len(images)], fill)
+
+    predictions = top_classes(model, len(removed_at) * steps, perturbed, device, batch_size)
     return predictions.view(*maps.shape[:-2], steps)
 
 
@@ -149,6 +139,7 @@ def lerf_correct(
     pixels_per_step: int,
     filler: Tensor | float = 0.0,
     batch_size: int = 64,
+    ties: str = "strict",
 ) -> Tensor:
     """Whether the classifier is still right after each step.
 
@@ -158,5 +149,5 @@ def lerf_correct(
     Returns:
         (M, N, T) or (N, T) bool. Its last entry along T gives "last accuracy", its mean along T "mean accuracy".
     """
-    predictions = lerf_predictions(model, images, maps, steps, pixels_per_step, filler, batch_size)
+    predictions = lerf_predictions(model, images, maps, steps, pixels_per_step, filler, batch_size, ties)
     return predictions == labels.to(predictions.device).unsqueeze(-1)

@@ -45,12 +45,3 @@ def quality(found: Sequence[Tensor], labels: Tensor) -> float:
 def probabilities(scores: Tensor, multi_label: bool) -> Tensor:
     """Class probabilities (N, C) of scores (N, C): a softmax over the classes, or a sigmoid of each."""
     return scores.sigmoid() if multi_label else scores.softmax(1)
-
-
-def predicted_classes(probabilities: Tensor, multi_label: bool) -> Tensor:
-    """Predicted classes, bool (N, C): the likeliest one, or all from 0.5 on and where there is none the likeliest."""
-    top = F.one_hot(probabilities.argmax(1), probabilities.shape[1]).bool()
-    if not multi_label:
-        return top
-    found = probabilities >= 0.5
-    return torch.where(found.any(1, keepdim=True), found, top)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from relmap.catalogue.models import Model
 from relmap.data.images import Preprocessing, batches, load_pixels
 from relmap.data.manifest import SPLITS, Manifest
 from relmap.models import objective
+from relmap.models.average_precision import mean_average_precision
 from relmap.models.examples import InMemory, Normalisation, Source, Streamed
 from relmap.models.inference import class_scores
 
@@ -35,10 +36,10 @@ class _Loader:
         return load_pixels(self.manifest, self.rows[indices], self.preprocessing, workers=1).float() / 255
 
 
-def preprocessing_of(row: Model, resize: int, crop: int) -> Preprocessing:
-    """What a model sees of a picture, as its row says, with these sides; nothing is cropped where aspect is kept."""
-    fitted = row.seen.get("fit", "crop") != "crop"
-    return Preprocessing(resize, resize if fitted else crop, **row.seen)
+def preprocessing_of(seen: Mapping[str, Any], resize: int, crop: int) -> Preprocessing:
+    """What a network sees of a picture: ``Model.seen`` with these sides; only the fit ``crop`` crops."""
+    cropped = seen.get("fit", "crop") == "crop"
+    return Preprocessing(resize if cropped else crop, crop, **seen)
 
 
 def training_source(
@@ -124,14 +125,17 @@ def accuracies(
 ) -> dict[str, float]:
     """How well images are classified, by split; a split without images is left out.
 
-    Shares classified rightly, ``<split>``, or with ``multi_label`` ``mean_average_precision_<split>``.
+    ``<split>``: share of images whose highest score is a label's; or with ``multi_label``
+    ``mean_average_precision_<split>``.
     """
     found = {}
     for split in splits:
         rows = manifest.rows(split)
         if len(rows):
             scores = scores_of_rows(model, manifest, rows, preprocessing, batch_size, workers)
-            labels = labels_of(manifest, rows, multi_label)
-            name = f"mean_average_precision_{split}" if multi_label else split
-            found[name] = objective.quality([objective.evidence(scores, labels)], labels)
+            labels = labels_of(manifest, rows, True)
+            if multi_label:
+                found[f"mean_average_precision_{split}"] = mean_average_precision(scores, labels)
+            else:
+                found[split] = labels.gather(1, scores.argmax(1, keepdim=True)).double().mean().item()
     return found

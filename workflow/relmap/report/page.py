@@ -74,7 +74,7 @@ def gather(results: Path, papers: Sequence[Paper], rows: Rows) -> dict[str, Any]
         "status_heads": HEADS,
         "statuses": status_of(results, config or run_config(), papers),
         "papers": shown,
-        "rendered": _rendered(config, rows),
+        "rendered": _rendered(results, config, rows),
         "narrow": _narrow(config, rows),
         "datasets": _datasets(results, rows),
         "models": _models(results, rows),
@@ -234,10 +234,11 @@ def _shared_notebooks(results: Path, papers: Sequence[Paper]) -> list[str]:
     return [path for path in _notebooks(results) if not path.startswith(folders)]
 
 
-def _rendered(config: Mapping[str, Any], rows: Rows) -> list[str]:
-    """Labels of the data sets that the run rendered itself."""
+def _rendered(results: Path, config: Mapping[str, Any], rows: Rows) -> list[str]:
+    """Labels of the data sets that the run rendered itself; of those that a config has it makes what is needed."""
     chosen = config.get("datasets") or {}
-    return [rows.label(name) for name, entry in chosen.items() if (entry or {}).get("source") == "render"]
+    asked = [name for name, entry in chosen.items() if (entry or {}).get("source") == "render"]
+    return [rows.label(name) for name in asked if (results / "data" / f"{name}.json").is_file()]
 
 
 def _narrow(config: Mapping[str, Any], rows: Rows) -> list[str]:
@@ -254,7 +255,9 @@ def _datasets(results: Path, rows: Rows) -> list[dict[str, Any]]:
         card = reading.read_optional_json(path)
         if isinstance(card, Mapping) and "dataset" in card:
             facts = reading.read_manifest_facts(results / "manifests" / f"{path.stem}.parquet")
-            found.append({"label": rows.label(str(card["dataset"])), **card, **facts})
+            counted = reading.read_optional_json(results / "manifests" / f"{path.stem}.json") or {}
+            other = {"differences": counted.get("differences", [])}
+            found.append({"label": rows.label(str(card["dataset"])), **card, **facts, **other})
     return found
 
 

@@ -1,10 +1,11 @@
-"""A file that names classes in the order of a network's outputs."""
+"""Classes in the order of a network's outputs: as a file names them, or another data set has them."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from relmap.data.manifest import ManifestInfo
 from relmap.errors import InputError
 
 
@@ -29,3 +30,17 @@ def read_classes(path: str | os.PathLike) -> dict[str, str]:
     if not found:
         raise InputError(f"{path}: names no class; write one a line")
     return found
+
+
+def classes_of(info: ManifestInfo) -> dict[str, str]:
+    """What a data set's files call its classes -> words for readers, in the order of its labels.
+
+    Raises:
+        InputError: its reader does not say what the files call them.
+    """
+    if not info.class_ids:
+        raise InputError(
+            f"{info.dataset}: its manifest names no ids of classes, by which another data set could take its classes; "
+            "name them in a file, `classes`"
+        )
+    return dict(zip(info.class_ids, info.class_names, strict=True))

@@ -1,7 +1,7 @@
 """Rendered scenes of several objects in COCO 2014's layout.
 
-``train2014/``, ``val2014/``, ``annotations/instances_{train,val}2014.json``: instances as polygons, crowds as run lengths,
-ids of images and categories with gaps. One picture in eighty shows nothing that is annotated.
+``train2014/``, ``val2014/``, ``annotations/instances_{train,val}2014.json``: instances as polygons, crowds as run
+lengths, ids of images and categories with gaps. One picture in eighty shows nothing that is annotated.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rendered scenes of several objects in VOC 2007's layout.
 
-``VOCdevkit/VOC2007/{JPEGImages,Annotations,ImageSets/Main}``, with a list of images a split and one a class and split. As
-in VOC, boxes count from 1 and name the last column and row inside, classes are written in one word, and numbers of
+``VOCdevkit/VOC2007/{JPEGImages,Annotations,ImageSets/Main}``, with a list of images a split and one a class and split.
+As in VOC, boxes count from 1 and name the last column and row inside, classes are written in one word, and numbers of
 images are shuffled over the splits.
 """
 
@@ -114,7 +114,7 @@ def _write_picture(job: _Job, *, root: Path, numbers: Sequence[int], size: int, 
 def _write_lists(
     folder: Path, split: str, stems: Sequence[str], numbers: Sequence[int], found: dict[str, _Result]
 ) -> None:
-    """The images of a split, and for each class whether they show it: 1, -1, or 0 where all its objects are difficult."""
+    """The images of a split, and for each class whether they show it: 1, -1, or 0 where all objects are difficult."""
     (folder / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems))
     for word in map(class_word, numbers):
         lines = []
