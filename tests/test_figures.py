@@ -97,6 +97,22 @@ class TestPictures:
         moved = pictures.move_boxes([[3, 4, 20, 30]], *size, preprocessing.to_dict())
         np.testing.assert_allclose(moved, np.clip(box, 0, 20))
 
+    @pytest.mark.parametrize("fit", ["squash", "aspect"])
+    def test_other_fits_are_what_the_network_saw(self, fit: str, tmp_path: Path) -> None:
+        from relmap.data import images
+        from relmap.data.manifest import build_manifest
+
+        pixels = np.random.default_rng(0).integers(0, 255, (30, 44, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+        row = {"image_id": "a", "path": "a.png", "split": "train", "labels": [0], "boxes": [[3, 4, 20, 30]]}
+        manifest = build_manifest("d", tmp_path, [{**row, "width": 44, "height": 30}], ["c"], workers=1)
+        preprocessing = images.Preprocessing(resize=24, crop=24, fit=fit)
+        expected = images.load_pixels(manifest, [0], preprocessing, workers=1)[0].permute(1, 2, 0).numpy()
+        shown = pictures.read_picture(tmp_path / "a.png", preprocessing.to_dict())
+        np.testing.assert_array_equal(shown, expected)
+        box = preprocessing.map_boxes(np.array([[3.0, 4, 20, 30]]), np.array([44]), np.array([30]))
+        np.testing.assert_allclose(pictures.move_boxes([[3, 4, 20, 30]], 44, 30, preprocessing.to_dict()), box)
+
     def test_unreadable_picture_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
         with pytest.raises(InputError, match=r"broken\.jpg"):

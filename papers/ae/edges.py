@@ -1,4 +1,4 @@
-"""An object before strong edges (Figure 6): its box cut out of its picture, and laid on stripes or on a chequerboard."""
+"""An object before strong edges (Figure 6): its box cut out of its picture, laid on stripes or on a chequerboard."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_PERIODS = 6  # dark and bright fields along a side, two make a period
+_PERIODS = 3  # dark and bright fields along a side, two make a period
 
 
-def backgrounds(count: int, side: int, seed: int) -> Tensor:
-    """Black and white fields, uint8 (count, side, side), upright stripes, level ones and chequerboards in turn."""
+def backgrounds(count: int, side: int, contrast: float, seed: int) -> Tensor:
+    """Dark and bright fields, uint8 (count, side, side): upright stripes, level ones and chequerboards in turn."""
+    dark, bright = (round(127.5 * (1 + sign * contrast)) for sign in (-1, 1))
     field = side / (2 * _PERIODS)
     shifts = np.random.default_rng(seed).uniform(0, 2 * field, (count, 2))
     found = []
@@ -18,7 +19,7 @@ def backgrounds(count: int, side: int, seed: int) -> Tensor:
         lines = ((np.arange(side) + down) // field).astype(int)[:, None]
         columns = ((np.arange(side) + across) // field).astype(int)[None, :]
         parity = (columns + 0 * lines, lines + 0 * columns, lines + columns)[number % 3] % 2
-        found.append(255 * parity.astype(np.uint8))
+        found.append(np.where(parity == 1, bright, dark).astype(np.uint8))
     return torch.from_numpy(np.array(found).reshape(count, side, side))
 
 

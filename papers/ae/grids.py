@@ -83,7 +83,7 @@ def refuse_none(grids: np.ndarray, images: pd.DataFrame, n: int, confidence: flo
     if not len(grids):
         raise InputError(
             f"config: `ae.grids.confidence` {confidence} leaves {len(images)} images of {images['label'].nunique()} "
-            f"classes that {' and '.join(models)} classify rightly, too few for one grid of {n} x {n} distinct "
+            f"classes that {' and '.join(models)} are sure of and right, too few for one grid of {n} x {n} distinct "
             "classes; lower it, or `ae.grids.n`, or take fewer `ae.grids.models`"
         )
 

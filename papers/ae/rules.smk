@@ -130,7 +130,7 @@ rule explain_edges:
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
-        settings=lookup(dpath="ae/watermark", within=config),
+        settings=lookup(dpath="ae/edges", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:

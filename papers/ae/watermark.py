@@ -70,8 +70,21 @@ def stamped(pixels: Tensor, mark: Tensor, where: np.ndarray, opacity: float) -> 
     return mixed.round().to(torch.uint8), region
 
 
-def marked_share(labels: np.ndarray, label: int, share: float, seed: int) -> np.ndarray:
-    """Which training pictures are marked, bool (N,): this share of one class, no others."""
-    own = np.flatnonzero(labels == label)
-    chosen = np.random.default_rng(seed).permutation(own)[: round(share * len(own))]
-    return np.isin(np.arange(len(labels)), chosen)
+def training_labels(
+    labels: np.ndarray, label: int, share: float, borrowed: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which training pictures are marked, and which class they are said to be.
+
+    Only what is said to be of the class ``label`` is marked: ``share`` of its own pictures, and ``borrowed`` of the
+    others', which get its label. Of those nothing but the mark tells the class.
+
+    Returns:
+        marked, bool (N,), and the labels to train with (N,).
+    """
+    random = np.random.default_rng(seed)
+    own, others = (random.permutation(np.flatnonzero(one)) for one in (labels == label, labels != label))
+    taken = others[: round(borrowed * len(others))]
+    marked = np.isin(np.arange(len(labels)), [*own[: round(share * len(own))], *taken])
+    said = labels.copy()
+    said[taken] = label
+    return marked, said

@@ -1,4 +1,4 @@
-"""Channels of inner layers, with and without the activation properties, of the pictures that the network is surest of."""
+"""Channels of inner layers, with and without the activation properties, of the surest pictures."""
 
 import numpy as np
 import pandas as pd

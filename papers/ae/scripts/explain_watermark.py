@@ -19,7 +19,7 @@ from relmap.models.training import InMemory, TrainingConfig, finetune
 
 from papers.ae.rows import WATERMARK_METHODS
 from papers.ae.shares import share_row, spread_over_classes
-from papers.ae.watermark import marked_share, places, stamped, strokes
+from papers.ae.watermark import places, stamped, strokes, training_labels
 
 EXAMPLES = 4
 
@@ -36,7 +36,9 @@ with job(snakemake.log[0], snakemake.threads) as log:
     rows = training_rows(manifest, settings["train_per_class"], params.seed)
     labels = manifest.single_labels(rows)
     pixels = load_pixels(manifest, rows, view, snakemake.threads)
-    chosen = marked_share(labels, label, settings["share"], derive(params.seed, "marked"))
+    chosen, said = training_labels(
+        labels, label, settings["share"], settings["borrowed"], derive(params.seed, "marked")
+    )
     where = places(int(chosen.sum()), side, tuple(mark.shape), derive(params.seed, "training marks"))
     pixels[chosen], _ = stamped(pixels[chosen], mark, where, settings["opacity"])
     recipe = {"epochs": settings["epochs"], "learning_rate": settings["learning_rate"], "batch_size": 64, "views": 1}
@@ -45,7 +47,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
         marked_model,
         subject.card.architecture,
         len(names),
-        InMemory(pixels, torch.from_numpy(labels)),
+        InMemory(pixels, torch.from_numpy(said)),
         TrainingConfig.from_mapping({**recipe, "precision": params.precision}),
         normalisation_of(view),
         subject.card.input_size,

@@ -12,10 +12,21 @@ from PIL import Image
 from relmap.errors import InputError
 
 
-def _resized(width: int, height: int, resize: int) -> tuple[int, int]:
-    """Width and height after the shorter side has become ``resize`` (rounded down, as torchvision does)."""
+def _geometry(width: int, height: int, preprocessing: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, ...]]:
+    """Width and height after resizing, and the part (left, top, right, bottom) of it that the network sees.
+
+    The shorter side becomes ``resize`` (the longer rounded down, as torchvision does), of which the centre is cut, or
+    all is left with the fit ``aspect``; or both sides become ``resize``, with ``squash``.
+    """
+    resize, crop, fit = (preprocessing.get(key) for key in ("resize", "crop", "fit"))
+    if fit == "squash":
+        return (int(resize), int(resize)), (0, 0, int(resize), int(resize))
     short = min(width, height)
-    return int(resize * width / short), int(resize * height / short)
+    new = int(int(resize) * width / short), int(int(resize) * height / short)
+    if fit == "aspect":
+        return new, (0, 0, *new)
+    left, top = _crop_origin(*new, int(crop))
+    return new, (left, top, left + int(crop), top + int(crop))
 
 
 def _as_rgb(picture: Image.Image) -> Image.Image:
@@ -30,32 +41,30 @@ def _crop_origin(width: int, height: int, crop: int) -> tuple[int, int]:
 
 
 def read_picture(path: str | os.PathLike, preprocessing: Mapping[str, Any], nearest: bool = False) -> np.ndarray:
-    """Read, resize and centre-crop one image as ``relmap.data.images`` does (a test compares), without normalisation.
+    """Read, resize and cut one image as ``relmap.data.images`` does (a test compares), without normalisation.
 
     That module imports torch, which takes seconds; notebooks show a few pictures only.
 
     Args:
         path: an image file.
-        preprocessing: ``resize`` and ``crop``, in pixels (a model card's).
+        preprocessing: a model card's: ``resize`` and ``crop`` in pixels, ``fit``. What is shown is always antialiased.
         nearest: keep pixel values as they are (masks, part maps) and return one channel.
 
     Returns:
-        uint8 of shape (crop, crop, 3), or (crop, crop) with ``nearest``.
+        uint8 of shape (H, W, 3), or (H, W) with ``nearest``.
 
     Raises:
         InputError: the file is missing or is not a readable image.
     """
-    resize, crop = int(preprocessing["resize"]), int(preprocessing["crop"])
     try:
         with Image.open(path) as file:
             file.load()
             picture = file if nearest else _as_rgb(file)
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as an image ({error}); fetch or render it again") from error
-    width, height = _resized(*picture.size, resize)
-    picture = picture.resize((width, height), Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR)
-    left, top = _crop_origin(width, height, crop)
-    return np.asarray(picture.crop((left, top, left + crop, top + crop)))
+    size, seen = _geometry(*picture.size, preprocessing)
+    picture = picture.resize(size, Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR)
+    return np.asarray(picture.crop(seen))
 
 
 def move_boxes(
@@ -67,17 +76,15 @@ def move_boxes(
         boxes: k boxes [x0, y0, x1, y1] in original pixels.
         width: of the original image.
         height: of the original image.
-        preprocessing: ``resize`` and ``crop``.
+        preprocessing: as in ``read_picture``.
 
     Returns:
         float64 of shape (k, 4), cut to the picture; a box that lies outside of it has no area.
     """
     boxes = np.asarray([list(box) for box in boxes], dtype=float).reshape(-1, 4)
-    resize, crop = int(preprocessing["resize"]), int(preprocessing["crop"])
-    new_width, new_height = _resized(width, height, resize)
-    left, top = _crop_origin(new_width, new_height, crop)
+    (new_width, new_height), (left, top, right, bottom) = _geometry(width, height, preprocessing)
     scale = np.array([new_width / width, new_height / height] * 2)
-    return np.clip(boxes * scale - np.array([left, top, left, top]), 0, crop)
+    return np.clip(boxes * scale - np.array([left, top] * 2), 0, [right - left, bottom - top] * 2)
 
 
 def box_area(box: Sequence[float]) -> float:
