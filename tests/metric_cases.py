@@ -1,38 +1,18 @@
 """A data set and maps in memory, as metrics are given them."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
+from relmap.data.images import Preprocessing
 from relmap.data.manifest import COLUMNS, Manifest, ManifestInfo
 from relmap.evidence.maps import Maps
 from relmap.metrics.case import Case
-
-
-@dataclass(frozen=True)
-class WholePicture:
-    """Sees a picture squashed to ``side`` x ``side``."""
-
-    side: int
-
-    def resized(self, width, height):
-        return self.side, self.side
-
-    def corner(self, width, height):
-        return 0, 0
-
-    def map_boxes(self, boxes, width, height):
-        return boxes * self.side / np.stack([width, height] * 2, axis=1)
-
-    @property
-    def crop(self):
-        return self.side
 
 
 def manifest_of(pictures, classes=4):
     """``pictures``: mappings with width, height, labels, boxes, box_labels and whatever else; ids are p0, p1, ..."""
     defaults = {"split": "test", "part_points": [], "boxes": [], "box_labels": [], "box_difficult": []}
     rows = [{**defaults, "image_id": f"p{i}", "path": f"p{i}.png", **row} for i, row in enumerate(pictures)]
+    rows = [{"box_masks": [""] * len(row["boxes"]), **row} for row in rows]
     names = dict.fromkeys((*COLUMNS, *(key for row in rows for key in row)))
     frame = pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in names})
     frame = frame.astype({"width": np.int64, "height": np.int64})
@@ -44,8 +24,11 @@ def case_of(pictures, pairs, maps, settings=None, preprocessing=None, **given):
     manifest = manifest_of(pictures)
     flags = {"present": True, "counted": True, "predicted": True, "correct": True}
     frame = pd.DataFrame([{"image_id": f"p{i}", "target": t, **flags, **other} for i, t, other in pairs])
-    stored = Maps(np.asarray(maps, np.float32), frame["image_id"].tolist(), frame["target"].to_numpy(np.int64), {})
-    seen = preprocessing or WholePicture(stored.maps.shape[2])
+    stored = np.asarray(maps, np.float32)
+    sizes = np.tile(stored.shape[1:], (len(stored), 1))
+    stored = Maps(stored, frame["image_id"].tolist(), frame["target"].to_numpy(np.int64), sizes, {})
+    side = stored.maps.shape[2]
+    seen = preprocessing or Preprocessing(side, side, fit="squash")
     return Case(manifest, frame, seen, settings or {}, **given), stored
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from metric_cases import WholePicture, case_of, manifest_of, values_of
+from metric_cases import case_of, manifest_of, values_of
 from pycocotools import mask as coco
 from relmap.data.images import Preprocessing
 from relmap.data.regions import boxes_of, pixels_of, region_of
@@ -68,7 +68,7 @@ def test_points_and_hits_of_the_vectors(voc, rows):
     """Every point, and every hit, miss and skipped pair, within 15 pixels and on the very pixel."""
     arrays, _, _ = voc
     sizes = arrays["sizes_hw"][arrays["pairs"][:, 0]]
-    points = points_in_pictures(torch.from_numpy(arrays["saliency"]), sizes, WholePicture(14))
+    points = points_in_pictures(torch.from_numpy(arrays["saliency"]), sizes, Preprocessing(14, 14, fit="squash"))
     np.testing.assert_array_equal(points, arrays["points_xy"])
     for name, theirs in (("pointing_game", "pair_t15_all"), ("pointing_game_radius0", "pair_t1_all")):
         got = np.array(values_of(rows[1], name))
@@ -186,7 +186,7 @@ def test_a_region_is_masks_or_else_boxes():
     assert pixels_of(boxes_of(manifest, 0, 1)).tolist() == [[0, 0, 2, 0], [6, 3, 7, 5]]
     with pytest.raises(InputError, match="no box and no mask of class 'class 2'"):
         region_of(manifest, 0, 2)
-    without = manifest_of([{key: value for key, value in picture.items() if key != "box_masks"}])
+    without = manifest_of([{**picture, "box_masks": [""] * 5}])
     assert region_of(without, 0, 0).all(), "boxes alone, where a manifest knows no masks"
 
 
@@ -264,9 +264,9 @@ def test_radius():
 def test_independent_of_chunks(voc, monkeypatch):
     arrays, _, _ = voc
     maps, sizes = torch.from_numpy(arrays["saliency"]), arrays["sizes_hw"][arrays["pairs"][:, 0]]
-    together = points_in_pictures(maps, sizes, WholePicture(14))
+    together = points_in_pictures(maps, sizes, Preprocessing(14, 14, fit="squash"))
     monkeypatch.setattr(pointing_game, "_PIXELS_AT_ONCE", 1)
-    np.testing.assert_array_equal(points_in_pictures(maps, sizes, WholePicture(14)), together)
+    np.testing.assert_array_equal(points_in_pictures(maps, sizes, Preprocessing(14, 14, fit="squash")), together)
 
 
 def test_a_map_that_is_not_finite_is_refused():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from relmap.data.manifest import Manifest
+from relmap.data.runs import decode_runs
 from relmap.errors import InputError
 
 
@@ -20,7 +21,10 @@ def region_of(manifest: Manifest, row: int, target: int) -> np.ndarray:
     height, width = int(manifest.frame["height"].iat[row]), int(manifest.frame["width"].iat[row])
     masks = masks_of(manifest, row, target)
     if masks:
-        return _decoded(manifest, row, masks, height, width)
+        try:
+            return decode_runs(masks, width, height)
+        except InputError as error:
+            raise InputError(f"{manifest.resolve(manifest.frame['path'].iat[row])}: {error}") from error
     region = np.zeros((height, width), dtype=bool)
     for left, top, right, bottom in pixels_of(boxes_of(manifest, row, target)):
         region[top : bottom + 1, left : right + 1] = True
@@ -58,41 +62,5 @@ def pixels_of(boxes: np.ndarray) -> np.ndarray:
 
 def _of_class(manifest: Manifest, row: int, target: int, column: str) -> list:
     frame = manifest.frame
-    values = frame[column].iat[row] if column in frame else ()
-    labels = frame["box_labels"].iat[row]
-    return [value for value, label in zip(values, labels, strict=True) if label == target] if len(values) else []
-
-
-def _decoded(manifest: Manifest, row: int, masks: list[str], height: int, width: int) -> np.ndarray:
-    """The union of masks, bool (height, width)."""
-    region = np.zeros(height * width, dtype=bool)
-    for mask in masks:
-        runs = _runs(mask)
-        if (runs < 0).any() or runs.sum() != height * width:
-            raise InputError(
-                f"{manifest.resolve(manifest.frame['path'].iat[row])}: a mask is no run-length code of {width} x "
-                f"{height} pixels; restore the annotations, and make the manifest again"
-            )
-        region |= np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return region.reshape(width, height).T
-
-
-def _runs(code: str) -> np.ndarray:
-    """Lengths of the runs of a code, down the columns, outside first; negative ones where it is none.
-
-    COCO's packing: characters from 48 on, of five bits each, the lowest first, and a sixth for "more follows"; the last
-    one's highest bit is the sign. From the fourth run on the code has the difference to the run before the last.
-    """
-    digits = np.frombuffer(code.encode(), dtype=np.uint8).astype(np.int64) - 48
-    ends = digits & 32 == 0
-    if not len(digits) or not ends[-1] or (digits < 0).any() or (digits > 63).any():
-        return np.array([-1])
-    last = np.flatnonzero(ends)
-    first = np.concatenate([[0], last[:-1] + 1])
-    place = np.arange(len(digits)) - np.repeat(first, last - first + 1)
-    values = np.add.reduceat((digits & 31) << 5 * place, first)
-    values -= np.where(digits[last] & 16, 1 << 5 * (last - first + 1), 0)
-    runs = values.copy()
-    runs[1::2] = values[1::2].cumsum()
-    runs[2::2] = values[2::2].cumsum()
-    return runs
+    pairs = zip(frame[column].iat[row], frame["box_labels"].iat[row], strict=True)
+    return [value for value, label in pairs if label == target]
