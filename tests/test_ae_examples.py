@@ -146,9 +146,8 @@ def test_bins_are_those_of_the_metric():
     frame = pd.DataFrame({"image_id": [f"g{n}" for n in range(200)], "target": 0, "value": random.random(200)})
     chosen = bin_examples(frame.assign(method="m", kept="full"), "m")
     assert len(chosen) == 6 and chosen["value"].is_monotonic_decreasing
-    bins = dict(
-        zip(frame["image_id"], metric.rank_bins(torch.from_numpy(frame["value"].to_numpy())).tolist(), strict=True)
-    )
+    ranked = metric.rank_bins(torch.tensor(frame["value"].tolist())).tolist()
+    bins = dict(zip(frame["image_id"], ranked, strict=True))
     assert [bins[image] for image in chosen["image_id"]] == list(range(6))
     with pytest.raises(InputError, match="no rows of other"):
         bin_examples(frame.assign(method="m", kept="full"), "other")
