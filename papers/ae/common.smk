@@ -18,3 +18,10 @@ def of_base(folder, suffix, models):
 def grid_maps(suffix):
     """Files of the maps that Figure 9 compares."""
     return [f"<results>/maps/{GRIDS}/{GRID_MODEL}/{method}.{suffix}" for method in GRID_METHODS]
+
+
+# Its examples look at that network of that data set.
+if (GRID_BASE, EXAMPLE_MODEL) in PAIRS:
+    EXTRA_TABLES["ae"] = [
+        path for name in ("watermark", "edges", "scattered") for path in formats(f"ae_{name}", "csv", "md")
+    ]
