@@ -18,6 +18,7 @@ for paper_ in PAPERS:
             extensions=extensions_of(paper_),
             library=library("workflow/scripts/tabulate.py"),
         output:
+            **measured_of(paper_),
             csv=shown(
                 expand(f"<results>/tables/{paper_.id}_table{{number}}.csv", number=paper_.tables),
                 caption="../report/table.rst",
@@ -26,7 +27,6 @@ for paper_ in PAPERS:
             ),
             md=expand(f"<results>/tables/{paper_.id}_table{{number}}.md", number=paper_.tables),
             tex=expand(f"<results>/tables/{paper_.id}_table{{number}}.tex", number=paper_.tables),
-            **measured_of(paper_),
         log:
             f"<logs>/tabulate/{paper_.id}.log",
         benchmark:
