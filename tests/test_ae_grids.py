@@ -124,10 +124,9 @@ def test_tiles_lie_along_the_rows():
 
 def test_the_config_is_checked():
     config = copy.deepcopy(defaults())
-    config["datasets"]["imagenet_grids"] = None
-    config["models"]["resnet50"] = None
     check(config)
-    config["datasets"]["imagenet_grids"] = {"source": "derive"}
+    config["models"]["resnet50"] = None
+    check({**config, "models": {**config["models"], "vgg16_sliding": None}})
     with pytest.raises(InputError, match=r"ae\.grids\.models.* resnet50"):
         check(config)
     config["ae"]["grids"]["models"] = ["vgg16"]

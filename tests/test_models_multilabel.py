@@ -19,7 +19,7 @@ from relmap.models.inference import class_scores, evaluate, predict
 from relmap.models.sources import accuracies, class_probabilities, labels_of, preprocessing_of, training_source
 from relmap.models.training import TrainingConfig, threads, train
 from relmap.models.transfer import check_same_classes, transferred
-from relmap.propagation.score_maps import pooled_scores
+from relmap.network.score_maps import pooled_scores
 
 HALF = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 QUICK = TrainingConfig(epochs=4, batch_size=16, learning_rate=1e-2, holdout=0.2, start_size=0, batch_norm=False)

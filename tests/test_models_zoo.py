@@ -11,8 +11,8 @@ from relmap.errors import InputError
 from relmap.explainers.cam import last_feature_map
 from relmap.models.card import load_weights
 from relmap.models.zoo import architecture_of, build, new_last_layer
+from relmap.network.score_maps import pooled_scores
 from relmap.propagation import Propagator
-from relmap.propagation.score_maps import pooled_scores
 from relmap.torchvision_shim import torchvision
 from torch import nn
 

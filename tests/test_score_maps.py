@@ -6,8 +6,8 @@ import torch
 from relmap.explainers.agf import score_gradient
 from relmap.explainers.contrastive import READINGS
 from relmap.models.torchray import FullyConvolutionalVGG
+from relmap.network.score_maps import pooled_scores, position_weights, spread
 from relmap.propagation import Propagator, composites, starts
-from relmap.propagation.score_maps import pooled_scores, position_weights, spread
 from test_propagation_laws import draw
 from torch import nn
 

@@ -15,8 +15,8 @@ from relmap.errors import InputError
 from relmap.explainers.base import Explainer, SharedPass, as_maps
 from relmap.explainers.building import as_propagator, build
 from relmap.explainers.soundness import check_classes, check_images, check_maps, warn_of_growth, warn_of_noise
+from relmap.network.score_maps import pooled_scores
 from relmap.propagation import Propagator, Walk
-from relmap.propagation.score_maps import pooled_scores
 
 
 def methods() -> tuple[Method, ...]:

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from relmap.explainers.base import SharedPass
 from relmap.explainers.rap import is_pointwise
+from relmap.network.score_maps import pooled_scores, spread
 from relmap.propagation import Activations, Composite, Propagation, Propagator, composites
 from relmap.propagation.engine import Transform
 from relmap.propagation.rules import Bounds, Pass, Rule, ZBox
 from relmap.propagation.rules.agf import GRADIENTS, GuidedConvolution, GuidedLinear
 from relmap.propagation.rules.base import divide
 from relmap.propagation.rules.rap import AbsoluteShare, WidenedReLU, WidenedShare, WidenedWinner, widened
-from relmap.propagation.score_maps import pooled_scores, spread
 
 EPSILON = 1e-9
 

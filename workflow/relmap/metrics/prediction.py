@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from relmap.errors import InputError
-from relmap.propagation.score_maps import pooled_scores
+from relmap.network.score_maps import pooled_scores
 
 
 @torch.inference_mode()

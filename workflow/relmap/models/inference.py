@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from relmap.models import objective
-from relmap.propagation.score_maps import pooled_scores
+from relmap.network.score_maps import pooled_scores
 
 
 @torch.no_grad()
 def class_scores(
     model: nn.Module, images: torch.Tensor | Iterable[torch.Tensor], batch_size: int = 64, precision: str = "float32"
 ) -> torch.Tensor:
-    """Class scores (N, classes) on the CPU: logits, those of score maps pooled (``propagation.score_maps``).
+    """Class scores (N, classes) on the CPU: logits, those of score maps pooled (``network.score_maps``).
 
     Args:
         model: the network; it is put in evaluation mode.

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relmap.models.average_precision import mean_average_precision
-from relmap.propagation.score_maps import pooled_scores
+from relmap.network.score_maps import pooled_scores
 
 
 def several(labels: Tensor) -> bool:

@@ -21,7 +21,7 @@ Rules that are linear in the relevance propagate a contrastive start in one pass
 are not: it comes in float64, in which the rules that can keep its total do so (``rules.precision``).
 
 **Score maps**, the logits (N, C, h, w) of a fully convolutional network: a start is that of the classes' scores, and
-each class's share of it is spread over its positions by their weights in its score (``score_maps``), so that totals are
+each class's share of it is spread over its positions by their weights in its score (``network.score_maps``), so that totals are
 those of the scores. ``logit`` alone is :math:`w_t(p)\, z_t(p)`, for rules that divide by the position's own logit.
 """
 
@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relmap.propagation.score_maps import pooled_scores, spread
+from relmap.network.score_maps import pooled_scores, spread
 
 Start = Callable[..., Tensor]
 """Of logits (N, C, ...) and targets (N,): initial relevance, as the logits lie."""
