@@ -130,9 +130,13 @@ try:
 except InputError as error:
     sys.exit(f"error: {error}")
 
-# Pairs of data set and model that this run treats: those that a cell asks for; without any paper, all.
-PAIRS = PLAN.pairs if PAPERS else [(dataset, model) for dataset in DATASETS for model in MODELS]
-PAIRS = sorted(PAIRS, key=lambda pair: rank(*pair))
+# Pairs of data set and model that this run treats: those that a cell asks for; without any paper, the first ones, as
+# many as the engine looks at.
+PAIRS = sorted(
+    PLAN.pairs if PAPERS else [(dataset, model) for dataset in DATASETS for model in MODELS],
+    key=lambda pair: rank(*pair),
+)
+PAIRS = PAIRS if PAPERS else PAIRS[: config["engine"]["networks"]]
 # Files that the maps of a trained method need, by arm: (files, settings), functions of data set and model. The rules of
 # the paper that trains them put them here.
 ARTIFACTS = {}
@@ -530,10 +534,9 @@ def notebook_parameters(paper, notebook):
     return " ".join(given)
 
 
-def measured_of(paper):
-    """The table of what a paper's figures show beside its tables, by format, where there is such."""
-    names = {"measured": "csv", "measured_md": "md"}
-    return {name: f"<results>/tables/{paper.id}_measured.{suffix}" for name, suffix in names.items() if paper.measured}
+def measured_of(paper, *suffixes):
+    """The table of what a paper's figures show beside its tables, in some formats, where there is such."""
+    return formats(f"{paper.id}_measured", *suffixes) if paper.measured else []
 
 
 def tables_of(paper):
@@ -546,7 +549,7 @@ def tables_of(paper):
             for path in formats(f"{paper.id}_{name}", "csv", "md")
             if beside(paper, "claims.yaml")
         ),
-        *measured_of(paper).values(),
+        *measured_of(paper, "csv", "md"),
         *EXTRA_TABLES.get(paper.id, []),
     ]
 

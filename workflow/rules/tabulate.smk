@@ -18,7 +18,8 @@ for paper_ in PAPERS:
             extensions=extensions_of(paper_),
             library=library("workflow/scripts/tabulate.py"),
         output:
-            **measured_of(paper_),
+            measured=measured_of(paper_, "csv"),
+            measured_md=measured_of(paper_, "md"),
             csv=shown(
                 expand(f"<results>/tables/{paper_.id}_table{{number}}.csv", number=paper_.tables),
                 caption="../report/table.rst",

@@ -24,8 +24,8 @@ with job(snakemake.log[0]):
         )
         filled = fill(frame, scores, *settings)
         write_table(filled, output, f"{paper.short}, Table {number}. {table['caption']}", table["rows"])
-    if paper.measured:
+    for output in snakemake.output.measured:
         frame = measured(
             paper.measured, scores, params.confidence, params.resamples, params.seed, paper.controls, known
         )
-        write_frame(frame, snakemake.output.measured, f"{paper.short}: what its figures show, and other readings")
+        write_frame(frame, output, f"{paper.short}: what its figures show, and other readings")
