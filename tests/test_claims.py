@@ -1,6 +1,7 @@
 """Claims: decided by paired tests, checked against the published numbers, and read with clear errors."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 from relmap.catalogue.methods import UNTRAINED_ARM, clam_methods
+from relmap.catalogue.papers import FLAGS, read_paper
 from relmap.catalogue.papers import published as published_table
-from relmap.catalogue.papers import read_paper
+from relmap.catalogue.rows import load_rows
 from relmap.errors import InputError
 from relmap.evidence.claims import decide, read_claims
 
@@ -132,6 +134,76 @@ def test_within_is_an_equivalence_test(claims, published):
     assert verdict(claim, published, {cell: 0.05})["verdict"] == "fails"
     assert verdict(claim, published, {cell: -0.05})["verdict"] == "fails"
     assert verdict(claim, published, noise=0.5)["verdict"] == "undecided"
+
+
+AE = Path(__file__).parents[1] / "papers" / "ae"
+AE_ROWS = load_rows([AE / "rows.py"])
+
+
+def of_ae():
+    """AE's printed rows and its claims, by id."""
+    paper = read_paper(AE)
+    rows = pd.concat([published_table(paper, number, AE_ROWS) for number in paper.tables], ignore_index=True)
+    claims = read_claims(AE / "claims.yaml", methods_of(rows), AE_ROWS)
+    return rows, {claim.id: claim for claim in claims}
+
+
+def ae_verdict(name, values):
+    """A claim of AE's on 30 images with a pair of class 0 and of class 1 each; the other method has .5 everywhere."""
+    rows, claims = of_ae()
+    claim = claims[name]
+    frames = []
+    for cell in {cell for comparison in claim.comparisons for cell in comparison.cells()}:
+        frame = pd.DataFrame({"image_id": np.repeat([f"i{k}" for k in range(30)], 2), "target": [0, 1] * 30})
+        frame["value"] = np.where(cell[2] == claim.comparisons[0].first, values(frame["target"]), 0.5)
+        frames.append(frame.assign(**dict(zip(("dataset", "model", "method", "metric"), cell, strict=True))))
+    scores = pd.concat(frames, ignore_index=True).assign(**dict.fromkeys(FLAGS, True))
+    return decide([claim], scores, rows, known=AE_ROWS)[0].iloc[0]
+
+
+def test_below_is_above_turned_round():
+    assert ae_verdict("outside_inside_best", lambda targets: targets * 0 + 0.3)["verdict"] == "holds"
+    assert ae_verdict("outside_inside_best", lambda targets: targets * 0 + 0.7)["verdict"] == "fails"
+
+
+def test_a_claim_of_a_metric_by_class_weighs_classes():
+    """Class 0 gains .1 and class 1 loses .3: against the claim, also where class 1 has a tenth of the pairs."""
+
+    def change(targets):
+        return np.where(targets == 0, 0.6, 0.2)
+
+    assert ae_verdict("released_residual_is_class_blind", change)["verdict"] == "fails"
+    rows, claims = of_ae()
+    claim = claims["above_a_centre_blob"]
+    comparison = claim.comparisons[0]
+    frames = [
+        pd.DataFrame(
+            {
+                "image_id": np.repeat([f"i{k}" for k in range(30)], 2),
+                "target": [0, 1] * 30,
+                "value": change(np.array([0, 1] * 30)) if cell[2] == comparison.first else 0.5,
+            }
+        ).assign(**dict(zip(("dataset", "model", "method", "metric"), cell, strict=True)))
+        for cell in comparison.cells()
+    ]
+    scores = pd.concat(frames, ignore_index=True).assign(**dict.fromkeys(FLAGS, True))
+    scores["counted"] = ([True, True] * 3 + [True, False] * 27) * 2
+    one = replace(claim, comparisons=(comparison,))
+    details = decide([one], scores, rows, known=AE_ROWS)[1]
+    assert details["difference"].tolist() == [pytest.approx((0.1 - 0.3) / 2)]
+
+
+def test_what_ae_says_of_itself():
+    """Its own Table 1 contradicts "best on all": Grad-CAM is ahead in three columns; Table 3 has it third in mAP."""
+    rows, claims = of_ae()
+    scores = pd.DataFrame(columns=["dataset", "model", "method", "metric", "image_id", "target", "value", *FLAGS])
+    found = (
+        decide(list(claims.values()), scores, rows, known=AE_ROWS)[0].set_index("claim")["published_verdict"].to_dict()
+    )
+    assert found["pointing_best"] == "contradicted"
+    assert found["pointing_best_mostly"] == found["fewest_positive"] == found["outside_inside_best"] == "supported"
+    assert found["segmentation_slightly_lower"] == "supported"
+    assert found["grids_best"] == "not in the paper"
 
 
 def test_details_and_determinism(claims, published):

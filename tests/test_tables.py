@@ -6,16 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from relmap.catalogue.methods import UNTRAINED_ARM, clam_methods
-from relmap.catalogue.papers import cells, published, read_paper
+from relmap.catalogue.papers import FLAGS, Cell, cells, published, read_paper
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
+from relmap.evidence.evaluation import tidy
 from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
 from relmap.evidence.tables import (
+    by_cell,
     digits,
     fill,
     frame_to_markdown,
     image_scores,
     load_scores,
+    measured,
     to_latex,
     to_markdown,
     write_frame,
@@ -232,3 +235,45 @@ def test_controls(scores):
     assert table[table["method"] == "lrp_clam_untrained"]["p_untrained"].isna().all()
     fewer = controls(some[some["method"] != "sglrp_clam_untrained"])
     assert len(fewer) == places * 6 and "sglrp_clam" not in set(fewer["method"])  # no control, no comparison
+
+
+def flagged_scores() -> pd.DataFrame:
+    """Pointing-game rows of four pairs in three images: two of class 0, two of class 1, one of which is difficult."""
+    pairs = pd.DataFrame(
+        {
+            "image_id": ["a", "b", "b", "c"],
+            "target": [0, 0, 1, 1],
+            "present": [True, True, True, False],
+            "predicted": [True, False, True, True],
+            "counted": [True, True, True, False],
+            "difficult": [False, True, True, False],
+        }
+    )
+    rows = tidy(pairs["image_id"], pairs["target"], "lrp", "pointing_game", np.array([1.0, 0.0, 1.0, np.nan]))
+    return image_scores(rows, "voc2007", "vgg16", pairs=pairs)
+
+
+def test_selected_pairs_alone_count():
+    scores = flagged_scores()
+    cell = ("voc2007", "vgg16", "lrp", "pointing_game")
+    assert by_cell(scores)[cell].dropna().tolist() == [1, 0, 1]
+    assert by_cell(scores, "counted;predicted")[cell].tolist() == [1, 1]
+    assert by_cell(scores, "difficult")[cell].index.tolist() == [("b", 0), ("b", 1)]
+    with pytest.raises(InputError, match="do not tell which pairs are difficult"):
+        by_cell(scores.drop(columns="difficult"), "difficult")
+    stray = pd.DataFrame(columns=["image_id", "target", *FLAGS])
+    with pytest.raises(InputError, match="image a with target 0 is none of the targets"):
+        image_scores(tidy(["a"], [0], "lrp", "pointing_game", np.ones(1)), "voc2007", "vgg16", pairs=stray)
+
+
+def test_what_figures_show_is_measured_by_class_and_selection():
+    """Class 0 has .5 and class 1 has 1: .75, though two of three pairs hit; a cell without scores has no row."""
+    cells = [
+        Cell("voc2007", "vgg16", "lrp", "pointing_game", "", "counted"),
+        Cell("voc2007", "vgg16", "lrp", "pointing_game", "", "difficult"),
+        Cell("voc2007", "vgg16", "clrp", "pointing_game", "", "counted"),
+    ]
+    frame = measured(cells, flagged_scores(), resamples=50)
+    assert frame["select"].tolist() == ["counted", "difficult"]
+    assert frame["value"].tolist() == [0.75, 0.5]
+    assert frame["n_images"].tolist() == [2, 1] and frame["n_pairs"].tolist() == [3, 2]
