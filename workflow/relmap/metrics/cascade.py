@@ -48,8 +48,9 @@ def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
     if method not in case.methods:
         raise InputError(f"cascade: no row of method {method} is known to the case, so that none can explain anew")
     settings = case.settings["cascade"]
-    first = case.pairs["image_id"].unique()[: settings["images"]].tolist()
-    part = case.where(f"image_id in {first}")
+    part = case.of_first_images(settings["images"])
+    if part.pairs.empty:
+        return part.tidy(method, "cascade_rank_signed", part.pairs["target"].to_numpy(float))
     before = part.of(maps).to(case.device)
     levels, after = [], []
     for level, found in randomised_maps(

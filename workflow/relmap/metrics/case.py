@@ -34,6 +34,7 @@ class Case:
         batch_size, workers: images of one forward pass, threads that read pictures.
         seed: of the run.
         methods: id -> row of the methods that are scored, for a metric that makes maps itself.
+        among: the pairs of all groups, where these are one of several (``groups``).
     """
 
     manifest: Manifest
@@ -46,6 +47,7 @@ class Case:
     workers: int = 1
     seed: int = 0
     methods: Mapping[str, Method] = field(default_factory=dict)
+    among: pd.DataFrame | None = None
 
     @functools.cached_property
     def rows(self) -> np.ndarray:
@@ -69,7 +71,7 @@ class Case:
     @functools.cached_property
     def _groups(self) -> list[Case]:
         groups = by_size(self.sizes)
-        return [self] if len(groups) == 1 else [self._part(self.pairs.iloc[places]) for places in groups]
+        return [self] if len(groups) == 1 else [self._part(self.pairs.iloc[places], self.pairs) for places in groups]
 
     @functools.cached_property
     def images(self) -> Tensor:
@@ -104,8 +106,14 @@ class Case:
         everywhere[self.pairs.eval(query).to_numpy(dtype=bool)] = values
         return everywhere
 
-    def _part(self, pairs: pd.DataFrame) -> Case:
-        return replace(self, pairs=pairs)
+    def _part(self, pairs: pd.DataFrame, among: pd.DataFrame | None = None) -> Case:
+        return replace(self, pairs=pairs, among=self.among if among is None else among)
+
+    def of_first_images(self, count: int) -> Case:
+        """Those of these pairs that are of the first ``count`` images of all groups; maybe none."""
+        everything = self.pairs if self.among is None else self.among
+        first = everything["image_id"].unique()[:count].tolist()
+        return self.where(f"image_id in {first}")
 
     def of(self, maps: Maps) -> Tensor:
         """(N, H, W) maps of these pairs, of one size, out of a store that holds them among others.

@@ -21,8 +21,9 @@ Rules that are linear in the relevance propagate a contrastive start in one pass
 are not: it comes in float64, in which the rules that can keep its total do so (``rules.precision``).
 
 **Score maps**, the logits (N, C, h, w) of a fully convolutional network: a start is that of the classes' scores, and
-each class's share of it is spread over its positions by their weights in its score (``network.score_maps``), so that totals are
-those of the scores. ``logit`` alone is :math:`w_t(p)\, z_t(p)`, for rules that divide by the position's own logit.
+each class's share of it is spread over its positions by their weights in its score (``network.score_maps``), so that
+totals are those of the scores. ``logit`` alone is :math:`w_t(p)\, z_t(p)`, for rules that divide by the position's own
+logit.
 """
 
 from __future__ import annotations
