@@ -3,8 +3,8 @@
     python benchmarks/grid_pointing.py [--grids 500] [--methods attribution_equilibrium,grad_cam,...]
 
 A narrow VGG-16 of random weights, its head slid over grids of noise, 2 x 2 cells of 64 pixels; every cell is a target
-in turn. The loop explains one grid for one cell after the other, as the metric's authors do; both on one thread, and their
-scores must agree.
+in turn. The loop explains one grid for one cell after the other, as the metric's authors do. Both have one thread, and
+their scores must agree.
 """
 
 from __future__ import annotations
