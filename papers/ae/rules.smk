@@ -10,12 +10,12 @@ maps channels.npz, watermark.npz, edges.npz, scattered.npz; thresholded.parquet 
 include: "common.smk"
 
 
-# A data set that is made of another: images that all models are sure of, so it waits for their predictions.
+# A data set that is made of another: images that all models are sure of, so it waits for them.
 rule compose_grids:
     input:
         manifest=f"<results>/manifests/{GRID_BASE}.parquet",
-        targets=of_base("targets", "parquet", config["ae"]["grids"]["models"]),
-        card=of_base("models", "json", config["ae"]["grids"]["models"][:1]),
+        weights=of_base("models", "safetensors", config["ae"]["grids"]["models"]),
+        cards=of_base("models", "json", config["ae"]["grids"]["models"]),
         library=library("papers/ae/scripts/compose_grids.py"),
     output:
         root=directory(f"<results>/data/{GRIDS}"),
@@ -29,10 +29,13 @@ rule compose_grids:
     threads: 1
     resources:
         mem_mb=2000,
-        runtime=30,
+        runtime=60,
+        gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
         grids=lookup(dpath="ae/grids", within=config),
+        device=lookup(dpath="compute/device", within=config),
+        batch_size=lookup(dpath="compute/batch_size", within=config),
     message:
         "Composing grids of images for GridPG"
     script:
