@@ -103,8 +103,8 @@ def test_broken_folders_are_named(base, tmp_path):
     root = tmp_path / "grids"
     rows = np.arange(12)
     write_grids(root, base, rows, compose(base.single_labels(rows), 2, 1, 0), Preprocessing(resize=20, crop=16))
-    with pytest.raises(InputError, match="classes` is set"):
-        read_grids(root, dataset="imagenet_grids", classes=["a"])
+    with pytest.raises(InputError, match="other classes than those of the network"):
+        read_grids(root, dataset="imagenet_grids", classes={"n9": "another"})
     lines = (root / "index.csv").read_text().splitlines()
     (root / "index.csv").write_text("\n".join(lines[:-1]))
     with pytest.raises(InputError, match="cells"):

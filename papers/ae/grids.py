@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -139,7 +139,7 @@ def read_grids(
     *,
     dataset: str,
     workers: int = 8,
-    classes: Sequence[str] | None = None,
+    classes: Mapping[str, str] | None = None,
     require_training: bool = False,
 ) -> Manifest:
     """The manifest of the grids: all cells' classes are labels of the picture, and each cell is the box of its class.
@@ -148,16 +148,16 @@ def read_grids(
         root: the folder that ``write_grids`` wrote.
         dataset: id of the data set.
         workers: threads that read files.
-        classes: refused; the folder says what its classes are.
+        classes: id -> name of the classes of the network that looks at the grids; they must be those of the folder.
         require_training: of no effect: grids are to look at, nothing is trained on them.
 
     Raises:
-        InputError: a file is absent or has other columns, or a grid lacks a cell.
+        InputError: a file is absent or has other columns or classes, or a grid lacks a cell.
     """
     root = Path(root)
-    if classes is not None:
-        raise InputError(f"config: `datasets.{dataset}.classes` is set, but grids have their own; set it to null")
     known, cells = _read_csv(root / "classes.csv", CLASSES), _read_csv(root / "index.csv", INDEX)
+    if classes is not None and list(classes) != known["id"].tolist():
+        raise InputError(f"{root / 'classes.csv'}: other classes than those of the network; make the grids again")
     found = [
         _grid_row(root, int(number), part.sort_values("cell"))
         for number, part in cells.astype({"grid": int, "cell": int, "label": int}).groupby("grid")

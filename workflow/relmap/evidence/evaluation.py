@@ -160,8 +160,8 @@ def tidy(
         values: (N,) or (N, levels).
         levels: the second axis; none for one value per pair.
     """
-    values = np.asarray(values, dtype=np.float64).reshape(len(image_ids), -1)
     levels = [np.nan] if levels is None else list(levels)
+    values = np.asarray(values, dtype=np.float64).reshape(len(image_ids), len(levels))
     return pd.DataFrame(
         {
             "image_id": np.repeat(np.asarray(image_ids, dtype=object), len(levels)),

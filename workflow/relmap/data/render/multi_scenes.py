@@ -15,7 +15,7 @@ from PIL import Image
 from relmap.data.render import textures
 from relmap.data.render.canvas import LABELS, Canvas, Frame
 from relmap.data.render.catalogue import CLASSES
-from relmap.data.render.jobs import picture_shape, tight_box
+from relmap.data.render.jobs import tight_box
 from relmap.data.render.scenes import Figure, random_figure, shaded
 
 _FAMILY = 4
@@ -31,6 +31,8 @@ _OVERLAP, _TRIES, _SHRINK = 0.35, 12, 0.96
 _OCCLUDED, _HIDDEN = 0.45, 0.12
 # Sides of a box, as a share of the shorter side of the picture, with the same meaning.
 _TINY, _SLIVER = 0.2, 0.08
+# Widths over heights of a camera's pictures, and their shares: few, as in VOC, so that many pictures have one size.
+_RATIOS, _RATIO_SHARES = (4 / 3, 3 / 4, 1.0), (0.65, 0.2, 0.15)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ class MultiScene:
 
     image: Image.Image
     objects: tuple[SceneObject, ...]
+
+
+def _camera_shape(rng: np.random.Generator, size: int) -> tuple[int, int]:
+    """(height, width) whose shorter side is ``size``."""
+    ratio = float(rng.choice(_RATIOS, p=_RATIO_SHARES))
+    return round(size * max(1.0, 1 / ratio)), round(size * max(1.0, ratio))
 
 
 def scene_classes(count: int) -> list[int]:
@@ -96,7 +104,7 @@ def render_multi_scene(
 
 
 def _attempt(numbers: Sequence[int], rng: np.random.Generator, size: int, seed: int, count: int) -> MultiScene:
-    height, width = picture_shape(rng, size)
+    height, width = _camera_shape(rng, size)
     background = textures.background(rng, height, width)
     if rng.random() < 0.7:
         background = textures.distractors(rng, background, int(rng.integers(3, 9)))
