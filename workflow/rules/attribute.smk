@@ -24,6 +24,7 @@ for dataset_, model_, arm_, methods_ in BATCHES:
             f"<logs>/attribute/{dataset_}/{model_}/{arm_}.log",
         benchmark:
             f"<benchmarks>/attribute/{dataset_}/{model_}/{arm_}.tsv"
+        priority: 10
         conda:
             "../../envs/relmap.yaml"
         threads: config["compute"]["attribute"]["threads"]

@@ -25,6 +25,8 @@ rule pretrain_classifier:
     wildcard_constraints:
         dataset=re.escape(BASE),
         model=alternatives(name for name in trained() if name not in starting()),
+    # What much else waits for comes first.
+    priority: 30
     conda:
         "../../envs/relmap.yaml"
     threads: 1
@@ -105,6 +107,8 @@ rule train_multilabel:
     wildcard_constraints:
         dataset=alternatives(labelled_severally()),
         model=alternatives(name for name in MODELS if name in trained() or name not in starting()),
+    # What much else waits for comes first.
+    priority: 20
     conda:
         "../../envs/relmap.yaml"
     threads: 1
@@ -185,6 +189,8 @@ rule finetune_classifier:
         "<benchmarks>/finetune_classifier/{dataset}/{model}.tsv"
     wildcard_constraints:
         dataset=alternatives(finetuning()),
+    # What much else waits for comes first.
+    priority: 20
     conda:
         "../../envs/relmap.yaml"
     threads: 1
