@@ -113,16 +113,10 @@ try:
     EXTENSIONS = [*(path for paper in PAPERS for path in beside(paper, "rows.py")), *map(named, config["extensions"])]
     ROWS = load_rows(EXTENSIONS, config)
     check_ids(config, ROWS)
-    # What papers' rules derive from other data sets needs no entry in the config.
-    config["datasets"].update(
-        {
-            name: {"source": "derive", "path": None, "format": None, "classes": None}
-            for name, row in ROWS.datasets.items()
-            if row.derived
-        }
-    )
     ROWS = as_configured(ROWS, config)
-    DATASETS = [name for name, entry in config["datasets"].items() if entry]
+    # What papers' rules derive from other data sets needs no entry in the config.
+    DERIVED = [name for name, row in ROWS.datasets.items() if row.derived]
+    DATASETS = [*(name for name, entry in config["datasets"].items() if entry), *DERIVED]
     MODELS = [name for name in config["models"] if startable(name)]
     PLAN = make_plan(
         PAPERS, ROWS, DATASETS, MODELS, {paper.id: claimed_by(paper) for paper in PAPERS}, config["methods"]
@@ -181,7 +175,7 @@ def maker_file(maker, package):
 
 def sources(*kinds):
     """Data sets whose pictures come from one of the given sources."""
-    return [name for name in DATASETS if config["datasets"][name]["source"] in kinds]
+    return [name for name in DATASETS if name not in DERIVED and config["datasets"][name]["source"] in kinds]
 
 
 def trained():
@@ -325,7 +319,7 @@ def reader_of(wildcards):
 
 def classes_of(wildcards):
     """The file that names a data set's classes, where its config names one."""
-    named = config["datasets"][wildcards.dataset]["classes"]
+    named = config["datasets"].get(wildcards.dataset, {}).get("classes")
     return [named] if named else []
 
 

@@ -149,7 +149,7 @@ def figure08(points: Mapping[str, pd.DataFrame]) -> Figure:
                     label=f"{subset} ({int(rows['images'].max())} images)",
                 )
             axes.set(title=place, xlabel="gamma", ylabel="pointing accuracy", xticks=sorted(set(frame["gamma"])))
-            axes.legend()
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -175,7 +175,7 @@ def figure10(
             axes.set(title=name, xlabel="inserted pixels, %", ylabel="accuracy")
         if networks:
             _networks(grid[-1], networks)
-            grid[-1].legend(fontsize=5)
+            grid[-1].legend(fontsize=5, loc="center left", bbox_to_anchor=(1.0, 0.5))
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 

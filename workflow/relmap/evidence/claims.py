@@ -362,8 +362,9 @@ def _printed_difference(comparison: Comparison, printed: dict) -> float:
     first, second = (printed.get((*cell, comparison.select)) for cell in comparison.cells())
     if first is None or second is None:
         return np.nan
-    # Printed numbers have four decimals; their difference has no more.
-    return round(float(first["value"]) - float(second["value"]), 6)
+    # Tables print fractions or percents; printed numbers have four decimals, their difference has no more.
+    values = [float(row["value"]) / float(row["scale"]) for row in (first, second)]
+    return round(values[0] - values[1], 6)
 
 
 def _published_verdict(claim: Claim, differences: Sequence[float], printed: dict) -> str:
