@@ -65,6 +65,7 @@ TABLES = [*(path for paper in PAPERS for path in tables_of(paper)), *ENGINE_TABL
 FIGURES = [
     *(path for paper in PAPERS for suffix in ("png", "pdf") for path in figures_of(paper, suffix)),
     *ENGINE_FIGURES,
+    *(path for files in TRAINING_FIGURE.values() for path in files),
 ]
 
 

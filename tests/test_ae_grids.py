@@ -125,11 +125,7 @@ def test_tiles_lie_along_the_rows():
 def test_the_config_is_checked():
     config = copy.deepcopy(defaults())
     check(config)
-    config["models"]["resnet50"] = None
-    check({**config, "models": {**config["models"], "vgg16_sliding": None}})
-    with pytest.raises(InputError, match=r"ae\.grids\.models.* resnet50"):
-        check(config)
-    config["ae"]["grids"]["models"] = ["vgg16"]
+    check({**config, "models": {**config["models"], "vgg16": None}})
     config["models"]["vgg16_sliding"] = {"input_size": 64, "resize": 64}
     with pytest.raises(InputError, match="set both to 128"):
         check(config)

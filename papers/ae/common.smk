@@ -8,6 +8,8 @@ from papers.ae.rows import GRID_METHODS, GRIDS
 GRID_BASE = "imagenet"
 EXAMPLE_MODEL = "vgg16"
 GRID_MODEL = "vgg16_sliding"
+# Networks that must be sure of a grid's images, of those that the run has.
+GRID_JUDGES = [model for model in config["ae"]["grids"]["models"] if model in MODELS]
 
 
 def of_base(folder, suffix, models):

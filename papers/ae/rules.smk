@@ -3,7 +3,8 @@ AE's own: grids of images for GridPG, and the examples of Figures 3, 6 and 11.
 
 Inputs: manifest, targets, classifier.
 Outputs: the data set <results>/data/imagenet_grids and its card; below <results>/ae/imagenet/{model}/ the pictures and
-maps channels.npz, watermark.npz, edges.npz, scattered.npz; thresholded.parquet of the grids; tables ae_watermark, ae_edges and ae_scattered.
+maps channels.npz, watermark.npz, edges.npz, scattered.npz; thresholded.parquet of the grids; tables ae_watermark,
+ae_edges and ae_scattered.
 """
 
 
@@ -14,8 +15,8 @@ include: "common.smk"
 rule compose_grids:
     input:
         manifest=f"<results>/manifests/{GRID_BASE}.parquet",
-        weights=of_base("models", "safetensors", config["ae"]["grids"]["models"]),
-        cards=of_base("models", "json", config["ae"]["grids"]["models"]),
+        weights=of_base("models", "safetensors", GRID_JUDGES),
+        cards=of_base("models", "json", GRID_JUDGES),
         library=library("papers/ae/scripts/compose_grids.py"),
     output:
         root=directory(f"<results>/data/{GRIDS}"),
@@ -33,7 +34,7 @@ rule compose_grids:
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
-        grids=lookup(dpath="ae/grids", within=config),
+        grids={**config["ae"]["grids"], "models": GRID_JUDGES},
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:

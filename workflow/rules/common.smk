@@ -583,5 +583,5 @@ TRAINING_FIGURE = {
 ENGINE_FIGURES = [
     path
     for suffix in ("png", "pdf", "json")
-    for path in [*engine_pairs(f"<results>/figures/gallery_{{dataset}}_{{model}}.{suffix}"), *TRAINING_FIGURE[suffix]]
+    for path in engine_pairs(f"<results>/figures/gallery_{{dataset}}_{{model}}.{suffix}")
 ]

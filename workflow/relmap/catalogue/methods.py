@@ -173,6 +173,7 @@ CATALOGUE: dict[str, Method] = {
             "Springenberg et al. 2014, as TorchRay's pointing game runs it",
             "baselines:BaselineMap",
             {"baseline": "guided_backprop", "smooth": 0.02},
+            (PIXELS,),
             signed=False,
             variant_of="guided_backprop",
         ),
