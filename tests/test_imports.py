@@ -117,3 +117,15 @@ def test_the_library_has_few_rooms():
     assert len(entries) <= 16, sorted(path.name for path in entries)
     for path in (RELMAP / "job" / "config.py", RELMAP / "job" / "config_text.py"):
         assert "papers" not in re.findall(r"^(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
+
+
+def test_papers_know_nothing_of_each_other():
+    """An edit of one paper's file remakes nothing of another's."""
+    for path in sorted(ROOT.glob("papers/*/**/*.py")):
+        own = path.relative_to(ROOT / "papers").parts[0]
+        owners = {
+            file.relative_to(ROOTS["papers"]).parts[0]
+            for file in closure([path], ROOTS)
+            if file.is_relative_to(ROOTS["papers"])
+        }
+        assert owners <= {own}, f"{path.relative_to(ROOT)} uses files of {owners - {own}}"

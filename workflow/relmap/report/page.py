@@ -75,7 +75,7 @@ def gather(results: Path, papers: Sequence[Paper], rows: Rows) -> dict[str, Any]
         "statuses": status_of(results, config or run_config(), papers),
         "papers": shown,
         "rendered": _rendered(results, config, rows),
-        "narrow": _narrow(config, rows),
+        "narrow": _narrow(results, config, rows),
         "datasets": _datasets(results, rows),
         "models": _models(results, rows),
         "provenance": reading.read_optional_json(results / "provenance.json"),
@@ -241,10 +241,11 @@ def _rendered(results: Path, config: Mapping[str, Any], rows: Rows) -> list[str]
     return [rows.label(name) for name in asked if (results / "data" / f"{name}.json").is_file()]
 
 
-def _narrow(config: Mapping[str, Any], rows: Rows) -> list[str]:
-    """The networks that have fewer channels than the published ones, with their factor."""
+def _narrow(results: Path, config: Mapping[str, Any], rows: Rows) -> list[str]:
+    """The run's networks that have fewer channels than the published ones, with their factor."""
     chosen = config.get("models") or {}
-    found = {name: float((entry or {}).get("width", 1.0)) for name, entry in chosen.items()}
+    made = {path.stem for path in results.glob("models/*/*.json")}
+    found = {name: float((entry or {}).get("width", 1.0)) for name, entry in chosen.items() if name in made}
     return [f"{rows.label(name)} at {width:g} of its width" for name, width in found.items() if width < 1]
 
 
