@@ -304,7 +304,8 @@ def model_settings(wildcards):
     architecture = f"{own[0]}:{wildcards.model}" if own else wildcards.model
     sizes = {key: entry[key] for key in ("weights", "width", "input_size", "resize")}
     row = ROWS.models[wildcards.model]
-    return {"architecture": architecture, "head": row.head, "last": row.last, "seen": dict(row.seen), **sizes}
+    seen = {**row.seen, **({"fit": entry["fit"]} if entry["fit"] else {})}
+    return {"architecture": architecture, "head": row.head, "last": row.last, "seen": seen, **sizes}
 
 
 def model_library(script):

@@ -72,7 +72,7 @@ def _above(comment: str, indent: str) -> list[str]:
 
 def _comment(node: Mapping[str, Any]) -> str:
     text = str(node.get("description", "")).strip()
-    choices = f" One of {', '.join(node['enum'])}." if "enum" in node else ""
+    choices = f" One of {', '.join('null' if one is None else one for one in node['enum'])}." if "enum" in node else ""
     return text + choices
 
 
