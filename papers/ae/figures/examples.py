@@ -36,7 +36,7 @@ def figure03(arrays: Arrays, image: int = 0, channels: int = 2) -> Figure:
     for variant, terms in _TERMS.items():
         values = [arrays[f"{layer}/{variant}/sum"][image] for layer in layers]
         rows.append(row(f"{terms},\nsum of channels", values, seismic))
-    for channel in range(channels):
+    for channel in range(min(channels, arrays[f"{layers[0]}/{next(iter(_TERMS))}/channels"].shape[1])):
         for variant, terms in _TERMS.items():
             values = [arrays[f"{layer}/{variant}/channels"][image, channel] for layer in layers]
             rows.append(row(f"{terms},\nchannel {channel + 1}", values, seismic))
