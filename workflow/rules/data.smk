@@ -20,6 +20,8 @@ rule render_dataset:
         "<benchmarks>/render_dataset/{dataset}.tsv"
     wildcard_constraints:
         dataset=alternatives(sources("render")),
+    # All else waits for it.
+    priority: 40
     conda:
         "../../envs/relmap.yaml"
     threads: 1
@@ -115,6 +117,8 @@ rule build_manifest:
         "<logs>/build_manifest/{dataset}.log",
     benchmark:
         "<benchmarks>/build_manifest/{dataset}.tsv"
+    # All else waits for it.
+    priority: 40
     conda:
         "../../envs/relmap.yaml"
     threads: 1
