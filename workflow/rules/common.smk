@@ -437,9 +437,20 @@ def targets_of(paper):
     return [f"<results>/targets/{d}/{m}.parquet" for d, m in sorted(places, key=lambda place: rank(*place))]
 
 
+def ids_in(path):
+    """Ids of the rows that a Python file adds, and of the published numbers of its metrics."""
+    added = from_file(path)
+    rows = [row for kind in ("METHODS", "METRICS", "DATASETS", "MODELS") for row in getattr(added, kind, ())]
+    rows += getattr(added, "methods", lambda config: ())(config)
+    return {row.id for row in rows} | {column.id for row in rows for column in getattr(row, "columns", ())}
+
+
 def extensions_of(paper):
-    """Python files whose rows a paper's tables are read with: its own and the user's, no other paper's."""
-    return [*beside(paper, "rows.py"), *map(named, config["extensions"])]
+    """Python files that a paper's tables are read with: its own, the user's, and those whose rows it names."""
+    own = [*beside(paper, "rows.py"), *map(named, config["extensions"])]
+    printed = [cell for number in paper.tables for cell in cells(published(paper, number, ROWS))]
+    used = {name for c in (*printed, *paper.measured) for name in (c.dataset, c.model, c.method, c.metric)}
+    return [path for path in EXTENSIONS if path in own or used & ids_in(path)]
 
 
 def missing_of(paper):
