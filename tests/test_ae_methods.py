@@ -153,7 +153,7 @@ def test_integrated_gradients_are_captum_s(model, images):
 
 
 def test_integrated_gradients_are_complete(model, images):
-    """To rounding where the network is smooth; kinks of ReLUs leave an error of the sum, which falls with its points."""
+    """To rounding where the network is smooth; kinks of ReLUs leave an error of the sum, less with more points."""
     targets = torch.tensor([[0, 1], [2, 3], [1, 0]])
     smooth = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Tanh(), nn.Flatten(), nn.LazyLinear(CLASSES)).double()
     smooth(images)
