@@ -267,13 +267,15 @@ def test_selected_pairs_alone_count():
 
 
 def test_what_figures_show_is_measured_by_class_and_selection():
-    """Class 0 has .5 and class 1 has 1: .75, though two of three pairs hit; a cell without scores has no row."""
+    """Class 0 has .5 and class 1 has 1: .75, though two of three pairs hit; a cell without scores says so."""
     cells = [
         Cell("voc2007", "vgg16", "lrp", "pointing_game", "", "counted"),
         Cell("voc2007", "vgg16", "lrp", "pointing_game", "", "difficult"),
         Cell("voc2007", "vgg16", "clrp", "pointing_game", "", "counted"),
     ]
     frame = measured(cells, flagged_scores(), resamples=50)
-    assert frame["select"].tolist() == ["counted", "difficult"]
-    assert frame["value"].tolist() == [0.75, 0.5]
-    assert frame["n_images"].tolist() == [2, 1] and frame["n_pairs"].tolist() == [3, 2]
+    assert frame["select"].tolist() == ["counted", "counted", "difficult"]
+    assert frame["method"].tolist() == ["lrp", "clrp", "lrp"]
+    assert frame["value"].dropna().tolist() == [0.75, 0.5]
+    assert frame["n_images"].tolist() == [2, 0, 1] and frame["n_pairs"].tolist() == [3, 0, 2]
+    assert frame["missing"].tolist() == ["", "scores of voc2007/vgg16 pointing_game clrp", ""]

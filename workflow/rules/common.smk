@@ -456,8 +456,9 @@ def extensions_of(paper):
 def missing_of(paper):
     """What this run lacks for each cell of a paper that it cannot fill."""
     printed = [cell for number in paper.tables for cell in cells(published(paper, number, ROWS))]
-    below = [replace(cell, method=method) for cell in printed for method in (*config["methods"], *paper.controls)]
-    lacking = {cell: first_lacking(cell, ROWS, DATASETS, MODELS) for cell in dict.fromkeys([*printed, *below])}
+    shown = [*printed, *paper.measured]
+    below = [replace(cell, method=method) for cell in shown for method in (*config["methods"], *paper.controls)]
+    lacking = {cell: first_lacking(cell, ROWS, DATASETS, MODELS) for cell in dict.fromkeys([*shown, *below])}
     return {str(cell): why for cell, why in lacking.items() if why}
 
 

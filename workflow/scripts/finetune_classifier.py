@@ -1,14 +1,13 @@
 """Train the fully connected part of a pretrained network on another data set."""
 
-from pathlib import Path
-
 from relmap.data.images import Preprocessing
 from relmap.data.manifest import read_manifest
 from relmap.job.device import choose_device
 from relmap.job.logs import job
-from relmap.models.card import ModelCard, load_model, save_model
-from relmap.models.sources import accuracies, normalisation_of, training_source
-from relmap.models.training import TrainingConfig, finetune, write_history
+from relmap.models.card import load_model
+from relmap.models.finished import checkpoint_of, write_trained
+from relmap.models.sources import normalisation_of, training_source
+from relmap.models.training import TrainingConfig, finetune
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, name = snakemake.params, snakemake.params.model["architecture"]
@@ -17,7 +16,6 @@ with job(snakemake.log[0], snakemake.threads) as log:
     model, pretrained = load_model(snakemake.input.pretrained, choose_device(params.device))
     preprocessing = Preprocessing.from_dict(pretrained.preprocessing)
     classes = manifest.info.class_names
-    checkpoint = Path(f"{snakemake.output.weights}.checkpoint")
     fit = finetune(
         model,
         name,
@@ -27,22 +25,21 @@ with job(snakemake.log[0], snakemake.threads) as log:
         normalisation_of(preprocessing),
         pretrained.input_size,
         seed=params.seed,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint_of(snakemake.output.weights),
         identity=f"{manifest.info.fingerprint} {pretrained.sha256}",
         name=name,
     )
-    card = ModelCard(
-        name,
-        len(classes),
-        pretrained.width,
-        pretrained.input_size,
-        preprocessing.to_dict(),
-        manifest.info.dataset,
-        classes,
-        accuracies(model, manifest, preprocessing, workers=snakemake.threads),
-        f"fully connected part trained on {manifest.info.dataset}, the rest {pretrained.origin}",
+    card = write_trained(
+        model,
+        fit,
+        snakemake.output.weights,
+        snakemake.output.history,
+        manifest=manifest,
+        preprocessing=preprocessing,
+        workers=snakemake.threads,
+        architecture=name,
+        width=pretrained.width,
+        input_size=pretrained.input_size,
+        origin=f"fully connected part trained on {manifest.info.dataset}, the rest {pretrained.origin}",
     )
     log.info("accuracies %s", card.accuracies)
-    write_history(fit.history, snakemake.output.history)
-    save_model(model, snakemake.output.weights, card)
-    checkpoint.unlink(missing_ok=True)

@@ -1,13 +1,11 @@
 """Train a whole network from random weights."""
 
-from pathlib import Path
-
 from relmap.data.manifest import read_manifest
 from relmap.job.device import choose_device
 from relmap.job.logs import job
-from relmap.models.card import ModelCard, save_model
-from relmap.models.sources import accuracies, normalisation_of, preprocessing_of, training_source
-from relmap.models.training import TrainingConfig, train, write_history
+from relmap.models.finished import checkpoint_of, write_trained
+from relmap.models.sources import normalisation_of, preprocessing_of, training_source
+from relmap.models.training import TrainingConfig, train
 from relmap.models.zoo import build
 
 with job(snakemake.log[0], snakemake.threads) as log:
@@ -18,7 +16,6 @@ with job(snakemake.log[0], snakemake.threads) as log:
     preprocessing = preprocessing_of(params.model["seen"], params.model["resize"], size)
     classes = manifest.info.class_names
     model = build(name, len(classes), width, size, seed=params.seed, device=choose_device(params.device))
-    checkpoint = Path(f"{snakemake.output.weights}.checkpoint")
     fit = train(
         model,
         training_source(manifest, preprocessing, snakemake.threads),
@@ -26,22 +23,21 @@ with job(snakemake.log[0], snakemake.threads) as log:
         normalisation_of(preprocessing),
         size,
         seed=params.seed,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint_of(snakemake.output.weights),
         identity=manifest.info.fingerprint,
         name=name,
     )
-    card = ModelCard(
-        name,
-        len(classes),
-        width,
-        size,
-        preprocessing.to_dict(),
-        manifest.info.dataset,
-        classes,
-        accuracies(model, manifest, preprocessing, workers=snakemake.threads),
-        f"trained on {manifest.info.dataset} from random weights; best epoch {fit.best_epoch}",
+    card = write_trained(
+        model,
+        fit,
+        snakemake.output.weights,
+        snakemake.output.history,
+        manifest=manifest,
+        preprocessing=preprocessing,
+        workers=snakemake.threads,
+        architecture=name,
+        width=width,
+        input_size=size,
+        origin=f"trained on {manifest.info.dataset} from random weights; best epoch {fit.best_epoch}",
     )
     log.info("accuracies %s", card.accuracies)
-    write_history(fit.history, snakemake.output.history)
-    save_model(model, snakemake.output.weights, card)
-    checkpoint.unlink(missing_ok=True)

@@ -26,6 +26,13 @@ with job(snakemake.log[0]):
         write_table(filled, output, f"{paper.short}, Table {number}. {table['caption']}", table["rows"])
     for output in snakemake.output.measured:
         frame = measured(
-            paper.measured, scores, params.confidence, params.resamples, params.seed, paper.controls, known
+            paper.measured,
+            scores,
+            params.confidence,
+            params.resamples,
+            params.seed,
+            paper.controls,
+            known,
+            params.missing,
         )
         write_frame(frame, output, f"{paper.short}: what its figures show, and other readings")

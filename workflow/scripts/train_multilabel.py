@@ -1,13 +1,12 @@
 """Train a whole network for images of several classes, from the weights that it, or its like, has on the base."""
 
-from pathlib import Path
-
 from relmap.data.manifest import read_manifest
 from relmap.job.device import choose_device
 from relmap.job.logs import job
-from relmap.models.card import ModelCard, load_model, save_model
-from relmap.models.sources import accuracies, normalisation_of, preprocessing_of, training_source
-from relmap.models.training import TrainingConfig, train, write_history
+from relmap.models.card import load_model
+from relmap.models.finished import checkpoint_of, write_trained
+from relmap.models.sources import normalisation_of, preprocessing_of, training_source
+from relmap.models.training import TrainingConfig, train
 from relmap.models.transfer import transferred
 
 with job(snakemake.log[0], snakemake.threads) as log:
@@ -30,7 +29,6 @@ with job(snakemake.log[0], snakemake.threads) as log:
         seed=params.seed,
         source=str(snakemake.input.initial),
     ).to(choose_device(params.device))
-    checkpoint = Path(f"{snakemake.output.weights}.checkpoint")
     fit = train(
         model,
         training_source(manifest, preprocessing, snakemake.threads, multi_label=True),
@@ -38,23 +36,24 @@ with job(snakemake.log[0], snakemake.threads) as log:
         normalisation_of(preprocessing),
         size,
         seed=params.seed,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint_of(snakemake.output.weights),
         identity=f"{manifest.info.fingerprint} {lent.sha256}",
         name=name,
     )
-    card = ModelCard(
-        name,
-        len(classes),
-        width,
-        size,
-        preprocessing.to_dict(),
-        manifest.info.dataset,
-        classes,
-        accuracies(model, manifest, preprocessing, workers=snakemake.threads, multi_label=True),
-        f"trained on {manifest.info.dataset} from {lent.architecture}, {lent.origin}; best epoch {fit.best_epoch}",
+    card = write_trained(
+        model,
+        fit,
+        snakemake.output.weights,
+        snakemake.output.history,
+        manifest=manifest,
+        preprocessing=preprocessing,
+        workers=snakemake.threads,
+        architecture=name,
+        width=width,
+        input_size=size,
+        origin=(
+            f"trained on {manifest.info.dataset} from {lent.architecture}, {lent.origin}; best epoch {fit.best_epoch}"
+        ),
         multi_label=True,
     )
-    log.info("mean average precision %s", card.accuracies)
-    write_history(fit.history, snakemake.output.history)
-    save_model(model, snakemake.output.weights, card)
-    checkpoint.unlink(missing_ok=True)
+    log.info("accuracies %s", card.accuracies)

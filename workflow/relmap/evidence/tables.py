@@ -39,6 +39,7 @@ MEASURED = (
     "ci_high",
     "n_images",
     "n_pairs",
+    "missing",
 )
 
 Values = Mapping[tuple[str, str, str, str], pd.Series]
@@ -244,16 +245,7 @@ def fill(
         *_rows_below(published, control_methods, "control", known),
     ]
     table = pd.concat([published.assign(role="published"), *below], ignore_index=True)
-    values = {select: by_cell(scores, select) for select in table["select"].unique()}
-    columns = known.columns()
-    ours = []
-    for cell in cells(table):
-        lacking = _lacking(cell, values[cell.select], missing or {})
-        if lacking:
-            ours.append(_Ours(missing=lacking))
-        else:
-            by_class = columns[cell.metric][1].mean == "classes"
-            ours.append(_our_value(values[cell.select][_key(cell)], confidence, resamples, seed, by_class))
+    ours = _our_values(list(cells(table)), scores, (confidence, resamples, seed), known, missing or {})
     return table.assign(**{name: [getattr(one, name) for one in ours] for name in _Ours.__dataclass_fields__})
 
 
@@ -265,28 +257,32 @@ def measured(
     seed: int = 0,
     control_methods: Sequence[str] = (),
     known: Rows | None = None,
+    missing: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Our values of what a paper shows beside its tables, tidy, with the controls below each group.
 
+    Args:
+        wanted: the cells.
+        scores, confidence, resamples, seed, control_methods, known, missing: as of :func:`fill`.
+
     Returns:
-        The columns of ``MEASURED``, a row for each cell that has scores.
+        The columns of ``MEASURED``, a row for each cell; one that has no value says what it lacks.
     """
     known = known or Rows()
-    columns = known.columns()
-    cells_ = list(dict.fromkeys(wanted))
-    below = [replace(cell, method=method) for cell in cells_ for method in control_methods]
-    places = list(dict.fromkeys((c.dataset, c.model, c.metric, c.select) for c in cells_))
-    ordered = sorted(
-        dict.fromkeys([*cells_, *below]), key=lambda c: places.index((c.dataset, c.model, c.metric, c.select))
-    )
-    values = {select: by_cell(scores, select) for select in {cell.select for cell in ordered}}
-    rows = []
-    for cell in ordered:
-        if has_values(values[cell.select], _key(cell)):
-            by_class = columns[cell.metric][1].mean == "classes"
-            ours = _our_value(values[cell.select][_key(cell)], confidence, resamples, seed, by_class)
-            names = (cell.dataset, cell.model, cell.metric, cell.select, cell.method, known.label(cell.method))
-            rows.append((*names, ours.reproduced, ours.ci_low, ours.ci_high, ours.n_images, ours.n_pairs))
+    groups: dict[Cell, dict[Cell, None]] = {}
+    for cell in wanted:
+        groups.setdefault(replace(cell, method=""), {})[cell] = None
+    for place, own in groups.items():
+        own |= dict.fromkeys(replace(place, method=method) for method in control_methods)
+    asked = [cell for own in groups.values() for cell in own]
+    ours = _our_values(asked, scores, (confidence, resamples, seed), known, missing or {})
+    rows = [
+        (
+            *(cell.dataset, cell.model, cell.metric, cell.select, cell.method, known.label(cell.method)),
+            *(one.reproduced, one.ci_low, one.ci_high, one.n_images, one.n_pairs, one.missing),
+        )
+        for cell, one in zip(asked, ours, strict=True)
+    ]
     return pd.DataFrame(rows, columns=list(MEASURED))
 
 
@@ -301,6 +297,27 @@ class _Ours:
     n_images: int = 0
     n_pairs: int = 0
     missing: str = ""
+
+
+def _our_values(
+    asked: Sequence[Cell],
+    scores: pd.DataFrame,
+    resampling: tuple[float, int, int],
+    known: Rows,
+    missing: Mapping[str, str],
+) -> list[_Ours]:
+    """What stands beside each cell; ``resampling``: confidence, number of resamples, seed."""
+    values = {select: by_cell(scores, select) for select in {cell.select for cell in asked}}
+    columns = known.columns()
+    ours = []
+    for cell in asked:
+        lacking = _lacking(cell, values[cell.select], missing)
+        if lacking:
+            ours.append(_Ours(missing=lacking))
+        else:
+            by_class = columns[cell.metric][1].mean == "classes"
+            ours.append(_our_value(values[cell.select][_key(cell)], *resampling, by_class))
+    return ours
 
 
 def _our_value(values: pd.Series, confidence: float, resamples: int, seed: int, by_class: bool) -> _Ours:

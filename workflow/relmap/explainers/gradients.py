@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import math
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from relmap.gaussian import gaussian_filter
 
 
 def sensitivity(features: Tensor, gradient: Tensor) -> Tensor:
@@ -36,8 +36,4 @@ def smoothed(maps: Tensor, share: float) -> Tensor:
     """
     sigma = share * max(maps.shape[1:])
     reach = math.ceil(4 * sigma)
-    offsets = torch.arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)
-    weights = torch.exp(-((offsets / sigma) ** 2) / 2)
-    weights = weights / weights.sum()
-    padded = F.pad(maps[:, None], (reach,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))[:, 0]
+    return gaussian_filter(maps[:, None], reach, sigma, "replicate")[:, 0]

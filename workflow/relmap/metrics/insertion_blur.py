@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relmap.errors import InputError
+from relmap.gaussian import gaussian_filter
 from relmap.metrics.prediction import top_classes
 from relmap.metrics.ranking import entry_ranks
 
@@ -135,9 +135,4 @@ def gaussian_blur(images: Tensor, kernel: int, sigma: float) -> Tensor:
             f"config: `evaluation.insertion` has kernel {kernel} and sigma {sigma:g}; give an odd kernel of less than "
             f"twice the side of the images, {height} x {width} here, and a positive sigma"
         )
-    offsets = torch.arange(-half, half + 1, dtype=images.dtype, device=images.device)
-    weights = torch.exp(-0.5 * (offsets / sigma).square())
-    weights = (weights / weights.sum()).view(1, 1, 1, kernel)
-    single = images.flatten(0, 1).unsqueeze(1)
-    padded = F.pad(single, (half,) * 4, mode="reflect")
-    return F.conv2d(F.conv2d(padded, weights), weights.mT).view(images.shape)
+    return gaussian_filter(images, half, sigma, "reflect")

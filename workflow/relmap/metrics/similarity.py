@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from relmap.errors import InputError
+from relmap.gaussian import gaussian_filter
 from relmap.metrics.ranking import average_ranks
 from relmap.metrics.scaling import to_unit
 
@@ -66,10 +66,7 @@ def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
 
 def _windows(values: Tensor) -> Tensor:
     """Weighted means over the windows that lie inside: (N, H, W) -> (N, H - 10, W - 10)."""
-    offsets = torch.arange(_WINDOW, dtype=values.dtype, device=values.device) - _WINDOW // 2
-    weights = torch.exp(-0.5 * (offsets / _SIGMA).square())
-    weights = (weights / weights.sum()).view(1, 1, 1, _WINDOW)
-    return F.conv2d(F.conv2d(values.unsqueeze(1), weights), weights.mT).squeeze(1)
+    return gaussian_filter(values[:, None], _WINDOW // 2, _SIGMA)[:, 0]
 
 
 def _check(a: Tensor, b: Tensor) -> None:
