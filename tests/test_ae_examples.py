@@ -15,16 +15,18 @@ from papers.ae.figures.curves import level_means, pointing_by_gamma, relative
 from papers.ae.figures.grids import ENDS, bin_examples
 from papers.ae.figures.reading import examples
 from papers.ae.figures.sheet import seismic, squared
-from papers.ae.shares import positive_share, share_row, spread_over_classes
+from papers.ae.shares import share_row, spread_over_classes
 from papers.ae.watermark import places, stamped, strokes, training_labels
 
 
 def test_share_of_positive_relevance():
     maps = torch.tensor([[[3.0, 1.0], [-5.0, 0.0]], [[-1.0, -1.0], [-1.0, 0.0]]])
     region = torch.tensor([[[True, False], [True, False]]] * 2)
-    assert positive_share(maps, region).tolist() == [0.75, 0.0]
     row = share_row({"method": "m"}, maps, region, seed=0)
-    assert (row["share"], row["area"], row["n_images"]) == (0.375, 0.5, 2)
+    assert (row["share"], row["area"], row["n_images"]) == (0.375, 0.5, 2), "no positive relevance is a miss"
+    region[0] = False
+    row = share_row({"method": "m"}, maps, region, seed=0)
+    assert (row["share"], row["area"], row["n_images"]) == (0.0, 0.5, 1), "an empty region asks nothing"
 
 
 def test_pictures_in_turn_of_each_class_rightly_classified():

@@ -1,4 +1,4 @@
-"""How much of a map's positive relevance lies in a region, and the table of such shares."""
+"""How much of maps' positive relevance lies in regions: lines of a table."""
 
 from __future__ import annotations
 
@@ -8,28 +8,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from relmap.evidence.statistics import bootstrap_mean
+from relmap.metrics.relevance_mass import mass_accuracy
 from torch import Tensor
 
 
-def positive_share(maps: Tensor, regions: Tensor) -> Tensor:
-    """Share of each map's positive relevance in its region: (N, H, W) twice to (N,) float64.
-
-    0 where nothing is positive: such a map shows no region.
-    """
-    positive = maps.double().clamp(min=0)
-    total, inside = positive.sum((1, 2)), (positive * regions).sum((1, 2))
-    return inside.where(total > 0, 0) / total.where(total > 0, 1)
-
-
 def share_row(what: Mapping[str, Any], maps: Tensor, regions: Tensor, seed: int) -> dict[str, Any]:
-    """A line of a table: ``what`` it is of, the mean share, its 95 % interval over images, and the region's area."""
-    interval = bootstrap_mean(positive_share(maps, regions).cpu().numpy(), seed=seed)
+    """A line of a table: ``what`` it is of, the mean share, its 95 % interval over images, and the region's area.
+
+    Images whose region is empty have no share and no area.
+    """
+    there = regions.flatten(1).any(1)
+    interval = bootstrap_mean(mass_accuracy(maps[there], regions[there]).cpu().numpy(), seed=seed)
     return {
         **what,
         "share": interval.mean,
         "ci_low": interval.low,
         "ci_high": interval.high,
-        "area": regions.double().mean().item(),
+        "area": regions[there].double().mean().item(),
         "n_images": interval.n,
     }
 

@@ -132,7 +132,7 @@ def overlaps(chosen: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 def mean_iou(chosen: Tensor, masks: Tensor) -> Tensor:
     """IoU, mean over background and object where either has a pixel: (N, H, W) bool twice -> (N,) float64."""
     intersection, union = overlaps(chosen, masks)
-    return (intersection / union.clamp(min=1)).double().sum(1) / (union > 0).sum(1)
+    return (intersection.double() / union.clamp(min=1)).sum(1) / (union > 0).sum(1)
 
 
 def _flat(like: Tensor, masks: Tensor) -> Tensor:
