@@ -8,12 +8,11 @@ import torch
 from metric_cases import case_of, manifest_of, values_of
 from pycocotools import mask as coco
 from relmap.data.images import Preprocessing
-from relmap.data.regions import boxes_of, pixels_of, region_of
+from relmap.data.regions import boxes_of, column_runs, pixels_of, region_of
 from relmap.errors import InputError
 from relmap.evidence.tables import image_scores
 from relmap.metrics import pointing_game
 from relmap.metrics.pointing_game import (
-    from_mask,
     from_rectangles,
     points_in_pictures,
     points_of,
@@ -104,7 +103,9 @@ def test_masks_of_the_vectors():
     """Six points in each of eight images' masks."""
     arrays, stored = np.load(REFERENCE / "pointing_game.npz"), np.load(REFERENCE / "maps.npz")
     points, masks = arrays["mask_points_xy"].reshape(48, 2), np.repeat(stored["masks"], 6, axis=0)
-    distance = np.array([from_mask(*one, 15.0) for one in zip(points, masks, strict=True)]).reshape(8, 6)
+    runs = [column_runs(mask) for mask in masks]
+    owners = np.repeat(np.arange(48), [len(one) for one in runs])
+    distance = squared_distances(points, np.concatenate(runs), owners).reshape(8, 6)
     for radius in (15, 1):
         theirs = arrays[f"mask_hit_tol{radius}"]
         np.testing.assert_array_equal(np.where(distance < radius**2, 1, -1), theirs)
@@ -117,7 +118,8 @@ def test_the_radius_is_not_reached_itself(radius):
     region = np.zeros((41, 41), dtype=bool)
     region[20, 20] = True
     points = np.stack(np.meshgrid(np.arange(41), np.arange(41)), axis=-1).reshape(-1, 2)
-    by_mask = np.array([from_mask(point, region, radius) for point in points]) < radius**2
+    runs = np.broadcast_to(column_runs(region), (1681, 4))
+    by_mask = squared_distances(points, runs, np.arange(1681)) < radius**2
     by_box = from_rectangles(points, np.full((1681, 4), 20)) < radius**2
     np.testing.assert_array_equal(by_mask.reshape(41, 41), expected)
     np.testing.assert_array_equal(by_box.reshape(41, 41), expected)
@@ -274,10 +276,21 @@ def test_a_map_that_is_not_finite_is_refused():
         points_of(torch.tensor([0.0, torch.nan]).view(2, 1, 1).expand(2, 4, 4), 8, 8)
 
 
-def test_masks_are_searched_as_far_as_the_radius():
+def test_runs_down_columns_cover_a_mask_and_nothing_else():
+    draw = np.random.default_rng(3)
+    for share in (0.0, 0.1, 0.5, 1.0):
+        region = draw.random((7, 9)) < share
+        covered = np.zeros_like(region)
+        for left, top, right, bottom in column_runs(region):
+            assert left == right and not covered[top : bottom + 1, left].any(), "each pixel once"
+            covered[top : bottom + 1, left] = True
+        np.testing.assert_array_equal(covered, region)
+
+
+def test_distances_are_exact_however_far():
     region = np.zeros((40, 40), dtype=bool)
     region[10, 10] = True
     picture = {"width": 40, "height": 40, "boxes": [[10, 10, 11, 11]], "box_labels": [0], "box_masks": [coded(region)]}
     case, _ = case_of([picture] * 2, [(0, 0, {}), (1, 0, {})], np.zeros((2, 4, 4)))
     points = np.array([[10, 14], [10, 30]])
-    assert squared_distances(case, points, np.array([15.0, 15.0])).tolist() == [16, np.inf]
+    assert squared_distances(points, *case.regions).tolist() == [16, 400]

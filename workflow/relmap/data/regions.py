@@ -31,6 +31,24 @@ def region_of(manifest: Manifest, row: int, target: int) -> np.ndarray:
     return region
 
 
+def rectangles_of(manifest: Manifest, row: int, target: int) -> np.ndarray:
+    """``region_of`` as rectangles that cover it: int64 (K, 4), first column, first row, last column, last row.
+
+    Boxes as they are, some without pixels; of masks the runs down their columns.
+    """
+    if not masks_of(manifest, row, target):
+        return pixels_of(boxes_of(manifest, row, target))
+    return column_runs(region_of(manifest, row, target))
+
+
+def column_runs(region: np.ndarray) -> np.ndarray:
+    """Runs of a region bool (H, W) down its columns, as rectangles (K, 4) one column wide."""
+    steps = np.diff(np.pad(region, ((1, 1), (0, 0))).astype(np.int8), axis=0).T
+    columns, first = np.nonzero(steps == 1)
+    _, after = np.nonzero(steps == -1)
+    return np.stack([columns, first, columns, after - 1], axis=1)
+
+
 def boxes_of(manifest: Manifest, row: int, target: int) -> np.ndarray:
     """Boxes of a class in a picture, float64 (K, 4): x0, y0, x1, y1 in continuous pixel edges.
 

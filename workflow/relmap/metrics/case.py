@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from relmap.catalogue.methods import Method
 from relmap.data.images import Preprocessing, by_size, load_boxes, load_images, load_masks, sizes_seen
 from relmap.data.manifest import Manifest
+from relmap.data.regions import rectangles_of
 from relmap.errors import InputError
 from relmap.evidence.evaluation import places_of, rows_of, tidy
 from relmap.evidence.maps import Maps
@@ -72,6 +73,14 @@ class Case:
     def _groups(self) -> list[Case]:
         groups = by_size(self.sizes)
         return [self] if len(groups) == 1 else [self._part(self.pairs.iloc[places], self.pairs) for places in groups]
+
+    @functools.cached_property
+    def regions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rectangles (K, 4) that cover the pairs' regions in the stored pictures, and whose each is: a place (K,)."""
+        targets = self.pairs["target"].tolist()
+        found = [rectangles_of(self.manifest, *pair) for pair in zip(self.rows.tolist(), targets, strict=True)]
+        owners = np.repeat(np.arange(len(found)), [len(one) for one in found])
+        return np.concatenate([np.zeros((0, 4), np.int64), *found]), owners
 
     @functools.cached_property
     def images(self) -> Tensor:

@@ -24,7 +24,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relmap.data.regions import boxes_of, masks_of, pixels_of, region_of
 from relmap.errors import InputError
 from relmap.metrics.checks import as_relevance
 
@@ -50,7 +49,7 @@ def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
     sizes = np.stack([frame[side].to_numpy()[part.rows] for side in ("height", "width")], axis=1)
     points = points_in_pictures(part.of(maps).to(case.device), sizes, case.preprocessing)
     radius = radius_of(sizes, case.settings["pointing_game"]["radius"])
-    distance = squared_distances(part, points, radius)
+    distance = squared_distances(points, *part.regions)
     hit = case.where_else_nan(answered, (distance < radius**2).astype(float))
     at_point = case.where_else_nan(answered, (distance == 0).astype(float))
     present = case.pairs["present"].to_numpy(dtype=bool)
@@ -111,28 +110,15 @@ def points_of(maps: Tensor, height: int, width: int) -> Tensor:
     return torch.stack([flat % width, flat // width], dim=1)
 
 
-def squared_distances(case: Case, points: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """Squared distance of points (N, 2) from the regions of the case's pairs, (N,) float64; from masks only to a reach.
+def squared_distances(points: np.ndarray, rectangles: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """Squared distance of points (N, 2) from their regions, (N,) float64; infinity for a region without pixels.
 
     Args:
-        case: of the N pairs; every one has a region.
         points: column and row in each picture.
-        reach: (N,) how far a mask is searched; infinity stands where nothing lies within.
-
-    Raises:
-        InputError: a pair has neither box nor mask.
+        rectangles, owners: of ``Case.regions``: (K, 4) that cover the regions, and the place of each's point (K,).
     """
     distance = np.full(len(points), np.inf)
-    boxes, owner = [], []
-    for place, (row, target) in enumerate(zip(case.rows, case.pairs["target"], strict=True)):
-        if masks_of(case.manifest, row, target):
-            distance[place] = from_mask(points[place], region_of(case.manifest, row, target), reach[place])
-        else:
-            own = boxes_of(case.manifest, row, target)
-            boxes.append(own)
-            owner += [place] * len(own)
-    if boxes:
-        np.minimum.at(distance, owner, from_rectangles(points[owner], pixels_of(np.concatenate(boxes))))
+    np.minimum.at(distance, owners, from_rectangles(points[owners], rectangles))
     return distance
 
 
@@ -144,19 +130,6 @@ def from_rectangles(points: np.ndarray, rectangles: np.ndarray) -> np.ndarray:
     first, last = rectangles[:, :2], rectangles[:, 2:]
     apart = np.maximum(np.maximum(first - points, points - last), 0).astype(np.float64)
     return np.where((last < first).any(axis=1), np.inf, (apart**2).sum(axis=1))
-
-
-def from_mask(point: np.ndarray, region: np.ndarray, reach: float) -> float:
-    """Squared distance of a point, column and row, from the nearest pixel of a region bool (H, W).
-
-    Infinity where none lies in the square that reaches so far to each side.
-    """
-    column, row = (int(value) for value in point)
-    span = int(np.ceil(reach))
-    top, left = max(0, row - span), max(0, column - span)
-    lines, columns = np.nonzero(region[top : row + span + 1, left : column + span + 1])
-    squared = (lines + top - row) ** 2 + (columns + left - column) ** 2
-    return float(squared.min()) if len(squared) else np.inf
 
 
 def _groups(sizes: np.ndarray) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
