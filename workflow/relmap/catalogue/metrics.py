@@ -39,7 +39,6 @@ class Column:
         higher_is_better: its direction.
         mean: over what: ``pairs``, or ``classes``, the mean of the classes' means, as the pointing game has it.
         spread: what is printed after a plus-minus sign: ``pairs``, the standard deviation over pairs, or nothing.
-        mean: over ``pairs``, or over ``classes``: of the means over each class's pairs.
     """
 
     id: str
@@ -54,7 +53,6 @@ class Column:
     higher_is_better: bool = True
     mean: str = "pairs"
     spread: str = ""
-    mean: str = "pairs"
 
 
 @dataclass(frozen=True)
