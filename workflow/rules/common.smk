@@ -308,6 +308,12 @@ def model_settings(wildcards):
     return {"architecture": architecture, "head": row.head, "last": row.last, "seen": seen, **sizes}
 
 
+def explained(wildcards):
+    """Which classes of an image are explained: as its data set says, else as for all of them."""
+    entry = config["datasets"].get(wildcards.dataset) or {}
+    return entry.get("target") or config["evaluation"]["target"]
+
+
 def model_library(script):
     """Input function: what a script imports, and the file that makes its model."""
     return lambda wildcards: library(script, maker_file(ROWS.models[wildcards.model].maker, "workflow/relmap/models"))
