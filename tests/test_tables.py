@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from relmap.catalogue.methods import UNTRAINED_ARM, clam_methods
+from relmap.catalogue.metrics import Column, Metric
 from relmap.catalogue.papers import FLAGS, Cell, cells, published, read_paper
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
@@ -279,3 +280,18 @@ def test_what_figures_show_is_measured_by_class_and_selection():
     assert frame["value"].dropna().tolist() == [0.75, 0.5]
     assert frame["n_images"].tolist() == [2, 0, 1] and frame["n_pairs"].tolist() == [3, 0, 2]
     assert frame["missing"].tolist() == ["", "scores of voc2007/vgg16 pointing_game clrp", ""]
+
+
+def test_a_column_may_be_a_change_against_another_method():
+    """Means .5 and 1 of the same pairs: half of it is lost; without the other there is no value."""
+    metric = Metric("m", "M", "m:score", (Column("v", "V", "x", "v"), Column("loss", "L", "x", "v", against="lrp")))
+    known = Rows(metrics={"m": metric})
+    rows = [
+        tidy(["a", "b"], [0, 0], name, "v", np.array(values))
+        for name, values in (("lrp", [0.5, 1.5]), ("clrp", [0.25, 0.75]))
+    ]
+    scores = image_scores(pd.concat(rows), "imagenet", "vgg16", known)
+    cells = [Cell("imagenet", "vgg16", "clrp", name) for name in ("v", "loss")]
+    assert measured(cells, scores, resamples=20, known=known)["value"].tolist() == [0.5, -0.5]
+    alone = measured(cells, scores[scores["method"] == "clrp"], resamples=20, known=known)
+    assert alone["missing"].tolist() == ["", "scores of imagenet/vgg16 loss lrp"]
