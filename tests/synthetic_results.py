@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
-from relmap.catalogue.methods import UNTRAINED_ARM, clam_methods
 from relmap.catalogue.papers import published, read_paper
 from relmap.data.manifest import build_manifest, read_manifest, write_manifest
 from relmap.evidence.maps import write_maps
 
 from papers.clam.figures.comparison import columns
+from papers.clam.methods import UNTRAINED_ARM, clam_methods
 
 SIDE = 64
 CLASSES = ("001.Crested_Reed_Warbler", "002.Plain_Reed_Warbler", "003.Long_tailed_Tern")

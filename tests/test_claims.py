@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from relmap.catalogue.methods import UNTRAINED_ARM, clam_methods
 from relmap.catalogue.papers import FLAGS, read_paper
 from relmap.catalogue.papers import published as published_table
 from relmap.catalogue.rows import load_rows
 from relmap.errors import InputError
 from relmap.evidence.claims import decide, read_claims
+
+from papers.clam.methods import UNTRAINED_ARM, clam_methods
 
 PAPER = Path(__file__).parents[1] / "papers" / "clam"
 IMAGES = 40

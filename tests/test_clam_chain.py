@@ -8,17 +8,17 @@ import pytest
 import torch
 from relmap.data.manifest import ManifestInfo
 from relmap.errors import InputError
-from relmap.explainers.clam.plan import plan_layers
-from relmap.explainers.clam.refined import explain_together
-from relmap.explainers.clam.refinement import Refine, refinement_mask, refinements
-from relmap.explainers.clam.settings import ClamOptions, Optimiser
-from relmap.explainers.clam.trained import load_layer, save_layer
-from relmap.explainers.clam.training import collect_sub_features, initial_layers, train_layer
 from relmap.propagation import Propagator, composites
 from torch import nn
 
 from papers.clam.ablation import lrp_variant
 from papers.clam.attribute_scores import distinguishing_table, score_layers
+from papers.clam.cla.plan import plan_layers
+from papers.clam.cla.refined import explain_together
+from papers.clam.cla.refinement import Refine, refinement_mask, refinements
+from papers.clam.cla.settings import ClamOptions, Optimiser
+from papers.clam.cla.trained import load_layer, save_layer
+from papers.clam.cla.training import collect_sub_features, initial_layers, train_layer
 from papers.clam.examples import layer_examples
 from papers.clam.related import build_index, distinct, find_related, read_index, write_index
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from relmap.catalogue.methods import UNTRAINED_ARM, clam_methods
 from relmap.catalogue.papers import FLAGS, Cell, cells, published, read_paper
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
@@ -26,6 +25,7 @@ from relmap.evidence.tables import (
 )
 
 from papers.clam.controls import controls
+from papers.clam.methods import UNTRAINED_ARM, clam_methods
 
 PUBLISHED = Path(__file__).parents[1] / "papers" / "clam"
 CLAM = read_paper(PUBLISHED)
