@@ -17,17 +17,18 @@ from relmap.evidence.claims import decide, read_claims
 from papers.clam.methods import UNTRAINED_ARM, clam_methods
 
 PAPER = Path(__file__).parents[1] / "papers" / "clam"
+ROWS = load_rows([PAPER / "rows.py"])
 IMAGES = 40
 
 
 @pytest.fixture(scope="module")
 def published():
-    return pd.concat([published_table(read_paper(PAPER), i) for i in range(1, 5)])
+    return pd.concat([published_table(read_paper(PAPER), i, ROWS) for i in range(1, 5)])
 
 
 @pytest.fixture(scope="module")
 def claims(published):
-    return {claim.id: claim for claim in read_claims(PAPER / "claims.yaml", methods_of(published))}
+    return {claim.id: claim for claim in read_claims(PAPER / "claims.yaml", methods_of(published), ROWS)}
 
 
 def methods_of(published):
