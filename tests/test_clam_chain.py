@@ -21,7 +21,7 @@ from papers.clam.cla.refined import explain_together
 from papers.clam.cla.refinement import Refine, refinement_mask, refinements
 from papers.clam.cla.settings import ClamOptions, Optimiser
 from papers.clam.cla.trained import load_layer, save_layer
-from papers.clam.cla.training import collect_sub_features, initial_layers, train_layer
+from papers.clam.cla.training import collect_sub_features, initial_layers, lrp_walk, train_layer
 from papers.clam.examples import layer_examples
 from papers.clam.related import build_index, distinct, find_related, read_index, write_index
 
@@ -103,12 +103,12 @@ def test_strength_one_changes_nothing(propagator, data, chain):
     assert not torch.allclose(plain, refined)
 
 
-def test_a_row_with_its_files_is_what_all_explainers_give_together(propagator, data, chain, tmp_path):
+def test_a_row_with_its_files_is_what_all_explainers_give_together(data, chain, tmp_path):
     files = [tmp_path / f"{place}.safetensors" for place in range(len(chain))]
     for path, layer in zip(files, chain, strict=True):
         save_layer(path, layer)
     rows = load_rows([Path(__file__).parents[1] / "papers" / "clam" / "rows.py"]).methods
-    together = explain_together(propagator, *data, EXPLAINERS, chain, OPTIONS).maps
+    together = explain_together(lrp_walk(network()), *data, EXPLAINERS, chain, OPTIONS).maps
     for name, maps in zip(EXPLAINERS, together, strict=True):
         for artifacts in (files, [tmp_path]):
             alone = relmap.explain(network(), *data, rows[f"{name}_clam"], artifacts=artifacts, batch_size=5)
