@@ -374,8 +374,8 @@ def digits(value: float, signed: bool = False) -> str:
 def to_markdown(table: pd.DataFrame, caption: str = "", rows: Sequence[str] = ("method",)) -> str:
     """A filled table: ``rows`` are what its rows are, all else that varies is columns, published | ours.
 
-    Marks are ``**best of the column**`` and ``<u>improved by CLAM</u>``: as printed for the published values, by the
-    numbers for ours.
+    Marks are ``**best of the column**`` and ``<u>better than the method that it refines</u>``: as printed for the
+    published values, by the numbers for ours.
     """
     layout = lay_out(table, rows)
     head = ["Method"]
