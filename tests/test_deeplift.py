@@ -56,9 +56,9 @@ def test_totals_on_random_networks(name):
     torch.testing.assert_close(maps.sum((2, 3)), gain(model, images, TARGETS), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["vgg11_bn", "efficientnet_b0", "mobilenet_v3_small", "convnext_tiny", "swin_v2_t"])
+@pytest.mark.parametrize("name", ["vgg11_bn", "efficientnet_b0", "mobilenet_v3_small", "convnext_tiny", "swin_t"])
 def test_totals_on_torchvisions_networks(name):
-    """Gates, smooth activations, layer norms over channels, attention with cosines."""
+    """Gates, smooth activations, layer norms over channels, windows of attention with masks."""
     torch.manual_seed(0)
     model = getattr(torchvision.models, name)(num_classes=5).double().eval().requires_grad_(False)
     images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
