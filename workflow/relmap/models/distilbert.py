@@ -82,7 +82,7 @@ class DistilBertClassifier(nn.Module):
     def __init__(self, settings: DistilBertSettings) -> None:
         super().__init__()
         if settings.width % settings.heads:
-            raise InputError(f"a DistilBERT of width {settings.width} cannot have {settings.heads} heads of equal width")
+            raise InputError(f"a DistilBERT of width {settings.width} cannot have {settings.heads} equal heads")
         self.distilbert = _DistilBert(settings)
         self.pre_classifier = nn.Linear(settings.width, settings.width)
         self.dropout = nn.Dropout(settings.dropout)
@@ -138,9 +138,7 @@ class _Attention(nn.Module):
     def __init__(self, settings: DistilBertSettings) -> None:
         super().__init__()
         self.heads, self.dropout = settings.heads, settings.dropout
-        self.q_lin, self.k_lin, self.v_lin, self.out_lin = (
-            nn.Linear(settings.width, settings.width) for _ in range(4)
-        )
+        self.q_lin, self.k_lin, self.v_lin, self.out_lin = (nn.Linear(settings.width, settings.width) for _ in range(4))
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
         dropout = self.dropout if self.training else 0.0
@@ -159,13 +157,16 @@ class _FeedForward(nn.Module):
 
 
 def new_distilbert(settings: DistilBertSettings, seed: int = 0) -> DistilBertClassifier:
-    """An untrained classifier: weights from a normal distribution of deviation .02, biases 0, as BERT begins."""
+    """An untrained classifier: biases 0, weights from a normal distribution of deviation ``width ** -0.5``.
+
+    BERT's own .02 is of that size for its width; a narrow network with it does not begin to learn.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = DistilBertClassifier(settings)
         for module in model.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=settings.width**-0.5)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
             if isinstance(module, nn.Embedding) and module.padding_idx is not None:

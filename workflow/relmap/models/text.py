@@ -38,7 +38,7 @@ class BertSettings:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, visible: Tensor, dropout: float = 0.0) -> Tensor:
-    """Attention of several heads, (N, T, D) each to (N, T, D); ``visible``: (N, 1, 1, T), which tokens are looked at."""
+    """Attention of several heads, (N, T, D) thrice to (N, T, D), at the tokens that are ``visible``, (N, 1, 1, T)."""
     query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
     context = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout)
     return context.transpose(1, 2).flatten(2)

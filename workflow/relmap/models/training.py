@@ -121,9 +121,7 @@ def train(
     return fit
 
 
-def train_as_is(
-    model: nn.Module, source: Source, config: TrainingConfig, *, seed: int = 0, name: str = "train"
-) -> Fit:
+def train_as_is(model: nn.Module, source: Source, config: TrainingConfig, *, seed: int = 0, name: str = "train") -> Fit:
     """Train all weights of ``model``, in place, on examples that it takes as they are, such as token ids.
 
     Arguments as in ``train``; of ``config``, augmentation and sizes play no part.

@@ -91,7 +91,7 @@ class WordPiece:
             cut = [(piece, number) for number, word in enumerate(split(sentence)) for piece in self.pieces(word)]
             rows.append([(FIRST, -1), *cut, (LAST, -1)])
             if len(rows[-1]) > longest:
-                raise InputError(f"a sentence has {len(rows[-1])} tokens, over {longest}: {sentence[:40]!r}; shorten it")
+                raise InputError(f"a sentence has {len(rows[-1])} tokens, over {longest}; shorten {sentence[:40]!r}")
         if not rows:
             raise InputError("there is no sentence")
         length = max(map(len, rows))
