@@ -15,15 +15,18 @@ from relmap.errors import InputError
 from relmap.figures.page import Page
 from relmap.figures.style import PAGE_WIDTH, relmap_style
 
-ABSLRP = "abslrp"
-SHOWN = ("abslrp", "input_x_gradient", "attention_rollout")
-"""Methods whose maps of the first sentence stand below each other."""
+SHOWN = ("abslrp_difference", "abslrp", "input_x_gradient", "attention_rollout")
+"""Methods whose maps of the first sentence stand below each other; the others are shown by the first alone.
+
+With two classes one pass from 1 and -1/2 is near the target's own map, which tells no sides; the difference of two
+passes, the default of the authors' code for transformers, does.
+"""
 
 _FONT = 6.4  # points
 # A letter of the fixed-width face that comes with matplotlib is so many points wide for each point of its size.
 _LETTER = 0.602 * _FONT / 72
 _LINE = 0.19
-_LEFT = 1.15
+_LEFT = 1.0
 _PLOT = 2.0
 _SCORES = {"mass": "#0072B2", "rank": "#E69F00", "against": "#999999"}
 NOTE = (
@@ -63,7 +66,7 @@ def title_of(positive: float, true: int) -> str:
 
 
 def sentences_figure(arrays: Mapping[str, np.ndarray], table: pd.DataFrame) -> Figure:
-    """All sentences by absLRP, the first by other methods too, and the methods' scores.
+    """All sentences by absLRP's difference of two passes, the first by other methods too, and the methods' scores.
 
     Args:
         arrays: of ``explain_sentences``: words (N, W), label (N,), positive (N,), telling (N, W), maps/<method> (N, W).
@@ -76,7 +79,7 @@ def sentences_figure(arrays: Mapping[str, np.ndarray], table: pd.DataFrame) -> F
         raise InputError("figure: there are no sentences to show")
     lines: list[_Line] = []
     for place in range(len(arrays["words"])):
-        methods = [method for method in SHOWN if f"maps/{method}" in arrays] if place == 0 else [ABSLRP]
+        methods = [method for method in SHOWN if f"maps/{method}" in arrays] if place == 0 else list(SHOWN[:1])
         title = title_of(float(arrays["positive"][place]), int(arrays["label"][place]))
         for number, method in enumerate(methods):
             lines += _wrapped(arrays, place, method, title if number == 0 else "")
@@ -99,7 +102,7 @@ def _wrapped(arrays: Mapping[str, np.ndarray], place: int, method: str, title: s
     room = int((PAGE_WIDTH - _LEFT - 0.1) / _LETTER)
     found, begin, used = [], 0, 0
     for number, word in enumerate(words):
-        if used and used + len(word) > room:
+        if used + len(word) > room and len(word) > 1:  # a full stop stays with its sentence
             found.append((begin, number))
             begin, used = number, 0
         used += len(word) + 1
@@ -120,16 +123,16 @@ def _draw(page: Page, line: _Line, top: float) -> float:
     if line.title:
         page.text(line.title, _LEFT, top + 0.6 * _LINE, ha="left", fontsize=5.6, color="#555555")
         top += _LINE
-    middle, left = top + _LINE / 2, _LEFT
-    page.text(line.name, _LEFT - 0.08, middle, ha="right", fontsize=5.6)
+    base, left = top + 0.65 * _LINE, _LEFT
+    page.text(line.name, _LEFT - 0.08, base, ha="right", va="baseline", fontsize=5.6)
     for word, level, told in zip(line.words, line.levels, line.telling, strict=True):
         # Half of the colours' range, so that black words stay legible.
         colour = colormaps["bwr"](0.5 + 0.3 * float(level))
         box = {"boxstyle": "square,pad=0.12", "fc": colour, "ec": "none"}
-        style = {"family": "DejaVu Sans Mono", "fontsize": _FONT, "ha": "left"}
-        page.text(word, left, middle, bbox=box, **style)
+        style = {"family": "DejaVu Sans Mono", "fontsize": _FONT, "ha": "left", "va": "baseline"}
+        page.text(word, left, base, bbox=box, **style)
         if told:
-            page.text("_" * len(word), left, middle, **style)
+            page.text("_" * len(word), left, base, **style)
         left += (len(word) + 1) * _LETTER
     return top + _LINE
 
@@ -152,7 +155,8 @@ def _scores(axes: Axes, table: pd.DataFrame) -> None:
     first = table.iloc[0]
     axes.axhline(first["area"], color="black", lw=0.7, ls="--", label="their share of all words")
     axes.set_xticks(places, [method_label(method).replace(" ", "\n") for method in table["method"]], fontsize=5.5)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, 1.18)
+    axes.set_yticks(np.linspace(0, 1, 6))
     right = f"{first['accuracy']:.1%} of {int(first['n_tested'])} held-out sentences"
     axes.set_title(f"Means over {int(first['n_sentences'])} sentences; the classifier is right on {right}")
     axes.legend(ncols=4, fontsize=5.2, loc="upper right")

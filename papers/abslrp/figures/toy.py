@@ -6,15 +6,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
-from relmap.catalogue.rows import label
 from relmap.errors import InputError
 from relmap.figures.style import PAGE_WIDTH, relmap_style
 
 _INPUTS, _HIDDEN, _OUTPUT = ((0.0, 1.0), (0.0, 0.0)), ((1.2, 1.0), (1.2, 0.0)), (2.4, 0.5)
 _FIRST = (2.0, -1.0)  # weights of the first hidden neuron, the same in all networks
-_STEP = 0.62  # between the columns of attributions
+_STEP = 0.66  # between the columns of attributions
 _RADIUS = 0.2
 _YELLOW = "#F0E442"
+# As the paper has them.
+_NAMES = {
+    "lrp_alpha1_beta0": "LRP-\N{GREEK SMALL LETTER ALPHA}1\N{GREEK SMALL LETTER BETA}0",
+    "abslrp_target": "absLRP",
+}
 
 
 def toy_figure(table: pd.DataFrame) -> Figure:
@@ -43,7 +47,7 @@ def _panel(axes: Axes, name: str, lines: pd.DataFrame) -> None:
     hidden = [max(sum(own), 0.0) for own in weights]  # both inputs are 1
     for (x, y), own in zip(_HIDDEN, weights, strict=True):
         for (left, height), weight in zip(_INPUTS, own, strict=True):
-            _edge(axes, (left, height), (x, y), weight, 0.24)
+            _edge(axes, (left, height), (x, y), weight, 0.32)
         _edge(axes, (x, y), _OUTPUT, 1, 0.5)
     for at, value in zip((*_INPUTS, *_HIDDEN, _OUTPUT), (1, 1, *hidden, sum(hidden)), strict=True):
         _neuron(axes, at, f"{value:g}", "white")
@@ -51,7 +55,7 @@ def _panel(axes: Axes, name: str, lines: pd.DataFrame) -> None:
         left = -_STEP * (column + 1)
         for (_, height), share in zip(_INPUTS, (line.input_1, line.input_2), strict=True):
             _neuron(axes, (left, height), f"{share:.2f}".rstrip("0").rstrip("."), _YELLOW)
-        axes.text(left, -0.34, label(line.method).replace("-", "-\n", 1), ha="center", va="top", fontsize=5)
+        axes.text(left, -0.34, _NAMES.get(line.method, line.method), ha="center", va="top", fontsize=5.2)
     axes.set_title(name, y=0.9)
     axes.set(xlim=(-_STEP * (len(lines) + 0.6), 2.75), ylim=(-0.75, 1.6), aspect="equal")
     axes.set_axis_off()
