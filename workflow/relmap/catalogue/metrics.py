@@ -324,7 +324,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             "gae",
             "Global Attribution Evaluation",
-            "gae:score",
+            "gae_rows:score",
             tuple(
                 Column(f"gae_{part}", label, f"Vukadin et al. 2024, {where}", f"gae_{part}", head=head, digits=3)
                 for part, head, label, where in (
