@@ -191,14 +191,17 @@ def evaluate(
             maps = explain(propagator, inputs, targets, method, batch_size=batch_size, by_channel=True, **parameters)
         return attribution(maps)
 
-    count, steps = len(trials.images), trials.states.steps
     first = attributed(trials.images, trials.targets)
-    similarities = torch.empty(count, 2, steps, dtype=torch.float64, device=first.device)
-    for place in _chunks(similarities.numel(), trials.images[0].numel(), batch_size, first.device):
-        image, order, step = place // (2 * steps), place // steps % 2, place % steps + 1
-        masked = trials.states.masked(trials.images, order, image, step)
-        similarities.view(-1)[place] = similarity(first[image], attributed(masked, trials.targets[image]))
-    similarities = similarities.movedim(1, 0).cpu()
+    fresh = trials.states.fresh
+    order, image, step = fresh.nonzero().T
+    found = torch.ones((*fresh.shape[:2], fresh.shape[2] + 1), dtype=torch.float64, device=fresh.device)
+    for some in _chunks(len(step), trials.images[0].numel(), batch_size, fresh.device):
+        at = image[some]
+        masked = trials.states.masked(trials.images, order[some], at, step[some] + 1)
+        found[order[some], at, step[some] + 1] = similarity(first[at], attributed(masked, trials.targets[at]))
+    # A step that masks nothing leaves what was.
+    steps = torch.arange(1, found.shape[2], device=fresh.device)
+    similarities = found.gather(2, torch.where(fresh, steps, 0).cummax(2).values).cpu()
     outputs = trials.states.outputs.cpu()
     changes = output_changes(outputs, relative)
     on_mosaics = attributed(trials.mosaics, trials.targets)

@@ -38,6 +38,8 @@ from relmap.network.score_maps import pooled_scores
 MASKINGS = ("reselect", "cumulative")
 EPSILON = 1e-30
 """Least sum that is divided by: where nothing has an impact, nothing has a share of it."""
+# Convolutions of float64 unfold a batch on the CPU, which leaves its cache.
+_CPU_BATCH = 4
 MORF, LERF = 0, 1
 """The two orders, as the first axis of what is kept of them."""
 
@@ -51,12 +53,15 @@ class States:
         outputs: (2, M, T + 1) float64: the target's logit of the image and after each step.
         impacts: (2, M, C, H, W) float32: sums of :math:`I_t` over t < T.
         signs: (M, C, H, W) int8: signs of :math:`I_c`; 1 where it is 0 (the authors' code).
+        fresh: (2, M, T) bool: whether step t masks anything that was not masked. MoRF is soon black, and what a
+            network and its maps say of an input need not be asked twice.
     """
 
     masked_at: Tensor
     outputs: Tensor
     impacts: Tensor
     signs: Tensor
+    fresh: Tensor
 
     @property
     def steps(self) -> int:
@@ -109,32 +114,39 @@ def states(
     images = images.to(next(model.parameters(), images).dtype)
     batches = zip(images.split(batch_size), targets.split(batch_size), strict=True)
     parts = [_states(model, *batch, steps, masking == "cumulative", batch_size) for batch in batches]
-    masked_at, outputs, impacts, signs = zip(*parts, strict=True)
-    return States(torch.cat(masked_at, 1), torch.cat(outputs, 1), torch.cat(impacts, 1), torch.cat(signs))
+    masked_at, outputs, impacts, signs, fresh = zip(*parts, strict=True)
+    return States(
+        *(torch.cat(part, 1) for part in (masked_at, outputs, impacts)), torch.cat(signs), torch.cat(fresh, 1)
+    )
 
 
 def _states(
     model: nn.Module, images: Tensor, targets: Tensor, steps: int, cumulative: bool, batch_size: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """What ``States`` holds, of one batch."""
-    both = targets.repeat(2)
-    masked_at = torch.full((2 * len(images), *images.shape[1:]), steps + 1, dtype=torch.uint8, device=images.device)
+    both, originals = targets.repeat(2), images.repeat(2, 1, 1, 1)
+    masked_at = torch.full(originals.shape, steps + 1, dtype=torch.uint8, device=images.device)
     # The two orders begin at the same image.
     output, impact = (torch.cat([part, part]) for part in _impacts(model, images, targets, batch_size))
-    outputs, sums = [output], impact.double()
+    outputs, sums, fresh = [output], impact.double().clone(), []
     for step, share in enumerate(shares(steps), start=1):
         # The margin keeps shares such as 0.3 of 10 whole in floating point.
         chosen = _ranks(impact, masked_at <= steps if cumulative else None) < int(share * images[0].numel() + 1e-6)
         masked_at[chosen & (masked_at > steps)] = step
-        output, impact = _impacts(model, images.repeat(2, 1, 1, 1) * (masked_at > steps), both, batch_size)
+        fresh.append((masked_at == step).flatten(1).any(1))
+        rows = fresh[-1].nonzero()[:, 0]
+        output = output.clone()
+        if len(rows):
+            masked = originals[rows] * (masked_at[rows] > steps)
+            output[rows], impact[rows] = _impacts(model, masked, both[rows], batch_size)
         outputs.append(output)
         if step < steps:
             sums += impact
     halves = (2, len(images))
     sums = sums.unflatten(0, halves)
     signs = torch.where(combined(sums) >= 0, 1, -1).to(torch.int8)
-    outputs = torch.stack(outputs, 1).double().unflatten(0, halves)
-    return masked_at.unflatten(0, halves), outputs, sums.float(), signs
+    outputs, fresh = (torch.stack(part, 1).unflatten(0, halves) for part in (outputs, fresh))
+    return masked_at.unflatten(0, halves), outputs.double(), sums.float(), signs, fresh
 
 
 def _ranks(impact: Tensor, ahead: Tensor | None) -> Tensor:
@@ -154,6 +166,8 @@ def _ranks(impact: Tensor, ahead: Tensor | None) -> Tensor:
 def _impacts(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
     """The targets' logits (N,) and the impacts (N, C, H, W) of images."""
     outputs, impacts = [], []
+    if images.dtype == torch.float64 and images.device.type == "cpu":
+        batch_size = min(batch_size, _CPU_BATCH)
     for some, of_class in zip(images.split(batch_size), targets.split(batch_size), strict=True):
         leaf = some.detach().requires_grad_(True)
         with torch.enable_grad():
