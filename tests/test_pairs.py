@@ -134,7 +134,7 @@ def test_targets_are_labels_or_the_top_class(scenes):
     assert predicted["target"].tolist() == [1, 0, 2]
     assert predicted["present"].tolist() == predicted["correct"].tolist() == [True, False, True]
     assert predicted["predicted"].all()
-    with pytest.raises(InputError, match="choose label or predicted"):
+    with pytest.raises(InputError, match="choose label, predicted or surest"):
         target_frame(scenes, rows, probabilities, "worst")
 
 
@@ -155,6 +155,9 @@ def test_a_multi_label_network_is_asked_for_labels_and_predictions(scenes):
     assert not frame.loc[~frame["present"], ["counted", "difficult"]].to_numpy().any()
     predicted = target_frame(scenes, rows, probabilities, "predicted", multi_label=True)
     assert predicted["target"].tolist() == [1, 2, 0, 2]
+    surest = target_frame(scenes, rows, probabilities, "surest", multi_label=True)
+    assert surest["target"].tolist() == surest["top"].tolist() == [1, 0, 2]
+    assert surest["present"].tolist() == [True, False, True]
 
 
 def test_pairs_of_an_image_come_together():

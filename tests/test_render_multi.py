@@ -10,7 +10,7 @@ from defusedxml import ElementTree
 from PIL import Image
 from pycocotools import mask as coco
 from relmap.data.difficult import union_area
-from relmap.data.render import render_coco2014, render_voc2007
+from relmap.data.render import render_coco2014, render_voc2007, render_voc2012
 from relmap.data.render.catalogue import CLASSES
 from relmap.data.render.coco_writer import category_id, run_lengths
 from relmap.data.render.jobs import generator, tight_box
@@ -20,6 +20,7 @@ from relmap.errors import InputError
 from scipy import ndimage
 
 VOC = {"classes": 5, "train": 9, "test": 4, "size": 40, "seed": 2}
+VOC2012 = {"classes": 5, "train": 9, "val": 4, "size": 40, "seed": 2}
 COCO = {"classes": 5, "train": 9, "val": 50, "size": 40, "seed": 2}
 
 
@@ -200,7 +201,8 @@ def test_run_lengths_are_cocos():
 
 
 @pytest.mark.parametrize(
-    ("render", "sizes", "name"), [(render_voc2007, VOC, "voc2007"), (render_coco2014, COCO, "coco2014")]
+    ("render", "sizes", "name"),
+    [(render_voc2007, VOC, "voc2007"), (render_voc2012, VOC2012, "voc2012"), (render_coco2014, COCO, "coco2014")],
 )
 @pytest.mark.parametrize(("key", "value"), [("classes", 1), ("classes", 999), ("size", 16), ("train", 0)])
 def test_impossible_arguments_are_named_and_leave_nothing(tmp_path, render, sizes, name, key, value):

@@ -10,7 +10,7 @@ from PIL import Image
 from relmap.data.difficult import pair_flags
 from relmap.data.formats.voc import CLASSES, read_voc
 from relmap.data.images import Preprocessing, load_boxes, load_images
-from relmap.data.render import render_voc2007
+from relmap.data.render import render_voc2007, render_voc2012
 from relmap.errors import InputError
 
 DOG, PERSON = CLASSES.index("dog"), CLASSES.index("person")
@@ -192,3 +192,17 @@ def test_the_rendered_one_is_read_by_the_same_reader(tmp_path):
     assert len(manifest.rows("train")) == 10 and len(manifest.rows("test")) == 6
     assert len(manifest.info.class_names) == 4
     assert all(len(labels) > 1 for labels in manifest.label_sets())
+
+
+def test_2012_is_tested_on_val_and_shows_other_pictures(tmp_path):
+    render_voc2012(tmp_path / "later", classes=4, train=10, val=6, size=48, seed=3)
+    render_voc2007(tmp_path / "voc", classes=4, train=10, test=6, size=48, seed=3)
+    manifest, earlier = read(tmp_path / "later", dataset="voc2012", require_training=True), read(tmp_path / "voc")
+    lists = tmp_path / "later" / "VOCdevkit" / "VOC2012" / "ImageSets" / "Main"
+    for split, listed in (("train", "train"), ("test", "val")):
+        ids = manifest.frame["image_id"].iloc[manifest.rows(split)].tolist()
+        assert sorted(ids) == (lists / f"{listed}.txt").read_text().split()
+    assert len((lists / "trainval.txt").read_text().split()) == 16
+    assert manifest.info.class_names == earlier.info.class_names
+    pictures = [{file.read_bytes() for file in (tmp_path / folder).rglob("*.jpg")} for folder in ("later", "voc")]
+    assert len(pictures[0]) == len(pictures[1]) == 16 and not pictures[0] & pictures[1]

@@ -20,7 +20,7 @@ from relmap.propagation import Activations, Propagator, Walk
 
 
 def methods() -> tuple[Method, ...]:
-    """All methods: ids, labels, citations and needs."""
+    """All methods of the catalogue: ids, labels, citations and needs. A paper's own are in its rows."""
     return tuple(CATALOGUE.values())
 
 

@@ -233,7 +233,7 @@ rule predict:
     params:
         seed=lookup(dpath="seed", within=config),
         max_images=lookup(dpath="evaluation/max_images", within=config),
-        target=lookup(dpath="evaluation/target", within=config),
+        target=explained,
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:

@@ -93,7 +93,16 @@ DATASETS: dict[str, DataSet] = {
                 "difficult_images": 1467,
             },
         ),
-        DataSet("voc2012", "VOC 2012", "Everingham et al. 2010", "voc:read_voc", has=(BOXES,), multi_label=True),
+        DataSet(
+            "voc2012",
+            "VOC 2012",
+            "Everingham et al. 2010",
+            "voc:read_voc",
+            "voc_writer:render_voc2012",
+            (BOXES,),
+            multi_label=True,
+            counts={"images": 5823},
+        ),
         DataSet(
             "coco2014",
             "COCO 2014",

@@ -21,7 +21,7 @@ BOUNDS = "bounds"
 FEATURE_MAP = "feature map"
 BLOCKS = "residual blocks"
 ATTENTION = "attention"
-LAYERS = "CLA-layers"
+ARTIFACTS = "artifacts"
 PIXELS = "pixels"
 
 NEEDS = {
@@ -29,7 +29,7 @@ NEEDS = {
     FEATURE_MAP: "a convolutional network with a last feature map",
     BLOCKS: "made for networks of residual blocks",
     ATTENTION: "a network with attention",
-    LAYERS: "takes artifacts, the files of trained CLA-layers",
+    ARTIFACTS: "takes artifacts, files that a paper's rules make",
     PIXELS: "an input of real numbers, such as pictures; no token ids",
 }
 
@@ -50,7 +50,7 @@ class Method:
         contrastive: whether it sets the target against the other classes.
         variant_of: the method that it is another reading of.
         wraps: the method whose explainer its own maker takes as ``inner``.
-        arm: of a method that takes trained CLA-layers, which.
+        arm: of a method that takes artifacts, which: methods of one arm take the same ones, and are made in one job.
         places: the pairs of data set and model that a run can make it for; None for all.
         noisy_on: keys of ``NEEDS``: networks on which its maps are known to be noise, which ``explain`` says.
     """
@@ -87,36 +87,8 @@ class Method:
 _BACH = "Bach et al. 2015"
 _MONTAVON = "Montavon et al. 2019"
 
-_CLAM = "Class-wise Layer-wise Attribute Model (CLAM)"
-# CLAM's reading of the three methods that it refines: batch norms are layers of their own ("features from BatchNorm
-# layers"), and the start is the target's 1.
+# Batch norms as layers of their own, from 1 at the target: CLAM's reading of the three methods that it refines.
 _NORMS = {"batch_norm": "alpha_beta"}
-
-CLAM_ARM, UNTRAINED_ARM = "clam", "untrained"
-
-
-def clam_methods(arm: str) -> tuple[Method, ...]:
-    """LRP, CLRP and SGLRP refined by CLA-layers of an arm: ``clam``, the control ``untrained``, or one of a config."""
-    suffix, note = ("", "") if arm == CLAM_ARM else (f"_{arm}", f" ({arm})")
-    return tuple(
-        Method(
-            f"{name}_clam{suffix}",
-            f"{label}+CLAM{note}",
-            _CLAM,
-            "clam.refined:Refined",
-            {"explainer": name},
-            (LAYERS,),
-            contrastive=name != "lrp",
-            wraps=base,
-            arm=arm,
-        )
-        for name, label, base in (
-            ("lrp", "LRP", "lrp_alpha1_beta0_norms"),
-            ("clrp", "CLRP", "clrp_norms"),
-            ("sglrp", "SGLRP", "sglrp_norms"),
-        )
-    )
-
 
 CATALOGUE: dict[str, Method] = {
     method.id: method
@@ -616,8 +588,6 @@ CATALOGUE: dict[str, Method] = {
             (BLOCKS,),
             variant_of="c3_lrp_released",
         ),
-        *clam_methods(CLAM_ARM),
-        *clam_methods(UNTRAINED_ARM),
     )
 }
 

@@ -38,6 +38,7 @@ class Column:
         digits: decimals.
         higher_is_better: its direction.
         mean: over what: ``pairs``, or ``classes``, the mean of the classes' means, as the pointing game has it.
+        against: method whose mean this one's is compared with: the number is then mean / its mean - 1.
         spread: what is printed after a plus-minus sign: ``pairs``, the standard deviation over pairs, or nothing.
     """
 
@@ -52,6 +53,7 @@ class Column:
     digits: int = 4
     higher_is_better: bool = True
     mean: str = "pairs"
+    against: str = ""
     spread: str = ""
 
 

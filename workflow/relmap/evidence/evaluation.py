@@ -45,7 +45,7 @@ def target_frame(
         rows: positions of the N images.
         probabilities: (N, classes).
         targets: ``label``, all labels of an image and, of a multi-label network, the classes that it predicts; or
-            ``predicted``, these alone.
+            ``predicted``, these alone; or ``surest``, the one that the network is surest of.
         multi_label: whether the classes of an image are independent. Then those with a probability of at least 1/2 are
             predicted, the surest where none has it (as AE's authors do); otherwise the surest alone.
 
@@ -56,14 +56,15 @@ def target_frame(
     Raises:
         InputError: another kind of targets.
     """
-    if targets not in ("label", "predicted"):
-        raise InputError(f"targets {targets!r} are unknown; choose label or predicted")
+    if targets not in ("label", "predicted", "surest"):
+        raise InputError(f"targets {targets!r} are unknown; choose label, predicted or surest")
     found = []
     tops = probabilities.argmax(axis=1)
     for place, (row, labels) in enumerate(zip(rows, manifest.label_sets(rows), strict=True)):
         top = int(tops[place])
         predicted = (np.flatnonzero(probabilities[place] >= 0.5).tolist() if multi_label else []) or [top]
-        asked = dict.fromkeys((*labels, *predicted) if multi_label else labels) if targets == "label" else predicted
+        shown = dict.fromkeys((*labels, *predicted) if multi_label else labels)
+        asked = {"label": shown, "predicted": predicted, "surest": [top]}[targets]
         flags = pair_flags(manifest, int(row))
         for target in asked:
             counted, difficult = flags.get(target, (False, False))

@@ -20,7 +20,7 @@ from relmap.catalogue.metrics import Column
 from relmap.catalogue.papers import FLAGS, PRINTED, Cell, cells
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
-from relmap.evidence.statistics import RESAMPLES, Interval, bootstrap_mean
+from relmap.evidence.statistics import RESAMPLES, Interval, bootstrap_change, bootstrap_mean
 from relmap.job.files import atomic_paths
 
 CELL = ["dataset", "model", "method", "metric"]
@@ -312,12 +312,27 @@ def _our_values(
     ours = []
     for cell in asked:
         lacking = _lacking(cell, values[cell.select], missing)
+        column = columns[cell.metric][1] if cell.metric in columns else None
+        # What a value is compared with must be there too.
+        against = replace(cell, method=column.against, variant="") if column and column.against else None
+        if against and not lacking:
+            lacking = _lacking(against, values[cell.select], missing)
         if lacking:
             ours.append(_Ours(missing=lacking))
+            continue
+        found = values[cell.select][_key(cell)]
+        if against:
+            ours.append(_our_change(found, values[cell.select][_key(against)], *resampling))
         else:
-            by_class = columns[cell.metric][1].mean == "classes"
-            ours.append(_our_value(values[cell.select][_key(cell)], *resampling, by_class))
+            ours.append(_our_value(found, *resampling, column.mean == "classes"))
     return ours
+
+
+def _our_change(values: pd.Series, base: pd.Series, confidence: float, resamples: int, seed: int) -> _Ours:
+    both = pd.concat({"values": values, "base": base}, axis=1).dropna()
+    sides = both["values"].to_numpy(), both["base"].to_numpy()
+    interval = bootstrap_change(*sides, confidence, resamples, seed, images_of(both))
+    return _Ours(interval.mean, interval.low, interval.high, np.nan, interval.n, interval.pairs)
 
 
 def _our_value(values: pd.Series, confidence: float, resamples: int, seed: int, by_class: bool) -> _Ours:
@@ -359,8 +374,8 @@ def digits(value: float, signed: bool = False) -> str:
 def to_markdown(table: pd.DataFrame, caption: str = "", rows: Sequence[str] = ("method",)) -> str:
     """A filled table: ``rows`` are what its rows are, all else that varies is columns, published | ours.
 
-    Marks are ``**best of the column**`` and ``<u>improved by CLAM</u>``: as printed for the published values, by the
-    numbers for ours.
+    Marks are ``**best of the column**`` and ``<u>better than the method that it refines</u>``: as printed for the
+    published values, by the numbers for ours.
     """
     layout = lay_out(table, rows)
     head = ["Method"]
