@@ -16,7 +16,7 @@ from torch import Tensor
 
 from relmap.errors import InputError
 from relmap.explainers.base import Explainer
-from relmap.explainers.gradients import sensitivity
+from relmap.explainers.gradients import magnitude
 from relmap.explainers.integrated_gradients import gradient_at
 from relmap.job.seeds import generator
 from relmap.propagation import Propagator, composites
@@ -41,6 +41,9 @@ class SmoothGrad(Explainer):
         self.samples, self.noise, self.seed = samples, noise, seed
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        return self.by_channel(images, targets).amax(2)
+
+    def by_channel(self, images: Tensor, targets: Tensor) -> Tensor:
         if not images.is_floating_point():
             raise InputError(
                 f"SmoothGrad: the input is {images.dtype}, and noise on token ids has no meaning; give pictures, or "
@@ -53,4 +56,4 @@ class SmoothGrad(Explainer):
             epsilon = torch.randn(images.shape[1:], generator=generator(self.seed, "smoothgrad", sample))
             noisy = images + sigma * epsilon.to(images)
             mean += gradient_at(noisy, targets, self.walk) / self.samples
-        return sensitivity(images, mean.flatten(0, 1)).unflatten(0, mean.shape[:2]).transpose(0, 1)
+        return magnitude(images, mean).transpose(0, 1)
