@@ -100,7 +100,9 @@ class _Instances:
             for identifier, one in self._by_id(whole["annotations"], "annotation").items():
                 image, category = _whole(one["image_id"]), _whole(one["category_id"])
                 if image not in self.images:
-                    raise InputError(f"{file}: annotation {identifier} is of image {image}, which is not listed; {_CURE}")
+                    raise InputError(
+                        f"{file}: annotation {identifier} is of image {image}, which is not listed; {_CURE}"
+                    )
                 if category not in self.categories:
                     raise InputError(
                         f"{file}: annotation {identifier} has category {category}, which is not listed; {_CURE}"
@@ -208,9 +210,7 @@ def _rows(
     return rows
 
 
-def _box(
-    annotation: Mapping[str, Any], width: int, height: int, file: Path, mended: Counter[str]
-) -> list[float]:
+def _box(annotation: Mapping[str, Any], width: int, height: int, file: Path, mended: Counter[str]) -> list[float]:
     try:
         x, y, w, h = (float(value) for value in annotation["bbox"])
         if not all(map(math.isfinite, (x, y, w, h))):
