@@ -37,7 +37,6 @@ class Column:
         scale: printed number over ours.
         digits: decimals.
         higher_is_better: its direction.
-        mean: over what: ``pairs``, or ``classes``, the mean of the classes' means, as the pointing game has it.
         spread: what is printed after a plus-minus sign: ``pairs``, the standard deviation over pairs, or nothing.
         mean: over ``pairs``, or over ``classes``: of the means over each class's pairs.
     """
@@ -52,7 +51,6 @@ class Column:
     scale: float = 1
     digits: int = 4
     higher_is_better: bool = True
-    mean: str = "pairs"
     spread: str = ""
     mean: str = "pairs"
 
