@@ -10,7 +10,7 @@ from dataset_trees import picture, save
 from PIL import Image
 from relmap.data.counts import count_pairs
 from relmap.data.formats.coco import read_coco
-from relmap.data.images import Preprocessing, load_masks
+from relmap.data.images import Preprocessing, load_images, load_masks
 from relmap.data.render import render_coco2014
 from relmap.data.render.coco_writer import run_lengths
 from relmap.data.runs import decode_runs
@@ -300,6 +300,16 @@ def test_broken_files_are_named(tmp_path, damage, message):
     with pytest.raises(InputError, match=message) as caught:
         read_coco(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_training_picture_of_another_shape_is_named(tmp_path):
+    """Training pictures are not opened for the manifest; where the fit keeps their shape, it must be the listed one."""
+    manifest = read_coco(write(tmp_path))
+    save(picture(50, 30), tmp_path / "train2014/COCO_train2014_000000000009.jpg")
+    rows = manifest.rows("train")
+    with pytest.raises(InputError, match=r"0009\.jpg: has 50 x 30 pixels, not those that its annotation says"):
+        load_images(manifest, rows, Preprocessing(20, 20, fit="aspect"))
+    assert load_images(manifest, rows, Preprocessing(20, 20)).shape == (1, 3, 20, 20)
 
 
 def test_training_may_be_absent_where_nothing_is_trained(tmp_path):
