@@ -91,7 +91,9 @@ def _impute(missing: Tensor, images: Tensor, tolerance: float) -> Tensor:
     return filled.to(images.dtype)
 
 
-def _conjugate_gradients(levels: Sequence[_Picture | _Stencils], residual: Tensor, enough: Tensor) -> tuple[Tensor, Tensor]:
+def _conjugate_gradients(
+    levels: Sequence[_Picture | _Stencils], residual: Tensor, enough: Tensor
+) -> tuple[Tensor, Tensor]:
     """Corrections (h, w, K) for residuals (h, w, K), and the errors (K,) that were estimated before the last step.
 
     A system stops where that error is at most ``enough`` (K,), or a thousandth of its first.
