@@ -73,18 +73,18 @@ class Level(Explainer):
 METHODS = {row.id: row for row in (Method("square", "", "", Square), Method("level", "", "", Level))}
 
 
-def a_case(order, maps, **settings):
-    pictures = [{"width": 12, "height": 10, "labels": [0]} for _ in range(5)]
+def a_case(order, maps, target=0, **settings):
+    pictures = [{"width": 12, "height": 12, "labels": [0]} for _ in range(5)]
     settings = {"local_lipschitz": {"draws": 3, "images": None, "deviation": 0.1, **settings}}
-    model = nn.Sequential(nn.Flatten(), nn.Linear(360, 2))
-    pairs = [(k, 0, {}) for k in order]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(432, 2))
+    pairs = [(k, target, {}) for k in order]
     case, stored = case_of(pictures, pairs, maps[order], settings, model=model, methods=METHODS, seed=7)
     case.__dict__["images"] = pictures_of(order)
     return case, stored
 
 
 def pictures_of(order):
-    return torch.randn(5, 3, 10, 12, generator=torch.Generator().manual_seed(1))[order]
+    return torch.randn(5, 3, 12, 12, generator=torch.Generator().manual_seed(1))[order]
 
 
 def test_rows_restated_slowly_and_independent_of_batch_and_order():
@@ -94,7 +94,7 @@ def test_rows_restated_slowly_and_independent_of_batch_and_order():
     expected = np.zeros((5, 3))
     for place, image in enumerate(images.double().numpy()):
         for d in range(3):
-            noise = 0.1 * torch.randn(3, 10, 12, generator=generator(7, "local_lipschitz", f"p{place}", d)).numpy()
+            noise = 0.1 * torch.randn(3, 12, 12, generator=generator(7, "local_lipschitz", f"p{place}", d)).numpy()
             first, second = ((own**2).sum(0) for own in (image, image + noise))
             first, second = first / first.max(), second / second.max()
             expected[place, d] = np.sqrt(((second - first) ** 2).sum() / (noise.astype(np.float64) ** 2).sum())
@@ -112,13 +112,12 @@ def test_rows_restated_slowly_and_independent_of_batch_and_order():
 
 def test_first_images_and_controls():
     order = [0, 1, 2, 3, 4]
-    case, stored = a_case(order, np.ones((5, 10, 12)), images=2)
+    case, stored = a_case(order, np.ones((5, 12, 12)), images=2)
+    case.of_first_images(2).__dict__["images"] = pictures_of([0, 1])
     rows = score(case, "level", stored)
     assert rows["image_id"].unique().tolist() == ["p0", "p1"] and (rows["value"].abs() < 1e-6).all()
     # Negative everywhere is a map of 0; so is the next one.
-    case, stored = a_case(order, -pictures_of(order).square().sum(1).numpy())
-    case.pairs["target"] = 1
-    stored.targets[:] = 1
+    case, stored = a_case(order, -pictures_of(order).square().sum(1).numpy(), target=1)
     assert (score(case, "square", stored)["value"] == 0).all()
     with pytest.raises(InputError, match="no row of method other"):
         score(case, "other", stored)

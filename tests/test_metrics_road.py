@@ -248,7 +248,7 @@ def test_rows_are_independent_of_batch_and_order():
         for order, own in ((0, missing), (1, ~missing)):
             here = noise[:, 2 * level + order].movedim(1, -1)
             assert (here[~own] == 0).all()
-            spread = here[own].std(0) / std
+            spread = here[own].std(0) * std
             assert ((spread - 0.01).abs() < 4 * 0.01 / (2 * len(here[own])) ** 0.5).all()
     assert (noise[0, 2] - noise[0, 3]).abs().max() > 0 and not torch.equal(noise[0, 0], noise[1, 0])
 
