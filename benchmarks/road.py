@@ -2,10 +2,10 @@
 
     python benchmarks/road.py [--size 64] [--images 8] [--threads 2]
 
-Maps are noise and blobs; levels are 10 to 90 percent, both orders. pytorch-grad-cam (`pip install grad-cam`) solves one
-picture at a time by scipy's spsolve; it is not among relmap's packages, and where it is absent a line says so. The plain
-solution sets up the same system by index arrays, without its slow list of lists, so that it is the harder peer. Results
-must agree to 1e-5.
+Maps are noise and blobs; levels are 10 to 90 percent, both orders. pytorch-grad-cam (`pip install grad-cam`) solves
+one picture at a time by scipy's spsolve; it is not among relmap's packages, and where it is absent a line says so. The
+plain solution sets up the same system by index arrays, without its slow list of lists: the harder peer. Results must
+agree to 1e-5.
 """
 
 from __future__ import annotations
