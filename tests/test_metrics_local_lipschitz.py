@@ -77,6 +77,10 @@ def a_case(order, maps, target=0, **settings):
     pictures = [{"width": 12, "height": 12, "labels": [0]} for _ in range(5)]
     settings = {"local_lipschitz": {"draws": 3, "images": None, "deviation": 0.1, **settings}}
     model = nn.Sequential(nn.Flatten(), nn.Linear(432, 2))
+    # As tight as the pictures: noise leaves it.
+    model.input_range = tuple(
+        tuple(pictures_of(range(5)).movedim(1, 0).flatten(1).aminmax(dim=1)[k].tolist()) for k in (0, 1)
+    )
     pairs = [(k, target, {}) for k in order]
     case, stored = case_of(pictures, pairs, maps[order], settings, model=model, methods=METHODS, seed=7)
     case.__dict__["images"] = pictures_of(order)

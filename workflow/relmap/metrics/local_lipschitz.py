@@ -3,7 +3,8 @@ r"""Local Lipschitz estimate (Alvarez-Melis and Jaakkola 2018): how far a map mo
 .. math:: \hat L(x) = \max_d \frac{\|\phi(x + \epsilon_d) - \phi(x)\|_2}{\|\epsilon_d\|_2},
     \qquad \epsilon_d \sim N(0, \sigma^2 I)
 
-over draws d of noise on the normalised picture, :math:`\sigma = .1`; the class stays the pair's target. A map
+over draws d of noise on the normalised picture, :math:`\sigma = .1`; the class stays the pair's target, and the noise
+may leave the range of valid inputs, which rules with a z-box are therefore given wider, for both maps. A map
 :math:`\phi` has one channel, its positive part, divided by its maximum; one without positive part is 0. The estimate
 grows with the number of draws, so that it is said beside every number. A constant map has 0; one of standard normal
 numbers that are drawn anew, 1.123 at 224 x 224 pixels and one draw, as published for Random (absLRP, Table 7).
@@ -14,6 +15,7 @@ estimate, those before show what more draws do.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import TYPE_CHECKING
 
@@ -47,25 +49,24 @@ def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
     draws = settings["draws"]
     ids, ratios = part.pairs["image_id"].tolist(), torch.empty(len(part.pairs), draws, dtype=torch.float64)
     if ids:
-        propagator, before = part.once(_propagator), part.of(maps).to(case.device)
-        # Whole batches, whatever the numbers of pairs and draws.
-        for places in torch.arange(ratios.numel()).split(case.batch_size):
-            pairs = places // draws
-            noise = torch.stack(
-                [_noise(part, ids[place // draws], place % draws, settings["deviation"]) for place in places.tolist()]
-            )
-            pairs, noise = pairs.to(case.device), noise.to(case.device)
+        propagator = part.once(_propagator)
+
+        def attributed(images: Tensor, targets: Tensor) -> Tensor:
             with warnings.catch_warnings():
                 # A map that is 0 everywhere is what is measured.
                 warnings.simplefilter("ignore", RelevanceWarning)
-                after = explain(
-                    propagator,
-                    part.images[pairs] + noise,
-                    part.targets[pairs],
-                    case.methods[method],
-                    batch_size=case.batch_size,
-                )
-            ratios.view(-1)[places] = lipschitz_ratios(attribution(before[pairs]), attribution(after), noise).cpu()
+                row = case.methods[method]
+                return attribution(explain(propagator, images, targets, row, batch_size=case.batch_size))
+
+        before = attributed(part.images, part.targets)
+        # Whole batches, whatever the numbers of pairs and draws.
+        for places in torch.arange(ratios.numel()).split(case.batch_size):
+            noise = torch.stack(
+                [_noise(part, ids[place // draws], place % draws, settings["deviation"]) for place in places.tolist()]
+            ).to(case.device)
+            pairs = (places // draws).to(case.device)
+            after = attributed(part.images[pairs] + noise, part.targets[pairs])
+            ratios.view(-1)[places] = lipschitz_ratios(before[pairs], after, noise).cpu()
     return part.tidy(method, "local_lipschitz", ratios.cummax(1).values, range(1, draws + 1))
 
 
@@ -99,8 +100,12 @@ def lipschitz_ratios(before: Tensor, after: Tensor, noise: Tensor) -> Tensor:
 
 
 def _propagator(case: Case) -> Propagator:
-    """The network, traced once for all methods."""
-    return Propagator(case.model, tuple(case.images.shape[1:]))
+    """The network, traced once for all methods, with a range of valid inputs that leaves room for noise."""
+    model, room = copy.copy(case.model), 8 * case.settings["local_lipschitz"]["deviation"]
+    if getattr(model, "input_range", None) is not None:
+        low, high = model.input_range
+        model.input_range = tuple(value - room for value in low), tuple(value + room for value in high)
+    return Propagator(model, tuple(case.images.shape[1:]))
 
 
 def _noise(case: Case, image_id: str, draw: int, deviation: float) -> Tensor:
