@@ -354,6 +354,66 @@ METRICS: dict[str, Metric] = {
             (MODEL,),
             ("gae",),
         ),
+        Metric(
+            "road",
+            "ROAD",
+            "road:score",
+            (
+                Column(
+                    "road_morf",
+                    "Accuracy with the most relevant pixels imputed, mean over levels",
+                    "Rong et al. 2022",
+                    "road_morf",
+                    head="MoRF",
+                    digits=3,
+                    higher_is_better=False,
+                ),
+                Column(
+                    "road_lerf",
+                    "Accuracy with all but the most relevant pixels imputed, mean over levels",
+                    "Rong et al. 2022",
+                    "road_lerf",
+                    head="LeRF",
+                    digits=3,
+                ),
+            ),
+            (MODEL,),
+            ("road", "ties"),
+        ),
+        Metric(
+            "local_lipschitz",
+            "Local Lipschitz estimate",
+            "local_lipschitz:score",
+            (
+                Column(
+                    "local_lipschitz",
+                    "Greatest change of the map over that of the picture",
+                    "Alvarez-Melis and Jaakkola 2018",
+                    "local_lipschitz",
+                    _last,
+                    digits=3,
+                    higher_is_better=False,
+                ),
+            ),
+            (MODEL,),
+            ("local_lipschitz",),
+        ),
+        Metric(
+            "focus",
+            "Focus",
+            "focus:score",
+            (
+                Column(
+                    "focus",
+                    "Positive relevance in the target's tiles of a mosaic",
+                    "Arias-Duart et al. 2022",
+                    "focus",
+                    digits=3,
+                ),
+            ),
+            (MODEL,),
+            ("focus",),
+        ),
         *(
             Metric(
                 f"relevance_mass{suffix}",
