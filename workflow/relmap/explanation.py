@@ -137,13 +137,14 @@ def _maps_of_batch(together: _Together, images: Tensor, targets: Tensor | None, 
     batch = images.to(together.propagator.device)
     activations = together.propagator.forward(batch, together.walks, together.keep)
     of_batch = explained(activations.logits, targets)
+    by_target = of_batch.T  # one tensor for all methods: those that read the same backward pass share it
     maps = {}
     for method, explainer in together.explainers.items():
         row = together.rows[method]
         check_classes(row, activations.logits)
         if isinstance(explainer, SharedPass):
-            found = as_maps(explainer.read(activations, of_batch.T), batch.shape).transpose(0, 1)
-            warn_of_growth(row, explainer, activations, of_batch.T, found)
+            found = as_maps(explainer.read(activations, by_target), batch.shape).transpose(0, 1)
+            warn_of_growth(row, explainer, activations, by_target, found)
         else:
             found = checked(explainer(batch, of_batch), of_batch, batch, method)
         check_maps(row, found, first, activations.logits.shape[1])
