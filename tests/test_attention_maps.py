@@ -14,7 +14,8 @@ from relmap.explainers.base import SharedPass
 from relmap.explainers.tokens import attention_weights, cam_layer, class_token
 from relmap.models.timm import as_torchvision
 from relmap.models.zoo import build
-from relmap.propagation import starts
+from relmap.network.layouts import layout_of
+from relmap.propagation import composites, starts
 from relmap.torchvision_shim import torchvision
 from torch import Tensor, nn
 
@@ -237,3 +238,57 @@ def test_the_demo_s_transformer(method):
     alone = torch.cat([relmap.explain(model, images[i : i + 1], targets[i : i + 1], method) for i in range(3)])
     assert whole.any()
     torch.testing.assert_close(whole, alone, rtol=1e-8, atol=1e-8 * float(whole.abs().max()))
+
+
+CAMS = {"grad_cam": "gradcam", "hires_cam": "hirescam", "grad_cam_pp": "gradcampp", "layer_cam": "layercam"}
+LAYERS = {"ln1_last": "encoder.layers.encoder_layer_3.ln_1", "ln1_m2": "encoder.layers.encoder_layer_2.ln_1"}
+BLOCK = {"blockout_m2": "encoder.layers.encoder_layer_2.add_1"}
+
+
+def scaled(found: Tensor) -> Tensor:
+    """To [0, 1], as pytorch-grad-cam does it."""
+    found = found - found.amin((1, 2), keepdim=True)
+    return found / (found.amax((1, 2), keepdim=True) + 1e-7)
+
+
+@pytest.mark.filterwarnings("ignore:.*0 everywhere")
+@pytest.mark.parametrize("method", CAMS)
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_class_activation_maps_of_tokens_are_the_library_s(method, dtype):
+    images, targets = (each[..., :3] if each.dim() == 2 else each[:3] for each in inputs(dtype))
+    own = relmap.explain(propagator(dtype), images, targets[0], method)
+    for place, layer in {**LAYERS, **BLOCK}.items():
+        expected = stored().get(f"{place}_{CAMS[method]}_gradcamlib")
+        if expected is None:  # noise: behind a layer norm alone HiResCAM is 0
+            continue
+        found = relmap.explain(propagator(dtype), images, targets[0], method, layer=layer)
+        assert (scaled(found).double() - expected).abs().max() < 1e-4, place
+        if place == "ln1_last":
+            assert torch.equal(found, own)  # the layer that is read if none is named
+
+
+@pytest.mark.filterwarnings("ignore:.*0 everywhere")
+@pytest.mark.parametrize("place", [*LAYERS, *BLOCK])
+def test_signed_class_activations_of_tokens_are_the_library_s(place):
+    """Tokens without the class token, row by row; before the ReLU."""
+    layer, (images, targets) = {**LAYERS, **BLOCK}[place], inputs()
+    walk = propagator().by(composites.gradient())
+    activations = propagator().forward(images, [walk], [layer])
+    start = starts.stacked(starts.one_hot, activations.logits, targets[:1])
+    gradient = walk.propagate(activations, start, stop=layer).relevance[0]
+    layout = layout_of(propagator().graph, layer, activations.shapes)
+    a, g = layout.to_map(activations.outputs[layer]), layout.to_map(gradient)
+    expected = {"gradcam": (a * g.mean((2, 3), keepdim=True)).sum(1), "hirescam": (a * g).sum(1)}
+    for name, found in expected.items():
+        if (vector := stored().get(f"{place}_{name}_raw_signed")) is not None:
+            assert errors(found, vector).max() < 5e-5
+    relu = relmap.explain(propagator(), images, targets[0], "grad_cam", layer=layer)
+    resized = F.interpolate(expected["gradcam"].relu()[:, None], (64, 64), mode="bilinear")[:, 0]
+    torch.testing.assert_close(relu, resized, rtol=1e-9, atol=1e-12)
+
+
+def test_hires_cam_is_0_between_blocks():
+    """The gradient of a layer norm is orthogonal to its input; so the layer norm's output is what is read."""
+    images, targets = inputs()
+    between = relmap.explain(propagator(), images, targets[0], "hires_cam", layer=BLOCK["blockout_m2"])
+    assert between.abs().max() < 1e-4 * relmap.explain(propagator(), images, targets[0], "hires_cam").abs().max()

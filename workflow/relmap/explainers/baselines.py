@@ -17,8 +17,9 @@ from torch import Tensor
 
 from relmap.errors import InputError
 from relmap.explainers.base import SharedPass, as_maps
-from relmap.explainers.cam import grad_cam, grad_cam_pp, hires_cam, last_feature_map, layer_cam
+from relmap.explainers.cam import grad_cam, grad_cam_pp, hires_cam, layer_cam
 from relmap.explainers.gradients import linear_approximation, sensitivity, smoothed
+from relmap.explainers.tokens import cam_layer
 from relmap.network import Graph
 from relmap.network.layouts import layout_of
 from relmap.propagation import Activations, Propagator, Walk, composites, starts
@@ -56,10 +57,10 @@ BASELINES: Mapping[str, Baseline] = {
     "deconvnet": Baseline("deconvnet", sensitivity),
     "gradient": Baseline("gradient", sensitivity),
     "guided_backprop": Baseline("guided", sensitivity),
-    "grad_cam": Baseline("gradient", grad_cam, last_feature_map),
-    "grad_cam_pp": Baseline("gradient", grad_cam_pp, last_feature_map),
-    "hires_cam": Baseline("gradient", hires_cam, last_feature_map),
-    "layer_cam": Baseline("gradient", layer_cam, last_feature_map),
+    "grad_cam": Baseline("gradient", grad_cam, cam_layer),
+    "grad_cam_pp": Baseline("gradient", grad_cam_pp, cam_layer),
+    "hires_cam": Baseline("gradient", hires_cam, cam_layer),
+    "layer_cam": Baseline("gradient", layer_cam, cam_layer),
 }
 
 
