@@ -61,9 +61,11 @@ def test_every_published_model_has_a_file_in_the_table():
     for name, row in MODELS.items():
         if not row.maker or name == "vgg16_sliding":
             continue
-        publisher = "torchray_models" if row.initial else "torchvision_models"
-        for stem in row.published.values() or [name]:
-            found = [each for each in table if each.dataset == publisher and each.name.startswith(f"{stem}-")]
+        own = "torchray" if row.initial else "torchvision"
+        for key, stem in row.published.items() or [("", name)]:
+            publisher = "timm" if key == "timm" else own
+            file = re.compile(re.escape(stem) + r"(-[0-9a-f]{8})?\.(pth|pth\.tar|safetensors)")
+            found = [each for each in table if each.dataset == f"{publisher}_models" and file.fullmatch(each.name)]
             assert len(found) == 1, stem
 
 

@@ -139,11 +139,11 @@ def test_channels_last_or_first_makes_no_difference(method):
 
 @pytest.mark.parametrize("first", [False, True], ids=["batch first", "tokens first"])
 def test_tokens_go_back_to_the_grid(first):
-    """Grad-CAM of tokens by autograd."""
+    """Grad-CAM of tokens by autograd, at the last layer norm before an attention."""
     torch.manual_seed(0)
     model, x = Tokens("class token", first).double().eval(), torch.randn(2, 3, 24, 40).double()
     kept = []
-    model.layers.layers[0].register_forward_hook(lambda module, inputs, output: kept.append(output))
+    model.layers.layers[1].norm1.register_forward_hook(lambda module, inputs, output: kept.append(output))
     with torch.enable_grad():
         logits = model(x.requires_grad_())
         (gradient,) = torch.autograd.grad(logits[:, 1].sum(), kept[0])

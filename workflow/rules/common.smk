@@ -86,7 +86,7 @@ def refuse_clashes(papers):
 
 
 # Those whose published weights are retrieved.
-PUBLISHERS = ("torchvision", "torchray")
+PUBLISHERS = ("torchvision", "torchray", "timm")
 
 
 def refuse_absent_files():
@@ -189,8 +189,11 @@ def trained():
 
 
 def starting():
-    """Models whose weights on the base data set are another model's."""
-    return [name for name in MODELS if ROWS.models[name].initial]
+    """Models whose weights on the base data set are another model's: no publisher has their own."""
+    rows = {name: ROWS.models[name] for name in MODELS}
+    return [
+        name for name, row in rows.items() if row.initial and config["models"][name]["weights"] not in row.published
+    ]
 
 
 # The data sets besides the base, by what becomes of a network there: trained for several classes an image; taken as it
@@ -210,8 +213,9 @@ def finetuning():
 def lender(wildcards):
     """The weights that a network on another data set starts from, or has."""
     home = ROWS.datasets[wildcards.dataset].classified_by or BASE
-    model = (home == BASE and ROWS.models[wildcards.model].initial) or wildcards.model
-    return f"<results>/models/{home}/{model}.safetensors"
+    model = wildcards.model
+    lent = ROWS.models[model].initial if home == BASE and model in starting() else model
+    return f"<results>/models/{home}/{lent}.safetensors"
 
 
 def is_trained(dataset, model):
@@ -277,8 +281,9 @@ def published_weights(wildcards):
     if source not in PUBLISHERS:
         return source
     stems = ROWS.models[model].published
-    stem = stems.get(dataset, stems.get("", model))
-    names = [entry.name for entry in files_of(f"{source}_models") if entry.name.startswith(f"{stem}-")]
+    stem = stems.get(dataset, stems.get(source, stems.get("", model)))
+    file = re.compile(re.escape(stem) + r"(-[0-9a-f]{8})?\.(pth|pth\.tar|safetensors)")
+    names = [entry.name for entry in files_of(f"{source}_models") if file.fullmatch(entry.name)]
     if not names:
         raise WorkflowError(
             f"config: `models.{model}.weights`: {source} publishes none of {model} for {dataset}; write train, or a file"

@@ -30,8 +30,10 @@ with job(snakemake.log[0], snakemake.threads) as log:
             model = load_published(source, name)
         case "torchray":
             model = load_torchray(source)
+        case "timm":
+            model = load_own(source, name, size)
         case _:
-            model, publisher = load_own(source, name), "own weights"
+            model, publisher = load_own(source, name, size), "own weights"
     outputs = len(model.get_submodule(architecture_of(name).last).weight)
     if outputs != len(classes):
         raise InputError(

@@ -25,8 +25,10 @@ class Model:
         head: name of the fully connected part, the one that fine-tuning trains.
         last: name of the last layer, linear or a 1 x 1 convolution, whose outputs are the classes.
         smallest: least side of its input in pixels.
+        one_size: whether its weights are for inputs of one size.
         initial: id of the model whose weights on the base data set it starts from; empty for its own.
-        published: data set, empty for the base -> the published file's name up to its checksum, where it is not ``id``.
+        published: data set, or publisher, empty for the base -> the published file's name up to its checksum, where it
+            is not ``id``.
         seen: what its published weights, or its training here, take of a picture: arguments of ``Preprocessing``
             besides its sides.
     """
@@ -38,6 +40,7 @@ class Model:
     head: str = ""
     last: str = ""
     smallest: int = 32
+    one_size: bool = False
     initial: str = ""
     published: Mapping[str, str] = field(default_factory=dict)
     seen: Mapping[str, Any] = field(default_factory=lambda: IMAGENET)
@@ -55,6 +58,16 @@ MODELS: dict[str, Model] = {
         Model("vgg16", "VGG-16", "Simonyan and Zisserman 2014", "vgg:vgg16", "classifier", "classifier.6"),
         Model("vgg19", "VGG-19", "Simonyan and Zisserman 2014", "vgg:vgg19", "classifier", "classifier.6"),
         Model("resnet50", "ResNet-50", "He et al. 2016", "resnet:resnet50", "fc", "fc"),
+        Model(
+            "resnet50_ram",
+            "ResNet-50, timm's ram_in1k",
+            "He et al. 2016, trained with RandAugment by R. Wightman",
+            "resnet:resnet50",
+            "fc",
+            "fc",
+            initial="resnet50",
+            published={"timm": "resnet50_ram"},
+        ),
         Model(
             "densenet121",
             "DenseNet-121",
@@ -74,7 +87,39 @@ MODELS: dict[str, Model] = {
             published={"": "inception_v3_google"},
             seen=HALVES,
         ),
-        Model("vit_base_patch16", "ViT-B/16", "Dosovitskiy et al. 2021"),
+        Model(
+            "vit_base_patch16",
+            "ViT-B/16",
+            "Dosovitskiy et al. 2021",
+            "vit:base_patch16",
+            "heads",
+            "heads.head",
+            one_size=True,
+            published={"timm": "vit_base_patch16_224.augreg_in21k_ft_in1k"},
+            seen=HALVES,
+        ),
+        Model(
+            "vit_base_patch32",
+            "ViT-B/32",
+            "Dosovitskiy et al. 2021",
+            "vit:base_patch32",
+            "heads",
+            "heads.head",
+            one_size=True,
+            published={"timm": "vit_base_patch32_224.augreg_in21k_ft_in1k"},
+            seen=HALVES,
+        ),
+        Model(
+            "vit_base_patch16_384",
+            "ViT-B/16 at 384 px",
+            "Dosovitskiy et al. 2021",
+            "vit:base_patch16_384",
+            "heads",
+            "heads.head",
+            one_size=True,
+            published={"timm": "vit_base_patch16_384.augreg_in21k_ft_in1k"},
+            seen=HALVES,
+        ),
         Model(
             "alexnet",
             "AlexNet",

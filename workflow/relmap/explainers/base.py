@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -39,12 +40,17 @@ class SharedPass(Explainer):
     """A method that reads its maps off a forward pass, which several methods can share.
 
     Attributes:
-        walks: at least one; the forward pass keeps what they need.
+        walks: the ways backwards that it takes; the forward pass keeps what they need.
         keep: names of further operations whose outputs are read.
+        propagator: of the model; that of the walks.
     """
 
     walks: tuple[Walk, ...] = ()
     keep: tuple[str, ...] = ()
+
+    @cached_property
+    def propagator(self) -> Propagator:
+        return self.walks[0].propagator
 
     @abstractmethod
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
@@ -64,7 +70,7 @@ class SharedPass(Explainer):
         return self.read(activations, targets)
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
-        activations = self.walks[0].propagator.forward(images, self.walks, self.keep)
+        activations = self.propagator.forward(images, self.walks, self.keep)
         return as_maps(self.read(activations, targets.T), images.shape).transpose(0, 1)
 
     def by_channel(self, images: Tensor, targets: Tensor) -> Tensor:

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from relmap.errors import InputError
 from relmap.explainers.base import SharedPass, as_maps
-from relmap.explainers.cam import grad_cam, grad_cam_pp, hires_cam, last_feature_map, layer_cam
+from relmap.explainers.cam import grad_cam, grad_cam_pp, hires_cam, layer_cam
 from relmap.explainers.gradients import linear_approximation, magnitude, sensitivity, signal, smoothed
+from relmap.explainers.tokens import cam_layer
 from relmap.network import Graph
 from relmap.network.layouts import layout_of
 from relmap.propagation import Activations, Propagator, Walk, composites, starts
@@ -59,10 +60,10 @@ BASELINES: Mapping[str, Baseline] = {
     "deconvnet": Baseline("deconvnet", sensitivity, by_channel=signal),
     "gradient": Baseline("gradient", sensitivity, by_channel=magnitude),
     "guided_backprop": Baseline("guided", sensitivity, by_channel=signal),
-    "grad_cam": Baseline("gradient", grad_cam, last_feature_map),
-    "grad_cam_pp": Baseline("gradient", grad_cam_pp, last_feature_map),
-    "hires_cam": Baseline("gradient", hires_cam, last_feature_map),
-    "layer_cam": Baseline("gradient", layer_cam, last_feature_map),
+    "grad_cam": Baseline("gradient", grad_cam, cam_layer),
+    "grad_cam_pp": Baseline("gradient", grad_cam_pp, cam_layer),
+    "hires_cam": Baseline("gradient", hires_cam, cam_layer),
+    "layer_cam": Baseline("gradient", layer_cam, cam_layer),
 }
 
 

@@ -26,7 +26,8 @@ from relmap.propagation import Propagator
 
 def conserves(model: nn.Module | Propagator, method: str | Method) -> bool:
     """Whether a method walks through the network, so that ``conservation`` can watch it."""
-    return isinstance(build(model, method), SharedPass)
+    explainer = build(model, method)
+    return isinstance(explainer, SharedPass) and explainer.walks != ()
 
 
 COLUMNS = ("operation", "kind", "rule", "received", "magnitude", "passed_on", "to_constants", "leak", "leak_share")
@@ -51,7 +52,7 @@ def conservation(
     """
     propagator = as_propagator(model, images)
     explainer = build(propagator, method, **parameters)
-    if not isinstance(explainer, SharedPass):
+    if not isinstance(explainer, SharedPass) or explainer.walks == ():
         raise InputError(f"method {find(method).id!r} propagates nothing, so nothing can leak; choose another")
     rows: list[dict[str, Any]] = []
     walk = explainer.walks[-1]

@@ -28,6 +28,7 @@ class TrainingConfig:
         learning_rate: the largest of the schedule.
         weight_decay: of weights with two or more axes; biases and norms have none.
         momentum: for ``sgd``.
+        memory: of ``adamw``, of the mean of squared gradients (beta 2).
         schedule: ``onecycle`` (linear warm-up, then cosine to zero), ``cosine`` (no warm-up), ``constant``.
         warmup: share of all steps in which the rate rises linearly.
         label_smoothing: share of the target spread over all classes.
@@ -52,6 +53,7 @@ class TrainingConfig:
     learning_rate: float = 0.0025
     weight_decay: float = 0.01
     momentum: float = 0.9
+    memory: float = 0.999
     schedule: str = "onecycle"
     warmup: float = 0.15
     label_smoothing: float = 0.0

@@ -374,7 +374,7 @@ def _optimiser(module: nn.Module, config: TrainingConfig) -> torch.optim.Optimiz
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if config.optimiser == "sgd":
         return torch.optim.SGD(groups, config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
-    return torch.optim.AdamW(groups, config.learning_rate)
+    return torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, config.memory))
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

@@ -1,4 +1,4 @@
-"""Torchvision's published weights, read from the files that it distributes."""
+"""Published weights, read from the files that torchvision and timm distribute, and someone's own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pickle
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -15,6 +16,7 @@ from torch import nn
 from relmap.errors import InputError
 from relmap.job.files import sha256_file
 from relmap.models.card import assign_weights
+from relmap.models.timm import as_torchvision, from_flax
 from relmap.models.zoo import architecture_of, build
 
 _COUNTER = "num_batches_tracked"
@@ -40,13 +42,14 @@ def load_published(path: str | os.PathLike, architecture: str, classes: int = 10
     return _of_state(_read(path), path, architecture, classes)
 
 
-def load_own(path: str | os.PathLike, architecture: str) -> nn.Module:
-    """A full-width network with someone's own weights, in evaluation mode on the CPU; it has as many classes as they.
+def load_own(path: str | os.PathLike, architecture: str, input_size: int = 224) -> nn.Module:
+    """A full-width network with the weights of a file, in evaluation mode on the CPU; it has as many classes as they.
 
     Args:
         path: safetensors, or a checkpoint as torchvision saves them: a state dict, maybe under ``state_dict`` or
-            ``model``.
+            ``model``. Those of vision transformers may have timm's names; or ``.npz`` with Flax's.
         architecture: id of a row of ``relmap.catalogue.models``.
+        input_size: side of the input in pixels, of networks that take one size alone.
 
     Raises:
         InputError: the file is absent, unreadable, or of another network.
@@ -56,25 +59,28 @@ def load_own(path: str | os.PathLike, architecture: str) -> nn.Module:
     last = f"{architecture_of(architecture).last}.weight"
     if last not in state:
         raise InputError(f"{path}: lacks {last}, the last layer of {architecture}; are these the weights of another?")
-    return _of_state(state, path, architecture, len(state[last]))
+    return _of_state(state, path, architecture, len(state[last]), input_size)
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a file, by name; nothing in it is executed."""
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return as_torchvision(load_file(path))
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return as_torchvision(from_flax(dict(arrays)))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file of weights; correct `weights`") from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, SafetensorError, OSError) as error:
+    except (RuntimeError, ValueError, pickle.UnpicklingError, EOFError, KeyError, SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a file of weights that can be read ({error}); download it again") from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path}: holds no state dict; take a file as torchvision distributes them")
-    return {_named(name): value for name, value in state.items() if not name.startswith(_AUXILIARY)}
+    return as_torchvision({_named(name): value for name, value in state.items() if not name.startswith(_AUXILIARY)})
 
 
 def _named(name: str) -> str:
@@ -82,8 +88,11 @@ def _named(name: str) -> str:
     return _DOTTED.sub(r"\1\2", name.removeprefix("module."))
 
 
-def _of_state(state: dict[str, torch.Tensor], path: Path, architecture: str, classes: int) -> nn.Module:
-    model = build(architecture, classes, device="meta")
+def _of_state(
+    state: dict[str, torch.Tensor], path: Path, architecture: str, classes: int, input_size: int = 224
+) -> nn.Module:
+    sizes = {"input_size": input_size} if architecture_of(architecture).one_size else {}
+    model = build(architecture, classes, device="meta", **sizes)
     # Files older than the counter of batch norm lack it; it is of no account in evaluation.
     absent = [name for name in model.state_dict() if name.endswith(_COUNTER) and name not in state]
     assign_weights(model, {**state, **dict.fromkeys(absent, torch.tensor(0))}, str(path))

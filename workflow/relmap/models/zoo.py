@@ -1,7 +1,7 @@
 """Torchvision's architectures, at their own size or narrowed for small pictures.
 
-A narrowed network keeps torchvision's module tree and names; only channel counts change. A configuration that names
-layers therefore reads the same for the demo and for the full run.
+A narrowed network keeps torchvision's module tree and names; only channel counts change, and of vision transformers the
+number of blocks. A configuration that names layers therefore reads the same for the demo and for the full run.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import nn
 from relmap.catalogue.imported import from_file
 from relmap.catalogue.models import MODELS, Model
 from relmap.errors import InputError, suggestion
+from relmap.models import vit
 from relmap.torchvision_shim import torchvision
 
 
@@ -95,9 +96,12 @@ def initialise(model: nn.Module, seed: int) -> None:
     Convolutions as in torchvision (He et al. 2015, fan-out); linear layers by fan-in instead of torchvision's fixed
     deviation of 0.01, with which a narrow VGG without batch norm starts with no signal at its output. The last batch
     norm of a residual block starts at zero (Goyal et al. 2017): each block is the identity at first, and short
-    trainings get much further.
+    trainings get much further. Vision transformers start as ``vit`` says.
     """
     generator = torch.Generator().manual_seed(seed)
+    if isinstance(model, vit.VisionTransformer):
+        vit.initialise(model, generator)
+        return
     last_norms = []
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
