@@ -552,6 +552,11 @@ def measured_of(paper, *suffixes):
     return formats(f"{paper.id}_measured", *suffixes) if paper.measured else []
 
 
+def significance_of(paper, *suffixes):
+    """The table of the tests behind a paper's stars, in some formats, where it asks for them."""
+    return formats(f"{paper.id}_significance", *suffixes) if paper.significance else []
+
+
 def tables_of(paper):
     """All tables of a paper: its own, its claims, and what its rules add."""
     return [
@@ -563,6 +568,7 @@ def tables_of(paper):
             if beside(paper, "claims.yaml")
         ),
         *measured_of(paper, "csv", "md"),
+        *significance_of(paper, "csv", "md"),
         *EXTRA_TABLES.get(paper.id, []),
     ]
 
