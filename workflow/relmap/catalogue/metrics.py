@@ -39,6 +39,8 @@ class Column:
         higher_is_better: its direction.
         mean: over what: ``pairs``, or ``classes``, the mean of the classes' means, as the pointing game has it.
         spread: what is printed after a plus-minus sign: ``pairs``, the standard deviation over pairs, or nothing.
+        counted: whether it counts in methods' mean ranks over settings. Parts and readings of a number that counts, and
+            numbers that only describe, do not.
     """
 
     id: str
@@ -53,6 +55,7 @@ class Column:
     higher_is_better: bool = True
     mean: str = "pairs"
     spread: str = ""
+    counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Metric:
         columns: the published numbers that are read from its rows.
         needs: of ``BOXES``, ``MASKS``, ``MODEL``.
         settings: keys below the config's ``evaluation`` (or its ``own``) that it reads.
+        drawn: what of its scores is drawn at random, in words; nothing where nothing is.
     """
 
     id: str
@@ -75,6 +79,7 @@ class Metric:
     columns: tuple[Column, ...]
     needs: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    drawn: str = ""
 
 
 def score_of(score: str | Score) -> Score:
@@ -115,6 +120,7 @@ METRICS: dict[str, Metric] = {
                     "pointing",
                     _lower_half,
                     "lower",
+                    counted=False,
                 ),
                 Column(
                     "pointing_higher",
@@ -123,6 +129,7 @@ METRICS: dict[str, Metric] = {
                     "pointing",
                     _upper_half,
                     "higher",
+                    counted=False,
                 ),
             ),
             (BOXES,),
@@ -147,6 +154,7 @@ METRICS: dict[str, Metric] = {
                     "CLAM, Table 2",
                     "lerf_correct",
                     head="mean",
+                    counted=False,
                 ),
             ),
             (MODEL,),
@@ -178,6 +186,7 @@ METRICS: dict[str, Metric] = {
                     "pointing_game_radius0",
                     head="radius 0",
                     mean="classes",
+                    counted=False,
                 ),
                 Column(
                     "pointing_game_with_absent",
@@ -186,6 +195,7 @@ METRICS: dict[str, Metric] = {
                     "pointing_game_with_absent",
                     head="with absent",
                     mean="classes",
+                    counted=False,
                 ),
             ),
             (BOXES,),
@@ -203,6 +213,7 @@ METRICS: dict[str, Metric] = {
                     "positive_ratio",
                     # It describes; tables mark a best value only where their paper gives a direction.
                     higher_is_better=False,
+                    counted=False,
                 ),
             ),
         ),
@@ -238,30 +249,35 @@ METRICS: dict[str, Metric] = {
                     "Gur et al. 2021",
                     "agf_average_precision",
                     head="binarised",
+                    counted=False,
                 ),
                 Column(
                     "pixel_accuracy_above_mean",
                     "Pixel accuracy of the map above its mean",
                     "Chefer et al. 2021",
                     "pixel_accuracy_above_mean",
+                    counted=False,
                 ),
                 Column(
                     "iou_above_mean",
                     "IoU of object and background, map above its mean, mean over images",
                     "Chefer et al. 2021, by image",
                     "iou_above_mean",
+                    counted=False,
                 ),
                 Column(
                     "pixel_accuracy_above_zero",
                     "Pixel accuracy of the positive pixels",
                     "Gur et al. 2021",
                     "pixel_accuracy_above_zero",
+                    counted=False,
                 ),
                 Column(
                     "iou_above_zero",
                     "IoU of object and background, positive pixels, mean over images",
                     "Gur et al. 2021, by image",
                     "iou_above_zero",
+                    counted=False,
                 ),
             ),
             (MASKS,),
@@ -298,6 +314,7 @@ METRICS: dict[str, Metric] = {
                     "Attribution Equilibrium, Section 5.4",
                     "insertion_clean",
                     head="whole",
+                    counted=False,
                 ),
             ),
             (MODEL,),
@@ -314,12 +331,14 @@ METRICS: dict[str, Metric] = {
                     "Adebayo et al. 2018",
                     f"cascade_{short}_{sign}",
                     higher_is_better=False,
+                    counted=False,
                 )
                 for short, long in (("rank", "Rank correlation"), ("ssim", "SSIM"))
                 for sign in ("signed", "absolute")
             ),
             (MODEL,),
             ("cascade",),
+            drawn="the random weights",
         ),
         *(
             Metric(
@@ -340,6 +359,7 @@ METRICS: dict[str, Metric] = {
                         "Arras et al. 2022",
                         f"relevance_rank{suffix}",
                         head="rank",
+                        counted=False,
                     ),
                 ),
                 (needed,),
