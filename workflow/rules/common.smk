@@ -78,7 +78,11 @@ def refuse_clashes(papers):
     for paper in papers:
         theirs = ROOT / "papers" / paper.id
         taken = ids.count(paper.id) > 1 or (theirs.is_dir() and theirs.resolve() != Path(paper.folder).resolve())
-        if taken or paper.id in ("all", "engine", "gallery") or not re.fullmatch(r"[A-Za-z]\w*", paper.id):
+        if (
+            taken
+            or paper.id in ("all", "engine", "gallery", "leaderboard")
+            or not re.fullmatch(r"[A-Za-z]\w*", paper.id)
+        ):
             raise InputError(
                 f"{paper.folder}: the name of a paper's folder is its id, and {paper.id!r} is another's, the workflow's, "
                 "or not made of letters, digits and underscores; rename the folder"
@@ -609,4 +613,22 @@ ENGINE_FIGURES = [
     path
     for suffix in ("png", "pdf", "json")
     for path in engine_pairs(f"<results>/figures/gallery_{{dataset}}_{{model}}.{suffix}")
+]
+# What all methods are ranked by.
+LEADERBOARD_SCORES = [
+    f"<results>/scores/{dataset}/{model}/{metric}.parquet"
+    for dataset, model, metric in sorted(PLAN.scores, key=lambda key: rank(*key))
+]
+LEADERBOARD_NAMES = ["leaderboard_ranks", "leaderboard_agreement"]
+LEADERBOARD_TABLES = [
+    path
+    for name in ("leaderboard", *LEADERBOARD_NAMES, "metric_trust")
+    for path in formats(name, "csv", "md")
+    if LEADERBOARD_SCORES
+]
+LEADERBOARD_FIGURES = [
+    f"<results>/figures/{name}.{suffix}"
+    for name in LEADERBOARD_NAMES
+    for suffix in ("png", "pdf", "json")
+    if LEADERBOARD_SCORES
 ]
