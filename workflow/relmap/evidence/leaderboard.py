@@ -34,6 +34,16 @@ from scipy.stats import friedmanchisquare, studentized_range
 from relmap.catalogue.rows import rank
 from relmap.evidence.rankings import Board, kendall, limits, ranks, rivals, shared
 
+STANDINGS = (
+    *("dataset", "model", "metric", "method", "control", "mean", "rank", "rank_low", "rank_high"),
+    *("n_methods", "n_images", "n_pairs", "left_out", "counted"),
+)
+_BLOCK = ("block_rank", "block_methods", "block_settings", "friedman", "friedman_p", "critical_difference")
+RANKS = (
+    *("scope", "method", "control", "settings", "place", "place_low", "place_high", "rank", "rank_low", "rank_high"),
+    *_BLOCK,
+)
+AGREEMENT = ("dataset", "model", "first", "second", "settings", "methods", "tau", "tau_low", "tau_high")
 ALL = "all"
 # Fewer methods have no order to speak of.
 FEWEST = 3
@@ -48,8 +58,8 @@ def standings(boards: Sequence[Board], resampled: Sequence[np.ndarray], confiden
         confidence: coverage of the intervals.
 
     Returns:
-        dataset, model, metric, method, control, mean, rank (that a control would have among the methods), rank_low,
-        rank_high, n_methods (without controls), n_images, n_pairs, left_out (pairs that not all methods have), counted.
+        The columns of ``STANDINGS``. A control's rank is the one that it would have among the methods, n_methods are
+        without controls, left_out are the pairs that not all methods have.
     """
     parts = []
     for board, means in zip(boards, resampled, strict=True):
@@ -72,7 +82,7 @@ def standings(boards: Sequence[Board], resampled: Sequence[np.ndarray], confiden
             "counted": board.column.counted,
         }
         parts.append(pd.DataFrame(part).sort_values(["rank", "method"], kind="stable"))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(STANDINGS))
 
 
 def mean_ranks(
@@ -85,9 +95,8 @@ def mean_ranks(
         level: of Nemenyi's critical difference.
 
     Returns:
-        scope (``all``, or the number), method, control, settings, place, place_low, place_high, rank (mean rank),
-        rank_low, rank_high; and for methods of the largest table without holes: block_rank (mean rank there),
-        block_methods, block_settings, friedman, friedman_p, critical_difference.
+        The columns of ``RANKS``: scope is ``all`` or the number; place and rank are means over the settings that have
+        the method; block_rank is the mean rank in the largest table without holes, for the methods in it.
     """
     found = []
     for board, means in zip(boards, resampled, strict=True):
@@ -97,7 +106,7 @@ def mean_ranks(
     numbers = sorted({setting.board.column.id for setting in found}, key=rank)
     scopes = {ALL: found} | {name: [s for s in found if s.board.column.id == name] for name in numbers}
     parts = [_mean_ranks(scope, own, confidence, level) for scope, own in scopes.items() if own]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(RANKS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +153,8 @@ def _mean_ranks(scope: str, settings: Sequence[_Setting], confidence: float, lev
 def _friedman(settings: Sequence[_Setting], level: float) -> pd.DataFrame:
     """Of the methods of the largest table without holes: mean ranks there, Friedman's test, critical difference."""
     methods, chosen = largest_block([frozenset(np.array(s.board.methods)[s.board.proper]) for s in settings])
-    names = ["method", "block_rank", "block_methods", "block_settings", "friedman", "friedman_p", "critical_difference"]
     if not methods:
-        return pd.DataFrame(columns=names)
+        return pd.DataFrame(columns=["method", *_BLOCK])
     table = []
     for place in chosen:
         at = [settings[place].board.methods.index(method) for method in methods]
@@ -157,7 +165,7 @@ def _friedman(settings: Sequence[_Setting], level: float) -> pd.DataFrame:
     found = [
         (m, r, *within.shape[::-1], statistic, p, difference) for m, r in zip(methods, within.mean(0), strict=True)
     ]
-    return pd.DataFrame(found, columns=names)
+    return pd.DataFrame(found, columns=["method", *_BLOCK])
 
 
 def critical_difference(methods: int, settings: int, level: float = 0.05) -> float:
@@ -192,8 +200,8 @@ def agreement(boards: Sequence[Board], resampled: Sequence[np.ndarray], confiden
         boards, resampled, confidence: as of :func:`standings`.
 
     Returns:
-        dataset, model, first, second, settings (1), methods (without controls, that both have), tau, tau_low, tau_high;
-        then, with dataset and model ``all``, the means over the settings that have both numbers.
+        The columns of ``AGREEMENT``; methods counts those that both have, without controls. Last, with dataset and
+        model ``all``, the means over the settings that have both numbers and an order by each.
     """
     found, samples = [], {}
     for (one, means), (other, others) in combinations(zip(boards, resampled, strict=True), 2):
@@ -209,8 +217,7 @@ def agreement(boards: Sequence[Board], resampled: Sequence[np.ndarray], confiden
         if not np.isnan(tau):
             samples.setdefault(pair, []).append((tau, len(a), drawn))
     found += [(ALL, ALL, *pair, *_mean_tau(own, confidence)) for pair, own in samples.items()]
-    names = ["dataset", "model", "first", "second", "settings", "methods", "tau", "tau_low", "tau_high"]
-    return pd.DataFrame(found, columns=names)
+    return pd.DataFrame(found, columns=list(AGREEMENT))
 
 
 def _mean_tau(own: Sequence[tuple[float, int, np.ndarray]], confidence: float) -> tuple[float, ...]:

@@ -73,7 +73,7 @@ def metric_trust(
         row |= _stability(board, splits, seed)
         row |= {"levels": 1, **{f"tau_{name}_level": np.nan for name in THINNED}} | levels.get(board.key, {})
         rows.append({**row, "drawn": numbers[board.column.id][0].drawn})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=None if rows else ["dataset", "model", "metric", "counted"])
 
 
 def _beside_controls(board: Board, own: np.ndarray, controls: Sequence[str]) -> dict[str, float | str]:

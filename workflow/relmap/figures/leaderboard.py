@@ -94,6 +94,9 @@ def agreement_figure(agreement: pd.DataFrame, numbers: Sequence[str]) -> Figure:
         figure = Figure(figsize=(side, side * 0.86), layout="constrained")
         axes = figure.subplots()
         axes.grid(visible=False)
+        if not shown:
+            axes.set_visible(False)
+            return figure
         for i, one in enumerate(shown):
             for j, other in enumerate(shown):
                 row = found.get(frozenset((one, other)))
@@ -110,6 +113,5 @@ def agreement_figure(agreement: pd.DataFrame, numbers: Sequence[str]) -> Figure:
         words = [one.replace("_", " ") for one in shown]
         axes.set_xticks(range(len(shown)), words, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(shown)), words)
-        if shown:
-            figure.colorbar(picture, ax=axes, shrink=0.7, label="Kendall's tau")
+        figure.colorbar(picture, ax=axes, shrink=0.7, label="Kendall's tau")
     return figure
