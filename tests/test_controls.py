@@ -8,6 +8,7 @@ import relmap
 import torch
 from reference_nets import inputs, network
 from relmap.catalogue.methods import CATALOGUE
+from relmap.explainers.controls import Edges
 from relmap.network.random_weights import randomise
 
 
@@ -26,12 +27,12 @@ def test_edges_are_sobels():
 
 
 def test_a_ramp_has_its_slope_and_a_flat_picture_no_edge():
+    edges = Edges(torch.nn.Identity())
     ramp = torch.arange(8.0).expand(1, 1, 8, 8) * 3
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
-    edges = relmap.explain(model, ramp, 0, "edges")[0]
-    torch.testing.assert_close(edges[:, 1:-1], torch.full((8, 6), 3.0))
-    with pytest.warns(relmap.RelevanceWarning):
-        assert not relmap.explain(model, torch.ones(1, 1, 8, 8), 0, "edges").any()
+    torch.testing.assert_close(
+        edges(ramp, torch.zeros(1, 2, dtype=torch.long))[..., 1:-1], torch.full((1, 2, 8, 6), 3.0)
+    )
+    assert not edges(torch.ones(1, 3, 8, 8), torch.zeros(1, 1, dtype=torch.long)).any()
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vit"])
