@@ -8,20 +8,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
-from relmap.catalogue.methods import UNTRAINED_ARM, clam_methods
 from relmap.catalogue.papers import published, read_paper
+from relmap.catalogue.rows import load_rows
 from relmap.data.manifest import build_manifest, read_manifest, write_manifest
 from relmap.evidence.maps import write_maps
 
 from papers.clam.figures.comparison import columns
+from papers.clam.methods import UNTRAINED_ARM, clam_methods
 
 SIDE = 64
 CLASSES = ("001.Crested_Reed_Warbler", "002.Plain_Reed_Warbler", "003.Long_tailed_Tern")
 PARTS = ("body", "head", "tail")
 LAYERS = ("features.28", "features.21", "features.14", "features.7")
 PUBLISHED = Path(__file__).resolve().parents[1] / "papers" / "clam"
+ROWS = load_rows([PUBLISHED / "rows.py"])
 METHODS = [
-    *dict.fromkeys(published(read_paper(PUBLISHED), 1)["method"]),
+    *dict.fromkeys(published(read_paper(PUBLISHED), 1, ROWS)["method"]),
     *(row.id for row in clam_methods(UNTRAINED_ARM)),
 ]
 
@@ -153,7 +155,7 @@ def make_tables(results: Path, seed: int) -> None:
     folder = results / "tables"
     folder.mkdir(parents=True)
     for number in (1, 2, 3, 4):
-        frame = published(read_paper(PUBLISHED), number).assign(role="published", missing="")
+        frame = published(read_paper(PUBLISHED), number, ROWS).assign(role="published", missing="")
         value = (frame["value"].astype(float) + 0.05 * rng.standard_normal(len(frame))).clip(0, 1)
         frame["reproduced"], frame["ci_low"], frame["ci_high"] = value, value - 0.01, value + 0.01
         frame["n_images"], frame["n_pairs"] = 300, 300

@@ -8,25 +8,27 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from relmap.catalogue.methods import UNTRAINED_ARM, clam_methods
 from relmap.catalogue.papers import FLAGS, read_paper
 from relmap.catalogue.papers import published as published_table
 from relmap.catalogue.rows import load_rows
 from relmap.errors import InputError
 from relmap.evidence.claims import decide, read_claims
 
+from papers.clam.methods import UNTRAINED_ARM, clam_methods
+
 PAPER = Path(__file__).parents[1] / "papers" / "clam"
+ROWS = load_rows([PAPER / "rows.py"])
 IMAGES = 40
 
 
 @pytest.fixture(scope="module")
 def published():
-    return pd.concat([published_table(read_paper(PAPER), i) for i in range(1, 5)])
+    return pd.concat([published_table(read_paper(PAPER), i, ROWS) for i in range(1, 5)])
 
 
 @pytest.fixture(scope="module")
 def claims(published):
-    return {claim.id: claim for claim in read_claims(PAPER / "claims.yaml", methods_of(published))}
+    return {claim.id: claim for claim in read_claims(PAPER / "claims.yaml", methods_of(published), ROWS)}
 
 
 def methods_of(published):
@@ -267,6 +269,6 @@ def test_repeated_and_absent(tmp_path):
     path = tmp_path / "claims.yaml"
     path.write_text(yaml.safe_dump([entries[0], entries[0]]))
     with pytest.raises(InputError, match="claim vgg_pointing_improves occurs more than once"):
-        read_claims(path, ["lrp_alpha1_beta0_norms"])
+        read_claims(path, ["lrp_alpha1_beta0_norms"], ROWS)
     with pytest.raises(InputError, match="cannot read the claims"):
         read_claims(tmp_path / "absent.yaml", ["lrp_alpha1_beta0_norms"])

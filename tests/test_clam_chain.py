@@ -2,23 +2,26 @@
 
 import math
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
+import relmap
 import torch
+from relmap.catalogue.rows import load_rows
 from relmap.data.manifest import ManifestInfo
 from relmap.errors import InputError
-from relmap.explainers.clam.plan import plan_layers
-from relmap.explainers.clam.refined import explain_together
-from relmap.explainers.clam.refinement import Refine, refinement_mask, refinements
-from relmap.explainers.clam.settings import ClamOptions, Optimiser
-from relmap.explainers.clam.trained import load_layer, save_layer
-from relmap.explainers.clam.training import collect_sub_features, initial_layers, train_layer
 from relmap.propagation import Propagator, composites
 from torch import nn
 
 from papers.clam.ablation import lrp_variant
 from papers.clam.attribute_scores import distinguishing_table, score_layers
+from papers.clam.cla.plan import plan_layers
+from papers.clam.cla.refined import explain_together
+from papers.clam.cla.refinement import Refine, refinement_mask, refinements
+from papers.clam.cla.settings import ClamOptions, Optimiser
+from papers.clam.cla.trained import load_layer, save_layer
+from papers.clam.cla.training import collect_sub_features, initial_layers, lrp_walk, train_layer
 from papers.clam.examples import layer_examples
 from papers.clam.related import build_index, distinct, find_related, read_index, write_index
 
@@ -98,6 +101,18 @@ def test_strength_one_changes_nothing(propagator, data, chain):
     refined = explain_together(propagator, *data, EXPLAINERS, chain, OPTIONS).maps
     torch.testing.assert_close(plain, same)
     assert not torch.allclose(plain, refined)
+
+
+def test_a_row_with_its_files_is_what_all_explainers_give_together(data, chain, tmp_path):
+    files = [tmp_path / f"{place}.safetensors" for place in range(len(chain))]
+    for path, layer in zip(files, chain, strict=True):
+        save_layer(path, layer)
+    rows = load_rows([Path(__file__).parents[1] / "papers" / "clam" / "rows.py"]).methods
+    together = explain_together(lrp_walk(network()), *data, EXPLAINERS, chain, OPTIONS).maps
+    for name, maps in zip(EXPLAINERS, together, strict=True):
+        for artifacts in (files, [tmp_path]):
+            alone = relmap.explain(network(), *data, rows[f"{name}_clam"], artifacts=artifacts, batch_size=5)
+            torch.testing.assert_close(alone, maps)
 
 
 def test_relevance_reaches_a_lower_layer_refined_by_the_layers_above(propagator, data, chain):

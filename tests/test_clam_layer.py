@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from relmap.explainers.clam.layer import ClaLayer, best_positions
-from relmap.explainers.clam.loss import balanced_contrastive_loss, paired
-from relmap.explainers.clam.patterns import class_patterns
-from relmap.explainers.clam.sub_features import gather_patches, top_positions
+
+from papers.clam.cla.layer import ClaLayer, best_positions
+from papers.clam.cla.loss import balanced_contrastive_loss, paired
+from papers.clam.cla.patterns import class_patterns
+from papers.clam.cla.sub_features import gather_patches, top_positions
 
 FORMS = [
     {"normalisation": n, "add_on": a, "distance": d}

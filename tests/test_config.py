@@ -8,11 +8,12 @@ import yaml
 from jsonschema import Draft202012Validator
 from relmap.catalogue.rows import load_rows
 from relmap.errors import InputError
-from relmap.explainers.clam.layers import LAYER_SETS, candidate_layers, layer_file, layer_label, select_layers
-from relmap.explainers.clam.settings import ClamOptions, Optimiser
 from relmap.job.config import check_ids, defaults, dump, load, read_schema
 from relmap.job.config_text import config_text
 from relmap.models.training import TrainingConfig
+
+from papers.clam.cla.layers import LAYER_SETS, candidate_layers, layer_file, layer_label, select_layers
+from papers.clam.cla.settings import ClamOptions, Optimiser
 
 ROOT = Path(__file__).parents[1]
 DEFAULTS = defaults()

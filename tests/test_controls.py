@@ -57,5 +57,5 @@ def test_random_network_is_the_method_on_random_weights(name):
 
 def test_controls_are_marked():
     marked = {name for name, row in CATALOGUE.items() if row.control}
-    assert marked == {"constant", "random", "centre_gaussian", "edges", "random_network"}
+    assert marked == {"constant", "random", "random_normal", "centre_gaussian", "edges", "random_network"}
     assert marked == {name for name, row in CATALOGUE.items() if row.citation.startswith("control:")}

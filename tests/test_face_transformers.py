@@ -4,10 +4,10 @@ import pytest
 import relmap
 import torch
 from reference_nets import inputs, network
-from relmap.catalogue.methods import ATTENTION, BLOCKS, CATALOGUE, FEATURE_MAP, LAYERS, PIXELS
+from relmap.catalogue.methods import ATTENTION, BLOCKS, CATALOGUE, FEATURE_MAP, PIXELS
 from relmap.models.text import BertClassifier, BertSettings
 
-METHODS = [name for name, row in CATALOGUE.items() if not {BLOCKS, FEATURE_MAP, LAYERS}.intersection(row.needs)]
+METHODS = [name for name, row in CATALOGUE.items() if not {BLOCKS, FEATURE_MAP}.intersection(row.needs)]
 PADDED = 6
 
 

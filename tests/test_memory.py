@@ -10,7 +10,7 @@ import relmap
 import relmap.torchvision_shim
 import torch
 import torchvision
-from relmap.catalogue.methods import CATALOGUE, FEATURE_MAP, LAYERS
+from relmap.catalogue.methods import CATALOGUE, FEATURE_MAP
 from relmap.errors import InputError
 from relmap.models import build
 from relmap.network.affine import DERIVED, KEPT
@@ -109,7 +109,7 @@ def no_collection():
 def test_nothing_is_left_of_a_model_that_nobody_holds(model):
     x, left = images(model), {}
     tokens = isinstance(model, torchvision.models.VisionTransformer)
-    unfit = {LAYERS, FEATURE_MAP} if tokens else {LAYERS}
+    unfit = {FEATURE_MAP} if tokens else set()
     for method in (row.id for row in CATALOGUE.values() if unfit.isdisjoint(row.needs)):
         propagator = relmap.Propagator(model)
         with contextlib.suppress(InputError):  # made for other networks

@@ -12,12 +12,14 @@ import yaml
 from relmap.catalogue.grid import first_lacking, make_plan
 from relmap.catalogue.metrics import METRICS, Column, Metric, columns
 from relmap.catalogue.papers import COLUMNS, FLAGS, Cell, cells, published, read_paper, read_papers
-from relmap.catalogue.rows import Rows, as_configured
+from relmap.catalogue.rows import Rows, as_configured, load_rows
 from relmap.errors import InputError
 from relmap.evidence.tables import fill, image_scores, lay_out, to_latex, to_markdown
 from relmap.report import reading
 
 PAPERS = read_papers(Path(__file__).parents[1] / "papers")
+CLAM = next(paper for paper in PAPERS if paper.id == "clam")
+CLAM_ROWS = load_rows([CLAM.folder / "rows.py"])
 TABLES = [(paper, number) for paper in PAPERS for number in paper.tables]
 NAMES = [f"{paper.id}-{number}" for paper, number in TABLES]
 NO_SCORES = pd.DataFrame(columns=["dataset", "model", "method", "metric", "image_id", "target", "value"])
@@ -91,17 +93,16 @@ def test_the_plan_makes_what_cells_ask_for_and_nothing_else():
 
 
 def test_the_plan_follows_the_run():
-    clam = next(paper for paper in PAPERS if paper.id == "clam")
     places = (("imagenet", "resnet50"),)
-    arms = {name: replace(row, places=places) for name, row in Rows().methods.items() if row.arm}
-    rows = Rows(methods=Rows().methods | arms, wanted=((*places[0], "lrp_clam_untrained"),))
-    plan = make_plan([clam], rows, ["imagenet"], ["resnet50"])
+    arms = {name: replace(row, places=places) for name, row in CLAM_ROWS.methods.items() if row.arm}
+    rows = Rows(methods=CLAM_ROWS.methods | arms, wanted=((*places[0], "lrp_clam_untrained"),))
+    plan = make_plan([CLAM], rows, ["imagenet"], ["resnet50"])
     assert plan.pairs == [("imagenet", "resnet50")]
     assert set(plan.scores) == {("imagenet", "resnet50", "pointing"), ("imagenet", "resnet50", "lerf")}
     assert "lrp_clam_untrained" in plan.scores["imagenet", "resnet50", "lerf"]
-    assert set(clam.controls) < set(plan.methods["imagenet", "resnet50"])
+    assert set(CLAM.controls) < set(plan.methods["imagenet", "resnet50"])
     assert len(plan.missing) == plan.cells - 12 * (1 + 2 + 2)
-    without = make_plan([clam], Rows(), ["imagenet"], ["resnet50"])
+    without = make_plan([CLAM], CLAM_ROWS, ["imagenet"], ["resnet50"])
     assert len(without.missing) == plan.cells - 9 * (1 + 2 + 2), "no trained layers, no cells of CLAM's"
 
 
@@ -111,7 +112,7 @@ def test_the_plan_follows_the_run():
         (Cell("voc2007", "vgg16", "lrp_epsilon", "mean_iou"), "data set voc2007 in the config"),
         (Cell("cub200_2011", "resnet50", "lrp_epsilon", "mean_iou"), "model resnet50 in the config"),
         (Cell("imagenet", "vgg16", "rise", "mean_iou"), "method rise"),
-        (Cell("imagenet", "vgg16", "lrp_clam", "mean_iou"), "trained layers of lrp_clam"),
+        (Cell("imagenet", "vgg16", "lrp_clam", "mean_iou"), "artifacts of lrp_clam"),
         (Cell("imagenet", "vgg16", "lrp_epsilon", "average_drop"), "metric average_drop"),
         (Cell("imagenet", "vgg16", "lrp_epsilon", "mean_iou"), "masks of imagenet"),
         (Cell("imagenet", "vgg16", "lrp_epsilon", "pointing_lower", "hard"), "variant hard"),
@@ -120,7 +121,7 @@ def test_the_plan_follows_the_run():
     ids=lambda value: str(value).replace("/", "-"),
 )
 def test_what_a_cell_lacks_is_named(cell, lacking):
-    assert first_lacking(cell, Rows(), ["cub200_2011", "imagenet"], ["vgg16"]) == lacking
+    assert first_lacking(cell, CLAM_ROWS, ["cub200_2011", "imagenet"], ["vgg16"]) == lacking
 
 
 @pytest.fixture
@@ -216,14 +217,13 @@ def test_a_cell_that_is_no_number_is_refused(small, column, value, words):
 
 
 def test_guests_and_controls_are_known_and_go_where_they_can():
-    clam = next(paper for paper in PAPERS if paper.id == "clam")
-    rows, places = Rows(), (["imagenet"], ["vgg16"])
-    plan = make_plan([clam], rows, *places, guests=["clrp", "lrp_clam"])
+    places = (["imagenet"], ["vgg16"])
+    plan = make_plan([CLAM], CLAM_ROWS, *places, guests=["clrp", "lrp_clam"])
     assert "clrp" in plan.methods["imagenet", "vgg16"]
     assert "lrp_clam" not in plan.methods["imagenet", "vgg16"], "it has no trained layers there"
     with pytest.raises(InputError, match="method rndom is no row's"):
-        make_plan([replace(clam, controls=("rndom",))], rows, *places)
-    labels = fill(published(clam, 1), NO_SCORES, guests=["clrp", "rap"])
+        make_plan([replace(CLAM, controls=("rndom",))], CLAM_ROWS, *places)
+    labels = fill(published(CLAM, 1, CLAM_ROWS), NO_SCORES, guests=["clrp", "rap"])
     assert {"CLRP", "CLRP (clrp)", "RAP"} <= set(labels["label"]), "two rows never have one name"
 
 

@@ -9,7 +9,7 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from random_networks import BLOCKS, CLASSES, IMAGE, PLAIN, Network, lists, networks
 from reference_nets import inputs, network
-from relmap.catalogue.methods import ATTENTION, CATALOGUE, LAYERS
+from relmap.catalogue.methods import ATTENTION, CATALOGUE
 from relmap.errors import InputError
 from relmap.propagation import Propagator, composites, starts
 from relmap.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, Pass, Share, ZBox
@@ -646,7 +646,7 @@ def test_errors_name_the_culprit():
 
 # Every method of the catalogue
 
-METHODS = [method.id for method in relmap.methods() if LAYERS not in method.needs]
+METHODS = [method.id for method in relmap.methods()]
 NETWORKS = {
     "plain": ("conv", "max", "norm", "average", "conv"),
     "residual": ("residual_norm", "max", "residual_norm"),

@@ -26,6 +26,7 @@ from synthetic_results import make_dataset, make_records, make_tables
 
 ROOT = Path(__file__).parents[1]
 CLAM = read_paper(ROOT / "papers" / "clam")
+ROWS = load_rows([CLAM.folder / "rows.py"])
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
@@ -338,10 +339,9 @@ def as_filled(frame: pd.DataFrame) -> pd.DataFrame:
     words = {"paper": "clam", "table": "4", "metric": "mean_iou", "head": "", "variant": "", "variant_label": ""}
     words |= {"std": "", "emphasis": "", "note": "", "role": "published", "digits": "4", "scale": "1"}
     limits = {"ci_low": "0", "ci_high": "1", "higher_is_better": "true", "spread": "", "reproduced_std": "0.1"}
-    known = Rows()
-    names = {"label": frame["method"].map(known.label)}
-    names["wraps"] = [known.methods[method].wraps or "" for method in frame["method"]]
-    names |= {f"{kind}_label": frame[kind].map(known.label) for kind in ("dataset", "model")}
+    names = {"label": frame["method"].map(ROWS.label)}
+    names["wraps"] = [ROWS.methods[method].wraps or "" for method in frame["method"]]
+    names |= {f"{kind}_label": frame[kind].map(ROWS.label) for kind in ("dataset", "model")}
     return frame.assign(**(words | limits | names))
 
 
@@ -395,7 +395,7 @@ def test_rank_of_equal_values_is_undefined() -> None:
     ],
 )
 def test_cells_read_well_and_sort_by_value(text: str, column: str, shown: str, key: float | str) -> None:
-    assert reading.cell(text, column, Rows().label) == reading.Cell(shown, key)
+    assert reading.cell(text, column, ROWS.label) == reading.Cell(shown, key)
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.04, "0.0 s"), (61.2, "1 min 01 s"), (7384, "2 h 03 min")])

@@ -5,7 +5,7 @@ import relmap
 import torch
 from random_networks import CLASSES, Network
 from reference_nets import inputs, logit_signs, network
-from relmap.catalogue.methods import ATTENTION, CATALOGUE, LAYERS
+from relmap.catalogue.methods import ATTENTION, CATALOGUE
 from relmap.explainers.base import Relevance
 from relmap.explainers.plain_lrp import LRPAlphaBeta, LRPComposite, LRPEpsilon
 from relmap.propagation import Propagator, composites, starts
@@ -28,11 +28,11 @@ WEIGHED = {
 }
 # The class layer favours the contributions of the logit's sign.
 WITH_BIAS = {"lrp_gamma"}
-CONTROLS = {"constant", "random", "centre_gaussian"}
+CONTROLS = {"constant", "random", "random_normal", "centre_gaussian"}
 METHODS = [
     method.id
     for method in relmap.methods()
-    if not {LAYERS, ATTENTION} & set(method.needs) and method.id not in CONTROLS | WEIGHED.keys()
+    if ATTENTION not in method.needs and method.id not in CONTROLS | WEIGHED.keys()
 ]
 
 

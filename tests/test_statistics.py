@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 from relmap.evidence import statistics
-from relmap.evidence.statistics import bootstrap_mean, class_weights, holm, sign_flip_test
+from relmap.evidence.statistics import bootstrap_change, bootstrap_mean, class_weights, holm, sign_flip_test
 from scipy import stats
 
 
@@ -117,3 +117,18 @@ def test_class_means_are_resampled_by_image():
         means.append(np.mean([values[taken][classes[taken] == kind].mean() for kind in np.unique(classes[taken])]))
     np.testing.assert_allclose((found.low, found.high), np.quantile(means, [0.05, 0.95]), atol=1e-12)
     assert found.n == len(names)
+
+
+def test_a_change_of_means_is_paired():
+    """Twice the base is +100 % in every resample; a base of 0 has no change; NaN leaves both sides out."""
+    base = np.array([1.0, 2.0, 3.0, np.nan])
+    found = bootstrap_change(2 * base, base, resamples=200)
+    assert (found.mean, found.low, found.high, found.n) == (1, 1, 1, 3)
+    assert np.isnan(bootstrap_change(np.ones(3), np.zeros(3)).mean)
+    values = np.array([1.0, np.nan, 1.0, 5.0])
+    assert bootstrap_change(values, base, resamples=50).mean == 2 / 4 - 1
+    mixed = bootstrap_change(np.array([0.0, 1.0] * 40), np.ones(80), resamples=500, seed=1)
+    plain = bootstrap_mean(np.array([0.0, 1.0] * 40), resamples=500, seed=1)
+    assert (mixed.low, mixed.high) == (plain.low - 1, plain.high - 1)
+    grouped = bootstrap_change(np.arange(4.0), np.ones(4), resamples=300, images=np.array(["a", "a", "b", "b"]))
+    assert (grouped.low, grouped.high, grouped.n, grouped.pairs) == (-0.5, 1.5, 2, 4)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from relmap.catalogue.methods import UNTRAINED_ARM, clam_methods
+from relmap.catalogue.metrics import Column, Metric
 from relmap.catalogue.papers import FLAGS, Cell, cells, published, read_paper
-from relmap.catalogue.rows import Rows
+from relmap.catalogue.rows import Rows, load_rows
 from relmap.errors import InputError
 from relmap.evidence.evaluation import tidy
 from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
@@ -26,10 +26,12 @@ from relmap.evidence.tables import (
 )
 
 from papers.clam.controls import controls
+from papers.clam.methods import UNTRAINED_ARM, clam_methods
 
 PUBLISHED = Path(__file__).parents[1] / "papers" / "clam"
 CLAM = read_paper(PUBLISHED)
-METHODS = [*dict.fromkeys(published(CLAM, 1)["method"]), *(row.id for row in clam_methods(UNTRAINED_ARM))]
+ROWS = load_rows([PUBLISHED / "rows.py"])
+METHODS = [*dict.fromkeys(published(CLAM, 1, ROWS)["method"]), *(row.id for row in clam_methods(UNTRAINED_ARM))]
 IMAGES = [f"image_{i}" for i in range(9)]
 
 
@@ -56,7 +58,7 @@ def score_rows(seed: int, masks: bool = True) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def scores():
-    places = [(dataset.id, model.id) for dataset in Rows().datasets.values() for model in Rows().models.values()]
+    places = [(dataset.id, model.id) for dataset in ROWS.datasets.values() for model in ROWS.models.values()]
     return pd.concat(
         [image_scores(score_rows(i, d == "cub200_2011"), d, m) for i, (d, m) in enumerate(places)], ignore_index=True
     )
@@ -93,10 +95,24 @@ def test_incomplete_rows_are_refused():
         image_scores(rows.assign(metric="speed"), "cub200_2011", "vgg16")
 
 
+def test_a_pair_that_one_method_lacks_is_refused():
+    """A mean without it would be of other pictures than the other methods'."""
+    rows = score_rows(0)
+    lacking = (rows["method"] == "clrp_norms") & (rows["metric"] == "iou") & (rows["image_id"] == "image_3")
+    message = "iou of clrp_norms has no row for image image_3 with target 0, which other methods have"
+    with pytest.raises(InputError, match=message):
+        image_scores(rows[~lacking], "cub200_2011", "vgg16")
+    with pytest.raises(InputError, match=r"iou of .* has no row for image image_3 with target 7"):
+        image_scores(rows.assign(target=rows["target"].mask(lacking, 7)), "cub200_2011", "vgg16")
+    everywhere = (rows["metric"] == "iou") & (rows["image_id"] == "image_3")
+    got = image_scores(rows[~everywhere], "cub200_2011", "vgg16")
+    assert (got["metric"] == "mean_iou").sum() == (len(IMAGES) - 1) * len(METHODS)
+
+
 @pytest.mark.parametrize("table", [1, 2, 3, 4])
 def test_fill(scores, table):
     """The printed text stays, every cell is filled, and the value is the mean over images."""
-    printed = published(CLAM, table)
+    printed = published(CLAM, table, ROWS)
     filled = fill(printed, scores)
     pd.testing.assert_frame_equal(filled[printed.columns], printed)
     assert list(filled.columns[len(printed.columns) :]) == [
@@ -120,18 +136,18 @@ def test_fill(scores, table):
 
 
 def test_the_four_tables_have_264_cells(scores):
-    sizes = [len(fill(published(CLAM, i), scores, resamples=10)) for i in range(1, 5)]
+    sizes = [len(fill(published(CLAM, i, ROWS), scores, resamples=10)) for i in range(1, 5)]
     assert sum(sizes) == 264
 
 
 def test_fill_does_not_depend_on_row_order(scores):
-    printed = published(CLAM, 4)
+    printed = published(CLAM, 4, ROWS)
     shuffled = scores.sample(frac=1, random_state=0)
     pd.testing.assert_frame_equal(fill(printed, scores), fill(printed, shuffled))
 
 
 def test_what_a_cell_lacks_is_named(scores):
-    printed = published(CLAM, 2)
+    printed = published(CLAM, 2, ROWS)
     some = scores[scores["dataset"] != "cub200_2011"]
     here = printed["dataset"] == "imagenet"
     filled = fill(printed, some, resamples=10)
@@ -144,14 +160,14 @@ def test_what_a_cell_lacks_is_named(scores):
 
 
 def test_images_without_a_value_are_not_counted(scores):
-    printed = published(CLAM, 4).iloc[:1]
+    printed = published(CLAM, 4, ROWS).iloc[:1]
     chosen = (scores["method"] == "lrp_alpha1_beta0_norms") & (scores["image_id"].isin(IMAGES[:2]))
     filled = fill(printed, scores.assign(value=scores["value"].mask(chosen)))
     assert filled["n_images"].tolist() == [len(IMAGES) - 2]
 
 
 def small_table() -> pd.DataFrame:
-    printed = published(CLAM, 2)
+    printed = published(CLAM, 2, ROWS)
     printed = printed[
         printed["method"].isin(["lrp_alpha1_beta0_norms", "lrp_clam", "grad_cam"]) & (printed["model"] == "vgg16")
     ]
@@ -194,7 +210,7 @@ def test_digits():
 
 
 def test_written_files(tmp_path, scores):
-    printed = published(CLAM, 1)
+    printed = published(CLAM, 1, ROWS)
     filled = fill(printed, scores, resamples=50)
     write_table(filled, tmp_path / "clam_table1.csv", "Table 1")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clam_table1.csv", "clam_table1.md", "clam_table1.tex"]
@@ -279,3 +295,18 @@ def test_what_figures_show_is_measured_by_class_and_selection():
     assert frame["value"].dropna().tolist() == [0.75, 0.5]
     assert frame["n_images"].tolist() == [2, 0, 1] and frame["n_pairs"].tolist() == [3, 0, 2]
     assert frame["missing"].tolist() == ["", "scores of voc2007/vgg16 pointing_game clrp", ""]
+
+
+def test_a_column_may_be_a_change_against_another_method():
+    """Means .5 and 1 of the same pairs: half of it is lost; without the other there is no value."""
+    metric = Metric("m", "M", "m:score", (Column("v", "V", "x", "v"), Column("loss", "L", "x", "v", against="lrp")))
+    known = Rows(metrics={"m": metric})
+    rows = [
+        tidy(["a", "b"], [0, 0], name, "v", np.array(values))
+        for name, values in (("lrp", [0.5, 1.5]), ("clrp", [0.25, 0.75]))
+    ]
+    scores = image_scores(pd.concat(rows), "imagenet", "vgg16", known)
+    cells = [Cell("imagenet", "vgg16", "clrp", name) for name in ("v", "loss")]
+    assert measured(cells, scores, resamples=20, known=known)["value"].tolist() == [0.5, -0.5]
+    alone = measured(cells, scores[scores["method"] == "clrp"], resamples=20, known=known)
+    assert alone["missing"].tolist() == ["", "scores of imagenet/vgg16 loss lrp"]

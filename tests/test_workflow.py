@@ -130,6 +130,45 @@ def test_a_run_takes_what_it_has(tmp_path, default):
     assert {name for name in default if name.startswith("attribute")} <= five.keys()
 
 
+def test_a_papers_method_is_read_by_the_jobs_that_make_its_maps(tmp_path):
+    """An edit of CLAM's layers remakes what CLAM makes, and no map or table of another method or paper."""
+    run = snakemake(tmp_path, "--filegraph")
+    assert run.returncode == 0, run.stderr[-3000:]
+    nodes = [node.split("output &rarr;")[0] for node in re.split(r"\n\d+ \[ shape", run.stdout)[1:]]
+    inputs = {re.search(r'point-size="18">(\w+)<', node)[1]: node for node in nodes}
+
+    def readers(name):
+        return {rule for rule, node in inputs.items() if f"papers/clam/cla/{name}</font>" in node}
+
+    pairs = [f"{dataset}_{model}" for dataset in ("cub200_2011", "imagenet") for model in ("vgg16", "resnet50")]
+    maps = {f"attribute_{pair}_{arm}" for pair in pairs for arm in ("clam", "untrained")}
+    maps |= {"attribute_imagenet_resnet50_case1"}
+    assert readers("refined.py") == maps | {"ablate_clam", "ablate_explainers", "relate_images"}
+    on_layers = {"index_training_images", "initialise_cla_layers", "train_cla_layer", "score_attributes"}
+    assert readers("layer.py") == readers("refined.py") | on_layers
+    assert readers("layers.py") == {"initialise_cla_layers", "tabulate_clam", "decide_clam", "write_report"}
+
+
+def test_sentences_of_abslrp(tmp_path):
+    """Figure 9's classifier is trained, retrieved, or a folder of one's own, whose files are asked for at once."""
+    table = "results/demo/tables/abslrp_sentiment.csv"
+
+    def of(weights):
+        return ["--config", "papers=[abslrp]", f"abslrp={{sentiment: {{weights: {weights}}}}}", "--", table]
+
+    assert {"train_sentiment", "explain_sentences"} <= planned(tmp_path, *of("train")).keys()
+    retrieved = planned(tmp_path, *of("retrieve"))
+    assert retrieved["retrieve_file"] == 3 and "train_sentiment" not in retrieved
+    (tmp_path / "own").mkdir()
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / "own" / name).touch()
+    run = snakemake(tmp_path, "--dry-run", *of("own"))
+    assert run.returncode and "`abslrp.sentiment.weights`: no file own/vocab.txt" in run.stdout + run.stderr
+    (tmp_path / "own" / "vocab.txt").touch()
+    own = planned(tmp_path, *of("own"))
+    assert "explain_sentences" in own and not {"train_sentiment", "retrieve_file"} & own.keys()
+
+
 def test_engine_needs_classifiers_alone(tmp_path, default):
     counts = planned(tmp_path, "engine")
     assert {"compare_methods", "measure_cost", "render_gallery", "predict"} <= counts.keys()

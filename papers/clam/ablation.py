@@ -11,11 +11,6 @@ import pandas as pd
 import torch
 from relmap.data.images import load_boxes, load_part_maps
 from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
-from relmap.explainers.clam.plan import plan_layers
-from relmap.explainers.clam.refined import explain_together
-from relmap.explainers.clam.settings import ClamOptions, LayerSettings
-from relmap.explainers.clam.trained import TrainedLayer
-from relmap.explainers.clam.training import initial_layers, train_layer
 from relmap.explainers.plain_lrp import LRPAlphaBeta
 from relmap.job.subject import Subject
 from relmap.metrics.pointing import extended_pointing
@@ -23,6 +18,11 @@ from relmap.propagation import Propagator, Walk
 from torch import Tensor, nn
 
 from papers.clam.attribute_scores import distinguishing_table, score_layers
+from papers.clam.cla.plan import plan_layers
+from papers.clam.cla.refined import explain_together
+from papers.clam.cla.settings import ClamOptions, LayerSettings
+from papers.clam.cla.trained import TrainedLayer
+from papers.clam.cla.training import initial_layers, train_layer
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 

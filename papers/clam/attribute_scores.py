@@ -11,11 +11,12 @@ import pandas as pd
 import torch
 from relmap.data.manifest import ManifestInfo
 from relmap.errors import InputError
-from relmap.explainers.clam.refinement import find_regions
-from relmap.explainers.clam.trained import TrainedLayer
 from relmap.metrics.attribute_parts import score_regions
 from relmap.propagation import Walk
 from torch import Tensor
+
+from papers.clam.cla.refinement import find_regions
+from papers.clam.cla.trained import TrainedLayer
 
 
 def distinguishing_table(info: ManifestInfo) -> Tensor:

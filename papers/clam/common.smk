@@ -2,8 +2,8 @@
 What CLAM's rules ask of the config and of the plan. No rules here.
 """
 
-from relmap.catalogue.methods import CLAM_ARM, UNTRAINED_ARM
-from relmap.explainers.clam.layers import layer_file, select_layers
+from papers.clam.cla.layers import layer_file, select_layers
+from papers.clam.methods import CLAM_ARM, UNTRAINED_ARM
 
 ARMS = list(config["clam"]["arms"])
 CLAM_PAPER = next(paper for paper in PAPERS if paper.id == "clam")

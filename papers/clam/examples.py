@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from relmap.explainers.clam.refined import explain_together
-from relmap.explainers.clam.settings import ClamOptions
-from relmap.explainers.clam.trained import TrainedLayer
 from relmap.propagation import Walk
 from torch import Tensor
 
+from papers.clam.cla.refined import explain_together
+from papers.clam.cla.settings import ClamOptions
+from papers.clam.cla.trained import TrainedLayer
 from papers.clam.related import Index, distinct, find_related
 
 EXPLAINER = "clrp"

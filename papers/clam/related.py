@@ -14,11 +14,12 @@ import numpy as np
 import torch
 import zarr
 from relmap.errors import InputError
-from relmap.explainers.clam.refinement import find_regions
-from relmap.explainers.clam.trained import TrainedLayer
 from relmap.job.files import atomic_path
 from relmap.propagation import Walk
 from torch import Tensor
+
+from papers.clam.cla.refinement import find_regions
+from papers.clam.cla.trained import TrainedLayer
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,18 @@
-"""What CLAM adds to a run: the methods of the config's own arms, where arms are, and what its settings must obey."""
+"""What CLAM adds to a run: its methods, on its own arms and the config's; where arms are; what its settings obey."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from relmap.catalogue.methods import CLAM_ARM, UNTRAINED_ARM, Method, clam_methods
+from relmap.catalogue.methods import Method
 from relmap.errors import InputError
-from relmap.explainers.clam.layers import LAYER_SETS, candidate_layers, select_layers
 from relmap.job.config import hint, load
+
+from papers.clam.cla.layers import LAYER_SETS, candidate_layers, select_layers
+from papers.clam.methods import CLAM_ARM, UNTRAINED_ARM, clam_methods
+
+METHODS = [*clam_methods(CLAM_ARM), *clam_methods(UNTRAINED_ARM)]
 
 RESERVED_ARMS = (UNTRAINED_ARM, "plain")
 Pair = tuple[str, str]

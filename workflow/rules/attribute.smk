@@ -1,7 +1,7 @@
 """
 Relevance maps: one job makes, for one data set and model, all methods that share a forward pass; one store a method.
 
-Inputs: manifest, targets (which pairs), classifier; for methods that need them, artifacts such as CLA-layers.
+Inputs: manifest, targets (which pairs), classifier; for methods that need them, artifacts, files that a paper's rules make.
 Outputs: <results>/maps/{dataset}/{model}/{method}.zarr and .json.
 """
 

@@ -171,6 +171,11 @@ def library(*paths):
     return [here(str(path.relative_to(ROOT))) if path.is_relative_to(ROOT) else str(path) for path in found]
 
 
+def library_with_rows(script, files):
+    """What a script imports, and what the Python files import whose rows it reads."""
+    return library(script, *map(os.path.abspath, files))
+
+
 def maker_file(maker, package):
     """The Python file that a row's `module:name` lies in."""
     path = maker.rpartition(":")[0]
@@ -228,7 +233,7 @@ def root_of(wildcards):
 
 
 def trains_on(wildcards):
-    """Whether anything is trained on a data set: a classifier, its fully connected part, or CLA-layers."""
+    """Whether anything is trained on a data set: a classifier, its fully connected part, or what a method takes."""
     dataset = wildcards.dataset
     models = [model for one, model in PAIRS if one == dataset]
     return any(is_trained(dataset, model) for model in models) or any(
@@ -460,7 +465,7 @@ def extensions_of(paper):
     own = [*beside(paper, "rows.py"), *map(named, config["extensions"])]
     printed = [cell for number in paper.tables for cell in cells(published(paper, number, ROWS))]
     used = {name for c in (*printed, *paper.measured) for name in (c.dataset, c.model, c.method, c.metric)}
-    return [path for path in EXTENSIONS if path in own or used & ids_in(path)]
+    return [path for path in EXTENSIONS if path in own or {*used, *config["methods"]} & ids_in(path)]
 
 
 def missing_of(paper):

@@ -99,7 +99,10 @@ rule write_report:
         figures=FIGURES,
         papers=files_of_papers(),
         extensions=EXTENSIONS,
-        library=library("workflow/scripts/write_report.py"),
+        library=library_with_rows(
+            "workflow/scripts/write_report.py",
+            [*EXTENSIONS, *(path for path in files_of_papers() if path.endswith("rows.py"))],
+        ),
     output:
         index=report("<results>/index.html", caption="../report/index.rst", category="Report"),
     log:

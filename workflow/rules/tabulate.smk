@@ -16,7 +16,7 @@ for paper_ in PAPERS:
             paper=os.path.join(paper_.folder, "paper.yaml"),
             published=[os.path.join(paper_.folder, f"table{number}.csv") for number in paper_.tables],
             extensions=extensions_of(paper_),
-            library=library("workflow/scripts/tabulate.py"),
+            library=library_with_rows("workflow/scripts/tabulate.py", extensions_of(paper_)),
         output:
             measured=measured_of(paper_, "csv"),
             measured_md=measured_of(paper_, "md"),
@@ -65,7 +65,7 @@ for paper_ in PAPERS:
                 paper=os.path.join(paper_.folder, "paper.yaml"),
                 published=[os.path.join(paper_.folder, f"table{number}.csv") for number in paper_.tables],
                 extensions=extensions_of(paper_),
-                library=library("workflow/scripts/decide.py"),
+                library=library_with_rows("workflow/scripts/decide.py", extensions_of(paper_)),
             output:
                 csv=shown(
                     f"<results>/tables/{paper_.id}_claims.csv",

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import torch
-from relmap.catalogue.methods import LAYERS, Method
+from relmap.catalogue.methods import ARTIFACTS, Method
 from relmap.data.images import sizes_seen
 from relmap.evidence.evaluation import pairs_of_images, rows_of
 from relmap.evidence.maps import write_maps
@@ -20,7 +20,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     methods = [Method.from_dict(row) for row in params.methods]
     given = {}
     for method in methods:
-        given[method] = dict(artifacts=files.artifacts, settings=params.settings) if LAYERS in method.needs else {}
+        given[method] = dict(artifacts=files.artifacts, settings=params.settings) if ARTIFACTS in method.needs else {}
     rows = rows_of(subject.manifest, pairs["image_id"])
     sizes = sizes_seen(subject.manifest, rows, subject.preprocessing)
     found = {method.id: np.zeros((len(rows), *sizes.max(0, initial=0)), np.float32) for method in methods}
@@ -41,7 +41,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
             "fingerprint": subject.manifest.info.fingerprint,
             "model": subject.card.architecture,
             "weights_sha256": subject.card.sha256,
-            "settings": dict(params.settings) if LAYERS in method.needs else {},
+            "settings": dict(params.settings) if ARTIFACTS in method.needs else {},
             "torch": torch.__version__,
         }
         write_maps(store, found[method.id], list(pairs["image_id"]), targets, attrs, sizes=sizes)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
-from relmap.catalogue.methods import CLAM_ARM, clam_methods
 from relmap.errors import InputError
 from relmap.figures.overlays import CLIP_PERCENTILE, overlay
 from relmap.figures.page import Page
@@ -14,6 +13,7 @@ from relmap.figures.results import Row
 from relmap.figures.style import PAGE_WIDTH, signed
 
 from papers.clam.figures.names import method_name
+from papers.clam.methods import CLAM_ARM, clam_methods
 
 # Beside the LRP rules. Figures 7 and 8 show these; the other captions name no columns, so they are used throughout.
 _OTHER_COLUMNS = ("saliency", "guided_backprop", "grad_cam", "excitation_backprop")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from relmap.catalogue.methods import CLAM_ARM, clam_methods
+from relmap.catalogue.methods import Method
 from relmap.catalogue.papers import read_paper
 from relmap.catalogue.rows import label
+
+from papers.clam.methods import CLAM_ARM, clam_methods
 
 LRP_METHODS = tuple(method.wraps for method in clam_methods(CLAM_ARM))
 OTHER_METHODS = (
@@ -40,7 +42,8 @@ def printed_labels() -> dict[str, str]:
 
 def method_name(method: str, lines: bool = False) -> str:
     """The label of a method as the paper prints it; with ``lines`` broken for a narrow column head."""
-    name = printed_labels().get(method, label(method))
+    row = _row(method)
+    name = printed_labels().get(method, row.label if row else label(method))
     return name.replace("+CLAM", "\n+CLAM").replace("-BP", "\nBP").replace(" ", "\n") if lines else name
 
 
@@ -51,5 +54,11 @@ def refined(method: str, arm: str = CLAM_ARM) -> str:
 
 def base_method(method: str) -> str:
     """The method that a method with CLAM refines; of others, itself."""
+    row = _row(method)
+    return row.wraps if row else method
+
+
+def _row(method: str) -> Method | None:
+    """The row of a method with CLAM, of whatever arm; of others, none."""
     arm = method.partition("_clam_")[2] or CLAM_ARM
-    return next((row.wraps for row in clam_methods(arm) if row.id == method), method)
+    return next((row for row in clam_methods(arm) if row.id == method), None)

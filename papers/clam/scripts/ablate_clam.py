@@ -3,12 +3,12 @@
 import pandas as pd
 from relmap.evidence.evaluation import rows_of
 from relmap.evidence.tables import write_frame
-from relmap.explainers.clam.settings import ClamOptions
-from relmap.explainers.clam.training import EXPLAINERS, lrp_walk
 from relmap.job.logs import job
 from relmap.job.subject import Subject, training_rows, unseen_rows
 
 from papers.clam.ablation import Chain, hold, lift_of, pointing_of, variant_rows
+from papers.clam.cla.settings import ClamOptions
+from papers.clam.cla.training import EXPLAINERS, lrp_walk
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input

@@ -4,11 +4,11 @@ import pandas as pd
 from relmap.evidence.evaluation import rows_of
 from relmap.evidence.statistics import bootstrap_mean
 from relmap.evidence.tables import write_frame
-from relmap.explainers.clam.training import EXPLAINERS
 from relmap.job.logs import job
 from relmap.job.subject import Subject, unseen_rows
 
 from papers.clam.ablation import hold, lrp_variant, pointing_of
+from papers.clam.cla.training import EXPLAINERS
 
 DEFAULT = {"first": "z_box", "bounds": "valid_range", "batch_norm": "alpha_beta"}
 

@@ -1,10 +1,10 @@
 """Index every training image's best regions under its own class's pattern."""
 
-from relmap.explainers.clam.trained import load_layer
-from relmap.explainers.clam.training import EXPLAINERS, lrp_walk
 from relmap.job.logs import job
 from relmap.job.subject import Subject, training_rows
 
+from papers.clam.cla.trained import load_layer
+from papers.clam.cla.training import EXPLAINERS, lrp_walk
 from papers.clam.related import build_index, write_index
 
 with job(snakemake.log[0], snakemake.threads) as log:

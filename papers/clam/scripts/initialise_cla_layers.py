@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from relmap.explainers.clam.layers import layer_file
-from relmap.explainers.clam.plan import plan_layers
-from relmap.explainers.clam.settings import ClamOptions
-from relmap.explainers.clam.trained import save_layer
-from relmap.explainers.clam.training import EXPLAINERS, initial_layers, lrp_walk
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
 from relmap.job.subject import Subject, training_rows
+
+from papers.clam.cla.layers import layer_file
+from papers.clam.cla.plan import plan_layers
+from papers.clam.cla.settings import ClamOptions
+from papers.clam.cla.trained import save_layer
+from papers.clam.cla.training import EXPLAINERS, initial_layers, lrp_walk
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input

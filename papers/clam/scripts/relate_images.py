@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import torch
 from relmap.evidence.evaluation import rows_of
-from relmap.explainers.clam.settings import ClamOptions
-from relmap.explainers.clam.trained import load_layer
-from relmap.explainers.clam.training import lrp_walk
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
 from relmap.job.subject import Subject
 
+from papers.clam.cla.settings import ClamOptions
+from papers.clam.cla.trained import load_layer
+from papers.clam.cla.training import lrp_walk
 from papers.clam.examples import EXPLAINER, layer_examples
 from papers.clam.related import read_index
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pandas as pd
 from relmap.data.images import load_part_maps
 from relmap.evidence.evaluation import rows_of, write_parquet
-from relmap.explainers.clam.trained import load_layer
-from relmap.explainers.clam.training import EXPLAINERS, lrp_walk
 from relmap.job.logs import job
 from relmap.job.subject import Subject
 
 from papers.clam.attribute_scores import distinguishing_table, score_layers
+from papers.clam.cla.trained import load_layer
+from papers.clam.cla.training import EXPLAINERS, lrp_walk
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input

@@ -1,11 +1,12 @@
 """Train the CLA-layers of one classifier layer, below those that are trained already."""
 
-from relmap.explainers.clam.plan import plan_layers
-from relmap.explainers.clam.settings import ClamOptions
-from relmap.explainers.clam.trained import load_layer, save_layer
-from relmap.explainers.clam.training import EXPLAINERS, lrp_walk, train_layer
 from relmap.job.logs import job
 from relmap.job.subject import Subject, training_rows
+
+from papers.clam.cla.plan import plan_layers
+from papers.clam.cla.settings import ClamOptions
+from papers.clam.cla.trained import load_layer, save_layer
+from papers.clam.cla.training import EXPLAINERS, lrp_walk, train_layer
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input

@@ -111,12 +111,12 @@ def first_lacking(cell: Cell, rows: Rows, datasets: Iterable[str], models: Itera
 
 
 def _lacking_map(cell: Cell, rows: Rows) -> str:
-    """What a map by the cell's method lacks, in words: the method, its trained layers or its place."""
+    """What a map by the cell's method lacks, in words: the method, its artifacts or its place."""
     if cell.method not in rows.methods:
         return f"method {cell.method}"
     places = rows.methods[cell.method].places
     if places is None:
-        return f"trained layers of {cell.method}" if rows.methods[cell.method].arm else ""
+        return f"artifacts of {cell.method}" if rows.methods[cell.method].arm else ""
     known = (cell.dataset, cell.model) in places
     return "" if known else f"{cell.method} on {cell.dataset} with {cell.model}"
 

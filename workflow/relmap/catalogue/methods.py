@@ -21,7 +21,7 @@ BOUNDS = "bounds"
 FEATURE_MAP = "feature map"
 BLOCKS = "residual blocks"
 ATTENTION = "attention"
-LAYERS = "CLA-layers"
+ARTIFACTS = "artifacts"
 PIXELS = "pixels"
 
 NEEDS = {
@@ -29,7 +29,7 @@ NEEDS = {
     FEATURE_MAP: "a convolutional network with a last feature map",
     BLOCKS: "made for networks of residual blocks",
     ATTENTION: "a network with attention",
-    LAYERS: "takes artifacts, the files of trained CLA-layers",
+    ARTIFACTS: "takes artifacts, files that a paper's rules make",
     PIXELS: "an input of real numbers, such as pictures; no token ids",
 }
 
@@ -50,7 +50,7 @@ class Method:
         contrastive: whether it sets the target against the other classes.
         variant_of: the method that it is another reading of.
         wraps: the method whose explainer its own maker takes as ``inner``.
-        arm: of a method that takes trained CLA-layers, which.
+        arm: of a method that takes artifacts, which: methods of one arm take the same ones, and are made in one job.
         places: the pairs of data set and model that a run can make it for; None for all.
         noisy_on: keys of ``NEEDS``: networks on which its maps are known to be noise, which ``explain`` says.
         control: whether it knows nothing of the trained network: what a metric gives it, it gives for nothing.
@@ -89,36 +89,8 @@ class Method:
 _BACH = "Bach et al. 2015"
 _MONTAVON = "Montavon et al. 2019"
 
-_CLAM = "Class-wise Layer-wise Attribute Model (CLAM)"
-# CLAM's reading of the three methods that it refines: batch norms are layers of their own ("features from BatchNorm
-# layers"), and the start is the target's 1.
+# Batch norms as layers of their own, from 1 at the target: CLAM's reading of the three methods that it refines.
 _NORMS = {"batch_norm": "alpha_beta"}
-
-CLAM_ARM, UNTRAINED_ARM = "clam", "untrained"
-
-
-def clam_methods(arm: str) -> tuple[Method, ...]:
-    """LRP, CLRP and SGLRP refined by CLA-layers of an arm: ``clam``, the control ``untrained``, or one of a config."""
-    suffix, note = ("", "") if arm == CLAM_ARM else (f"_{arm}", f" ({arm})")
-    return tuple(
-        Method(
-            f"{name}_clam{suffix}",
-            f"{label}+CLAM{note}",
-            _CLAM,
-            "clam.refined:Refined",
-            {"explainer": name},
-            (LAYERS,),
-            contrastive=name != "lrp",
-            wraps=base,
-            arm=arm,
-        )
-        for name, label, base in (
-            ("lrp", "LRP", "lrp_alpha1_beta0_norms"),
-            ("clrp", "CLRP", "clrp_norms"),
-            ("sglrp", "SGLRP", "sglrp_norms"),
-        )
-    )
-
 
 CATALOGUE: dict[str, Method] = {
     method.id: method
@@ -126,6 +98,15 @@ CATALOGUE: dict[str, Method] = {
         # Controls: what a metric gives these it gives for nothing
         Method("constant", "Constant", "control: 1 everywhere", "controls:Constant", signed=False, control=True),
         Method("random", "Random", "control: uniform noise", "controls:Random", signed=False, control=True),
+        Method(
+            "random_normal",
+            "Random, normal",
+            "control: normal noise, as absLRP's authors draw it",
+            "controls:Random",
+            {"law": "normal"},
+            variant_of="random",
+            control=True,
+        ),
         Method(
             "centre_gaussian",
             "Centre",
@@ -177,6 +158,23 @@ CATALOGUE: dict[str, Method] = {
             (PIXELS,),
         ),
         Method(
+            "smoothgrad",
+            "SmoothGrad",
+            "Smilkov et al. 2017, 20 draws, noise of 0.15 of the image's range, absolute after the mean",
+            "smoothgrad:SmoothGrad",
+            {},
+            (PIXELS,),
+            signed=False,
+        ),
+        Method(
+            "deeplift",
+            "DeepLIFT",
+            "Shrikumar et al. 2017, Rescale, from 0 in normalised space",
+            "deeplift:DeepLIFT",
+            {},
+            (PIXELS,),
+        ),
+        Method(
             "deconvnet",
             "DeconvNet",
             "Zeiler and Fergus 2014",
@@ -210,6 +208,41 @@ CATALOGUE: dict[str, Method] = {
             {"baseline": "grad_cam"},
             (FEATURE_MAP,),
             signed=False,
+        ),
+        Method(
+            "grad_cam_pp",
+            "Grad-CAM++",
+            "Chattopadhay et al. 2018, as in pytorch-grad-cam",
+            "baselines:BaselineMap",
+            {"baseline": "grad_cam_pp"},
+            (FEATURE_MAP,),
+            signed=False,
+        ),
+        Method(
+            "hires_cam",
+            "HiResCAM",
+            "Draelos and Carin 2020",
+            "baselines:BaselineMap",
+            {"baseline": "hires_cam"},
+            (FEATURE_MAP,),
+            signed=False,
+        ),
+        Method(
+            "layer_cam",
+            "LayerCAM",
+            "Jiang et al. 2021",
+            "baselines:BaselineMap",
+            {"baseline": "layer_cam"},
+            (FEATURE_MAP,),
+            signed=False,
+        ),
+        Method(
+            "guided_grad_cam",
+            "Guided Grad-CAM",
+            "Selvaraju et al. 2017, signed",
+            "baselines:GuidedGradCAM",
+            {},
+            (FEATURE_MAP,),
         ),
         # LRP
         Method("lrp_zero", "LRP-0", _BACH, "plain_lrp:LRPEpsilon", {"epsilon": 0.0}),
@@ -272,6 +305,30 @@ CATALOGUE: dict[str, Method] = {
             {"preset": "epsilon_alpha2_beta1_flat"},
         ),
         Method(
+            "lrp_epsilon_torchlrp",
+            "LRP-epsilon, TorchLRP",
+            "fhvilshoj/TorchLRP: epsilon 0.1 in every layer, from 1",
+            "plain_lrp:LRPEpsilon",
+            {"epsilon": 0.1, "start": "sign"},
+            variant_of="lrp_epsilon",
+        ),
+        Method(
+            "lrp_alpha1_beta0_torchlrp",
+            "LRP-alpha1-beta0, TorchLRP",
+            "fhvilshoj/TorchLRP: the first layer like the others, from 1",
+            "plain_lrp:LRPAlphaBeta",
+            {"first": "same", "start": "one_hot"},
+            variant_of="lrp_alpha1_beta0",
+        ),
+        Method(
+            "lrp_alpha2_beta1_torchlrp",
+            "LRP-alpha2-beta1, TorchLRP",
+            "fhvilshoj/TorchLRP: the first layer like the others, from 1",
+            "plain_lrp:LRPAlphaBeta",
+            {"alpha": 2.0, "beta": 1.0, "first": "same", "start": "one_hot"},
+            variant_of="lrp_alpha2_beta1",
+        ),
+        Method(
             "lrp_alpha1_beta0_norms",
             "LRP-alpha1-beta0, norms as layers",
             "Bach et al. 2015, from 1, as CLAM reads it: batch norms are layers",
@@ -308,6 +365,15 @@ CATALOGUE: dict[str, Method] = {
             {"start": "clrp"},
             (BOUNDS,),
             contrastive=True,
+        ),
+        Method(
+            "clrp_zplus",
+            "CLRP, z+ everywhere",
+            "Gu et al. 2018, one pass, the first layer like the others, as absLRP's authors run it",
+            "plain_lrp:LRPAlphaBeta",
+            {"start": "clrp", "first": "same"},
+            contrastive=True,
+            variant_of="clrp",
         ),
         Method(
             "sglrp",
@@ -641,8 +707,6 @@ CATALOGUE: dict[str, Method] = {
             (BLOCKS,),
             variant_of="c3_lrp_released",
         ),
-        *clam_methods(CLAM_ARM),
-        *clam_methods(UNTRAINED_ARM),
     )
 }
 

@@ -38,6 +38,7 @@ class Column:
         digits: decimals.
         higher_is_better: its direction.
         mean: over what: ``pairs``, or ``classes``, the mean of the classes' means, as the pointing game has it.
+        against: method whose mean this one's is compared with: the number is then mean / its mean - 1.
         spread: what is printed after a plus-minus sign: ``pairs``, the standard deviation over pairs, or nothing.
         counted: whether it counts in methods' mean ranks over settings. Parts and readings of a number that counts, and
             numbers that only describe, do not.
@@ -54,6 +55,7 @@ class Column:
     digits: int = 4
     higher_is_better: bool = True
     mean: str = "pairs"
+    against: str = ""
     spread: str = ""
     counted: bool = True
 
@@ -339,6 +341,97 @@ METRICS: dict[str, Metric] = {
             (MODEL,),
             ("cascade",),
             drawn="the random weights",
+        ),
+        Metric(
+            "gae",
+            "Global Attribution Evaluation",
+            "gae_rows:score",
+            (
+                *(
+                    Column(f"gae_{part}", label, f"Vukadin et al. 2024, {where}", f"gae_{part}", head=head, digits=3)
+                    for part, head, label, where in (
+                        ("lc", "LC", "Local consistency", "Eq. 16"),
+                        ("c", "C", "Contrastiveness", "Eq. 17"),
+                        ("total", "Total", "Local consistency times contrastiveness", "Eq. 18"),
+                        ("robustness", "robustness", "Robustness part of local consistency", "Eq. 14"),
+                        ("faithfulness", "faithfulness", "Faithfulness part of local consistency", "Eq. 15"),
+                        ("contrastiveness_signed", "C, signed", "Contrastiveness before it is cut at 0", "Eq. 17"),
+                    )
+                ),
+                Column(
+                    "gae_total_change",
+                    "Change of the total against absLRP's",
+                    "Vukadin et al. 2024, Table 10",
+                    "gae_total",
+                    head="Change %",
+                    unit="%",
+                    scale=100,
+                    digits=1,
+                    against="abslrp",
+                ),
+            ),
+            (MODEL,),
+            ("gae",),
+        ),
+        Metric(
+            "road",
+            "ROAD",
+            "road:score",
+            (
+                Column(
+                    "road_morf",
+                    "Accuracy with the most relevant pixels imputed, mean over levels",
+                    "Rong et al. 2022",
+                    "road_morf",
+                    head="MoRF",
+                    digits=3,
+                    higher_is_better=False,
+                ),
+                Column(
+                    "road_lerf",
+                    "Accuracy with all but the most relevant pixels imputed, mean over levels",
+                    "Rong et al. 2022",
+                    "road_lerf",
+                    head="LeRF",
+                    digits=3,
+                ),
+            ),
+            (MODEL,),
+            ("road", "ties"),
+        ),
+        Metric(
+            "local_lipschitz",
+            "Local Lipschitz estimate",
+            "local_lipschitz:score",
+            (
+                Column(
+                    "local_lipschitz",
+                    "Greatest change of the map over that of the picture",
+                    "Alvarez-Melis and Jaakkola 2018",
+                    "local_lipschitz",
+                    _last,
+                    digits=3,
+                    higher_is_better=False,
+                ),
+            ),
+            (MODEL,),
+            ("local_lipschitz",),
+        ),
+        Metric(
+            "focus",
+            "Focus",
+            "focus:score",
+            (
+                Column(
+                    "focus",
+                    "Positive relevance in the target's tiles of a mosaic",
+                    "Arias-Duart et al. 2022",
+                    "focus",
+                    digits=3,
+                ),
+            ),
+            (MODEL,),
+            ("focus",),
         ),
         *(
             Metric(

@@ -16,7 +16,7 @@ from typing import Any
 
 from relmap.catalogue.datasets import DATASETS, FORMATS, DataSet
 from relmap.catalogue.imported import from_file
-from relmap.catalogue.methods import CATALOGUE, Method, clam_methods
+from relmap.catalogue.methods import CATALOGUE, Method
 from relmap.catalogue.metrics import METRICS, Column, Metric, columns
 from relmap.catalogue.models import MODELS, Model
 from relmap.errors import InputError, suggestion
@@ -134,10 +134,8 @@ def as_configured(rows: Rows, config: Mapping[str, Any]) -> Rows:
 
 
 def label(identifier: str) -> str:
-    """The label of an id of the catalogue or of an arm of CLAM; of an unknown one, the id itself."""
-    arm = identifier.partition("_clam_")[2]
-    arms = {method.id: method for method in clam_methods(arm)} if arm else {}
-    return arms[identifier].label if identifier in arms else Rows().label(identifier)
+    """The label of an id of the catalogue; of an unknown one, the id itself."""
+    return Rows().label(identifier)
 
 
 def rank(*identifiers: str) -> tuple[tuple[int, str], ...]:

@@ -68,6 +68,39 @@ def bootstrap_mean(
     return Interval(mean, float(low), float(high), count, len(values))
 
 
+def bootstrap_change(
+    values: np.ndarray,
+    base: np.ndarray,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    images: np.ndarray | None = None,
+) -> Interval:
+    """Change of a mean against another, mean(values) / mean(base) - 1, with its percentile bootstrap over images.
+
+    Both means are of the same resampled images, so that what the two share does not widen the interval.
+
+    Args:
+        values, base: (N,) paired; a pair of which either is NaN is left out.
+        confidence, resamples, seed, images: as of ``bootstrap_mean``.
+
+    Returns:
+        The interval; all NaN where no pair is left or the base's mean is 0, whose change no number tells.
+    """
+    values, base = (np.asarray(side, dtype=np.float64) for side in (values, base))
+    known = ~np.isnan(values) & ~np.isnan(base)
+    values, base = values[known], base[known]
+    if not len(values) or not base.mean():
+        return Interval(np.nan, np.nan, np.nan, 0, 0)
+    count, own = _grouped(None if images is None else np.asarray(images)[known], len(values))
+    above, below = (_resampled_means(side, count, own, resamples, seed) for side in (values, base))
+    # A resample whose base is 0 tells no change; where there are many, so does the interval not.
+    changes = np.divide(above, below, out=np.full(len(below), np.nan), where=below != 0) - 1
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(changes, [tail, 1 - tail])
+    return Interval(float(values.mean() / base.mean()) - 1, float(low), float(high), count, len(values))
+
+
 def _grouped(images: np.ndarray | None, values: int) -> tuple[int, np.ndarray]:
     """How many images there are, and the number of each value's."""
     if images is None:

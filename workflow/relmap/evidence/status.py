@@ -145,6 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m relmap.evidence.status", description=main.__doc__)
     parser.add_argument("results", nargs="?", type=Path, help="the run's folder; config.yaml's run by default")
     results = parser.parse_args(arguments).results
+    sys.path.append(str(REPOSITORY))  # files of papers import one another, as in the workflow's jobs
     try:
         if results is None:
             results = Path("results", run_config()["run"])

@@ -20,7 +20,7 @@ from relmap.catalogue.metrics import Column
 from relmap.catalogue.papers import FLAGS, PRINTED, Cell, cells
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
-from relmap.evidence.statistics import RESAMPLES, Interval, bootstrap_mean
+from relmap.evidence.statistics import RESAMPLES, Interval, bootstrap_change, bootstrap_mean
 from relmap.job.files import atomic_paths
 
 CELL = ["dataset", "model", "method", "metric"]
@@ -66,8 +66,8 @@ def image_scores(
         Columns dataset, model, method, metric, image_id, target, value, and of ``pairs`` the flags.
 
     Raises:
-        InputError: an unknown metric, a pair that lacks levels that others have, or one that some methods have a value
-            of and others do not: what a metric cannot say of a picture it says of no method.
+        InputError: an unknown metric, a pair that a method lacks, or that lacks levels that others have, or one that
+            some methods have a value of and others do not: what a metric cannot say of a picture it says of no method.
     """
     where = f"scores of {dataset} with {model}"
     columns = [column for _, column in (known or Rows()).columns().values()]
@@ -76,6 +76,7 @@ def image_scores(
         raise InputError(f"{where}: no metric's row reads {unknown[0]}; delete the scores and run again")
     parts = []
     for metric, family in rows.groupby("metric", sort=True):
+        _check_pairs(family, metric, where)
         _check_levels(family, metric, where)
         _check_values(family, metric, where)
         parts += [_means(family, column) for column in columns if column.rows == metric]
@@ -95,6 +96,20 @@ def _with_flags(scores: pd.DataFrame, pairs: pd.DataFrame, where: str) -> pd.Dat
         image, target = strays.iloc[0][PAIR]
         raise InputError(f"{where}: image {image} with target {target} is none of the targets; delete the scores")
     return found.drop(columns="_merge").astype(dict.fromkeys(FLAGS, bool))
+
+
+def _check_pairs(family: pd.DataFrame, metric: str, where: str) -> None:
+    """Every method has rows of the same pairs: means over others would compare methods on different pictures."""
+    methods = family["method"].unique()
+    found = family.groupby(PAIR, sort=False)["method"].nunique()
+    if found.nunique() > 1 or found.iloc[0] != len(methods):
+        image, target = found.idxmin()
+        own = family[(family["image_id"] == image) & (family["target"] == target)]["method"]
+        lacking = next(method for method in methods if method not in set(own))
+        raise InputError(
+            f"{where}: {metric} of {lacking} has no row for image {image} with target {target}, which other methods "
+            "have; delete the scores and run again"
+        )
 
 
 def _check_levels(family: pd.DataFrame, metric: str, where: str) -> None:
@@ -312,12 +327,27 @@ def _our_values(
     ours = []
     for cell in asked:
         lacking = _lacking(cell, values[cell.select], missing)
+        column = columns[cell.metric][1] if cell.metric in columns else None
+        # What a value is compared with must be there too.
+        against = replace(cell, method=column.against, variant="") if column and column.against else None
+        if against and not lacking:
+            lacking = _lacking(against, values[cell.select], missing)
         if lacking:
             ours.append(_Ours(missing=lacking))
+            continue
+        found = values[cell.select][_key(cell)]
+        if against:
+            ours.append(_our_change(found, values[cell.select][_key(against)], *resampling))
         else:
-            by_class = columns[cell.metric][1].mean == "classes"
-            ours.append(_our_value(values[cell.select][_key(cell)], *resampling, by_class))
+            ours.append(_our_value(found, *resampling, column.mean == "classes"))
     return ours
+
+
+def _our_change(values: pd.Series, base: pd.Series, confidence: float, resamples: int, seed: int) -> _Ours:
+    both = pd.concat({"values": values, "base": base}, axis=1).dropna()
+    sides = both["values"].to_numpy(), both["base"].to_numpy()
+    interval = bootstrap_change(*sides, confidence, resamples, seed, images_of(both))
+    return _Ours(interval.mean, interval.low, interval.high, np.nan, interval.n, interval.pairs)
 
 
 def _our_value(values: pd.Series, confidence: float, resamples: int, seed: int, by_class: bool) -> _Ours:
@@ -359,8 +389,8 @@ def digits(value: float, signed: bool = False) -> str:
 def to_markdown(table: pd.DataFrame, caption: str = "", rows: Sequence[str] = ("method",)) -> str:
     """A filled table: ``rows`` are what its rows are, all else that varies is columns, published | ours.
 
-    Marks are ``**best of the column**`` and ``<u>improved by CLAM</u>``: as printed for the published values, by the
-    numbers for ours.
+    Marks are ``**best of the column**`` and ``<u>better than the method that it refines</u>``: as printed for the
+    published values, by the numbers for ours.
     """
     layout = lay_out(table, rows)
     head = ["Method"]

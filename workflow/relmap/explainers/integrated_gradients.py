@@ -13,7 +13,13 @@ from torch import Tensor
 
 from relmap.errors import InputError
 from relmap.explainers.base import Explainer, as_maps
-from relmap.propagation import Propagator, composites, starts
+from relmap.propagation import Propagator, Walk, composites, starts
+
+
+def gradient_at(images: Tensor, targets: Tensor, walk: Walk) -> Tensor:
+    """The gradient of the targets' logits (N, K) at images (N, ...), by a forward pass of its own: (K, N, ...)."""
+    activations = walk.forward(images)
+    return walk.propagate(activations, starts.stacked(starts.one_hot, activations.logits, targets.T)).relevance
 
 
 class IntegratedGradients(Explainer):
@@ -32,6 +38,9 @@ class IntegratedGradients(Explainer):
         self.sum = [((1 + point) / 2, weight / 2) for point, weight in zip(points, weights, strict=True)]
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        return as_maps(self.by_channel(images, targets), images.shape)
+
+    def by_channel(self, images: Tensor, targets: Tensor) -> Tensor:
         if not images.is_floating_point():
             raise InputError(
                 f"Integrated Gradients: the input is {images.dtype}, and a line between token ids has no meaning; give "
@@ -39,7 +48,5 @@ class IntegratedGradients(Explainer):
             )
         mean = images.new_zeros(targets.shape[1], *images.shape)
         for point, weight in self.sum:
-            activations = self.walk.propagator.forward(point * images, (self.walk,))
-            start = starts.stacked(starts.one_hot, activations.logits, targets.T)
-            mean += weight * self.walk.propagate(activations, start).relevance
-        return as_maps((images * mean).transpose(0, 1), images.shape).detach()
+            mean += weight * gradient_at(point * images, targets, self.walk)
+        return (images * mean).transpose(0, 1).detach()

@@ -84,7 +84,7 @@ def save_figure(
     Args:
         figure: what to save.
         folder: where to.
-        name: for example ``clam_figure03``.
+        name: ``<paper>_figure<NN>``.
         caption: what the figure shows.
         selection: how its rows were chosen.
         rows: what was chosen: per row plain values (image id, gain, ...).

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from relmap.propagation import Activations
 from torch import Tensor
 
-from relmap.explainers.clam.layer import best_positions
-from relmap.explainers.clam.trained import TrainedLayer
-from relmap.propagation import Activations
+from papers.clam.cla.layer import best_positions
+from papers.clam.cla.trained import TrainedLayer
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from relmap.job.seeds import generator
 from torch import Tensor, nn
 
-from relmap.explainers.clam.sub_features import gather_patches
-from relmap.job.seeds import generator
+from papers.clam.cla.sub_features import gather_patches
 
 CACHED_ELEMENTS = 2**17
 

@@ -11,22 +11,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-
-from relmap.catalogue.methods import CATALOGUE, CLAM_ARM, clam_methods
+from relmap.catalogue.methods import CATALOGUE
 from relmap.errors import InputError
 from relmap.explainers.building import build
-from relmap.explainers.clam.layer import ClaLayer
-from relmap.explainers.clam.loss import balanced_contrastive_loss, paired
-from relmap.explainers.clam.patterns import class_patterns
-from relmap.explainers.clam.refinement import refinements
-from relmap.explainers.clam.settings import ClamOptions, LayerSettings
-from relmap.explainers.clam.sub_features import gather_patches, top_positions
-from relmap.explainers.clam.trained import TrainedLayer, new_layer
 from relmap.job.seeds import derive, generator
 from relmap.network import Graph
 from relmap.propagation import Propagator, Walk
 from relmap.propagation.starts import STARTS
+from torch import Tensor, nn
+
+from papers.clam.cla.layer import ClaLayer
+from papers.clam.cla.loss import balanced_contrastive_loss, paired
+from papers.clam.cla.patterns import class_patterns
+from papers.clam.cla.refinement import refinements
+from papers.clam.cla.settings import ClamOptions, LayerSettings
+from papers.clam.cla.sub_features import gather_patches, top_positions
+from papers.clam.cla.trained import TrainedLayer, new_layer
+from papers.clam.methods import CLAM_ARM, clam_methods
 
 EXPLAINERS: dict[str, str] = {method.parameters["explainer"]: method.wraps for method in clam_methods(CLAM_ARM)}
 """Explainer that CLAM refines -> the id of the method. They differ in the start alone, so that one pass serves all."""

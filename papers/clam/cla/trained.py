@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from relmap.errors import InputError
+from relmap.job.files import atomic_path
+from relmap.job.seeds import derive
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from relmap.errors import InputError
-from relmap.explainers.clam.layer import ClaLayer
-from relmap.explainers.clam.settings import ClamOptions, LayerSettings
-from relmap.job.files import atomic_path
-from relmap.job.seeds import derive
+from papers.clam.cla.layer import ClaLayer
+from papers.clam.cla.settings import ClamOptions, LayerSettings
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from relmap.errors import InputError
 from relmap.explainers.base import Relevance, SharedPass
-from relmap.explainers.clam.refinement import Regions, refinements
-from relmap.explainers.clam.settings import ClamOptions
-from relmap.explainers.clam.trained import TrainedLayer, load_layer
-from relmap.explainers.clam.training import stacked_starts
 from relmap.propagation import Activations, Propagator, Walk, starts
+from torch import Tensor
+
+from papers.clam.cla.refinement import Regions, refinements
+from papers.clam.cla.settings import ClamOptions
+from papers.clam.cla.trained import TrainedLayer, load_layer
+from papers.clam.cla.training import stacked_starts
 
 
 class Refined(SharedPass):

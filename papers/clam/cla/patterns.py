@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
 from relmap.job.seeds import generator
+from torch import Tensor
 
 
 def class_patterns(kind: str, classes: int, patch: int, layer: str, seed: int) -> Tensor:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-
-from relmap.explainers.clam.settings import ClamOptions, LayerSettings, layer_settings
-from relmap.explainers.clam.training import feature_operation
 from relmap.propagation import Walk
+
+from papers.clam.cla.settings import ClamOptions, LayerSettings, layer_settings
+from papers.clam.cla.training import feature_operation
 
 
 def feature_sizes(propagator: Walk, layers: Sequence[str], input_size: int) -> dict[str, tuple[int, int]]:
