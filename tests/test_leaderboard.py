@@ -110,6 +110,14 @@ def test_boards_keep_the_pairs_that_all_methods_have():
     assert "d2" not in rankings.boards(unscored, ROWS)[0].methods, "a method without any value takes no pair away"
 
 
+def test_a_change_against_a_method_is_no_number_of_its_own():
+    change = Column("change", "Change", "", "up", against="a")
+    rows = replace(ROWS, metrics={"up": replace(METRICS["up"], columns=(METRICS["up"].columns[0], change))})
+    scores = image_scores(score_rows(drawn(0), "up"), "one", "x", rows)
+    assert set(scores["metric"]) == {"up", "change"}
+    assert [board.column.id for board in rankings.boards(scores, rows)] == ["up"]
+
+
 def test_lower_is_better_turns_the_order(run):
     boards, _ = run
     board = next(board for board in boards if board.key == ("one", "x", "down"))

@@ -348,7 +348,15 @@ METRICS: dict[str, Metric] = {
             "gae_rows:score",
             (
                 *(
-                    Column(f"gae_{part}", label, f"Vukadin et al. 2024, {where}", f"gae_{part}", head=head, digits=3)
+                    Column(
+                        f"gae_{part}",
+                        label,
+                        f"Vukadin et al. 2024, {where}",
+                        f"gae_{part}",
+                        head=head,
+                        digits=3,
+                        counted=part == "total",
+                    )
                     for part, head, label, where in (
                         ("lc", "LC", "Local consistency", "Eq. 16"),
                         ("c", "C", "Contrastiveness", "Eq. 17"),
@@ -368,10 +376,12 @@ METRICS: dict[str, Metric] = {
                     scale=100,
                     digits=1,
                     against="abslrp",
+                    counted=False,
                 ),
             ),
             (MODEL,),
             ("gae",),
+            drawn="the mosaics and their positive images",
         ),
         Metric(
             "road",
@@ -398,6 +408,7 @@ METRICS: dict[str, Metric] = {
             ),
             (MODEL,),
             ("road", "ties"),
+            drawn="the imputation's noise",
         ),
         Metric(
             "local_lipschitz",
@@ -416,6 +427,7 @@ METRICS: dict[str, Metric] = {
             ),
             (MODEL,),
             ("local_lipschitz",),
+            drawn="the noise on the pictures",
         ),
         Metric(
             "focus",
@@ -432,6 +444,7 @@ METRICS: dict[str, Metric] = {
             ),
             (MODEL,),
             ("focus",),
+            drawn="the mosaics",
         ),
         *(
             Metric(

@@ -84,12 +84,15 @@ class Board:
 def boards(scores: pd.DataFrame, known: Rows) -> list[Board]:
     """All boards of some per-pair values, as tables order them; none where no pair has a value.
 
+    A number that is another's change against one method has the other's order, and gets none.
+
     Args:
         scores: as ``tables.image_scores`` gives them.
         known: the run's rows.
     """
     columns = known.columns()
-    groups = dict(list(scores.groupby(["dataset", "model", "metric"])))
+    places = scores.groupby(["dataset", "model", "metric"])
+    groups = {place: own for place, own in places if not columns[place[2]][1].against}
     found = []
     for dataset, model, metric in sorted(groups, key=lambda key: rank(*key)):
         table = groups[dataset, model, metric].pivot(index=PAIR, columns="method", values="value").astype(float)
