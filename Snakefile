@@ -61,10 +61,11 @@ for paper in PAPERS:
 
 
 # What the report waits for.
-TABLES = [*(path for paper in PAPERS for path in tables_of(paper)), *ENGINE_TABLES]
+TABLES = [*(path for paper in PAPERS for path in tables_of(paper)), *ENGINE_TABLES, *LEADERBOARD_TABLES]
 FIGURES = [
     *(path for paper in PAPERS for suffix in ("png", "pdf") for path in figures_of(paper, suffix)),
     *ENGINE_FIGURES,
+    *LEADERBOARD_FIGURES,
     *(path for files in TRAINING_FIGURE.values() for path in files),
 ]
 
@@ -73,6 +74,7 @@ include: "workflow/rules/attribute.smk"
 include: "workflow/rules/engine.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/tabulate.smk"
+include: "workflow/rules/leaderboard.smk"
 include: "workflow/rules/render.smk"
 
 
@@ -103,6 +105,13 @@ rule engine:
     input:
         ENGINE_TABLES,
         ENGINE_FIGURES,
+
+
+# All methods by all numbers, and how far the numbers can be trusted.
+rule leaderboard:
+    input:
+        LEADERBOARD_TABLES,
+        LEADERBOARD_FIGURES,
 
 
 # One image under every method: the picture of docs/rules.md.

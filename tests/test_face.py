@@ -296,7 +296,8 @@ class Adding(torch.nn.Module):
         return self.head(torch.nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
-@pytest.mark.parametrize("method", ON_IMAGES)
+# A network of random weights has a random constant.
+@pytest.mark.parametrize("method", [name for name in ON_IMAGES if name != "random_network"])
 def test_a_constant_that_is_added_is_no_branch(method):
     """Zeros change no map; other numbers leave it a map of each image by itself."""
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

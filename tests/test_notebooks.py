@@ -19,8 +19,12 @@ FIGURES = {
     "clam_curves": [5, 6],
     "clam_layers": [4, 14, 15, 16, 17, 18],
 }
-PLACES = {"gallery": "engine/gallery", **{name: name.replace("_", "/") for name in FIGURES}}
-names = pytest.mark.parametrize("name", [*FIGURES, "gallery"])
+PLACES = {
+    "gallery": "engine/gallery",
+    "leaderboard": "engine/leaderboard",
+    **{name: name.replace("_", "/") for name in FIGURES},
+}
+names = pytest.mark.parametrize("name", [*FIGURES, "gallery", "leaderboard"])
 
 
 def _read(name: str) -> nbformat.NotebookNode:

@@ -299,8 +299,10 @@ def test_what_is_absent_is_said(tmp_path: Path) -> None:
     for file in ("provenance.json", "config.yaml", "tables/clam_table3.csv", "clam_claims.csv", "clam_ablation.csv"):
         assert f"{file} is absent" in text
     assert "figures/training_curves.png is absent" in text
-    tables, claims, extra, figures = 4, 1, len(CLAM.extra), 1
-    assert text.count("is absent") == tables + claims + extra + figures + 10
+    for file in ("figures/leaderboard_ranks.png", "tables/leaderboard_ranks.csv", "tables/metric_trust.csv"):
+        assert f"{file} is absent" in text
+    tables, claims, extra, figures, leaderboard = 4, 1, len(CLAM.extra), 1, 4
+    assert text.count("is absent") == tables + claims + extra + figures + leaderboard + 10
 
 
 def test_same_bytes_for_the_same_run(results: Path) -> None:

@@ -106,6 +106,8 @@ def test_target_of_the_paper(tmp_path, clam):
         "measure_cost",
         "render_gallery",
         "render_training",
+        "rank_methods",
+        "render_leaderboard",
     }
 
 
@@ -120,6 +122,7 @@ def test_a_run_takes_what_it_has(tmp_path, default):
     lacking = planned(tmp_path, "--config", "papers=[c3lrp]")
     assert "tabulate_c3lrp" in lacking and not [n for n in lacking if n.startswith(("attribute", "pretrain"))]
     nothing = planned(tmp_path, "--config", "papers=[]")
+    assert "rank_methods" not in nothing and "rank_methods" not in lacking
     assert "compare_methods" in nothing and not [
         name for name in nothing if name.startswith(("attribute", "tabulate_c"))
     ]
@@ -171,6 +174,12 @@ def test_engine_needs_classifiers_alone(tmp_path, default):
     assert {"compare_methods", "measure_cost", "render_gallery", "predict"} <= counts.keys()
     assert not {name for name in counts if name.startswith(("attribute_", "score", "train_"))}
     assert "measure_cost" not in planned(tmp_path, "gallery")
+
+
+def test_the_leaderboard_is_of_all_scores(tmp_path, default):
+    counts = planned(tmp_path, "leaderboard")
+    assert counts["rank_methods"] == counts["render_leaderboard"] == 1 and counts["score"] == default["score"]
+    assert not {name for name in counts if name.startswith(("tabulate", "draw", "decide", "measure"))}
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,11 @@ def refuse_clashes(papers):
     for paper in papers:
         theirs = ROOT / "papers" / paper.id
         taken = ids.count(paper.id) > 1 or (theirs.is_dir() and theirs.resolve() != Path(paper.folder).resolve())
-        if taken or paper.id in ("all", "engine", "gallery") or not re.fullmatch(r"[A-Za-z]\w*", paper.id):
+        if (
+            taken
+            or paper.id in ("all", "engine", "gallery", "leaderboard")
+            or not re.fullmatch(r"[A-Za-z]\w*", paper.id)
+        ):
             raise InputError(
                 f"{paper.folder}: the name of a paper's folder is its id, and {paper.id!r} is another's, the workflow's, "
                 "or not made of letters, digits and underscores; rename the folder"
@@ -562,6 +566,11 @@ def measured_of(paper, *suffixes):
     return formats(f"{paper.id}_measured", *suffixes) if paper.measured else []
 
 
+def significance_of(paper, *suffixes):
+    """The table of the tests behind a paper's stars, in some formats, where it asks for them."""
+    return formats(f"{paper.id}_significance", *suffixes) if paper.significance else []
+
+
 def tables_of(paper):
     """All tables of a paper: its own, its claims, and what its rules add."""
     return [
@@ -573,6 +582,7 @@ def tables_of(paper):
             if beside(paper, "claims.yaml")
         ),
         *measured_of(paper, "csv", "md"),
+        *significance_of(paper, "csv", "md"),
         *EXTRA_TABLES.get(paper.id, []),
     ]
 
@@ -613,4 +623,22 @@ ENGINE_FIGURES = [
     path
     for suffix in ("png", "pdf", "json")
     for path in engine_pairs(f"<results>/figures/gallery_{{dataset}}_{{model}}.{suffix}")
+]
+# What all methods are ranked by.
+LEADERBOARD_SCORES = [
+    f"<results>/scores/{dataset}/{model}/{metric}.parquet"
+    for dataset, model, metric in sorted(PLAN.scores, key=lambda key: rank(*key))
+]
+LEADERBOARD_NAMES = ["leaderboard_ranks", "leaderboard_agreement"]
+LEADERBOARD_TABLES = [
+    path
+    for name in ("leaderboard", *LEADERBOARD_NAMES, "metric_trust")
+    for path in formats(name, "csv", "md")
+    if LEADERBOARD_SCORES
+]
+LEADERBOARD_FIGURES = [
+    f"<results>/figures/{name}.{suffix}"
+    for name in LEADERBOARD_NAMES
+    for suffix in ("png", "pdf", "json")
+    if LEADERBOARD_SCORES
 ]

@@ -20,6 +20,8 @@ for paper_ in PAPERS:
         output:
             measured=measured_of(paper_, "csv"),
             measured_md=measured_of(paper_, "md"),
+            significance=significance_of(paper_, "csv"),
+            significance_md=significance_of(paper_, "md"),
             csv=shown(
                 expand(f"<results>/tables/{paper_.id}_table{{number}}.csv", number=paper_.tables),
                 caption="../report/table.rst",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from relmap.catalogue.papers import published, read_paper
 from relmap.catalogue.rows import load_rows
+from relmap.evidence.significance import significance
 from relmap.evidence.tables import fill, load_scores, measured, write_frame, write_table
 from relmap.job.logs import job
 
@@ -36,3 +37,9 @@ with job(snakemake.log[0]):
             params.missing,
         )
         write_frame(frame, output, f"{paper.short}: what its figures show, and other readings")
+    for output in snakemake.output.significance:
+        asked = paper.significance
+        printed = {number: published(paper, number, known) for number in asked.tables}
+        frame = significance(printed, asked.columns, asked.level, scores)
+        caption = f"{paper.short}: Wilcoxon's signed-rank test of each column's best method against the others"
+        write_frame(frame, output, f"{caption}, at the level {asked.level:g}")

@@ -53,6 +53,7 @@ class Method:
         arm: of a method that takes artifacts, which: methods of one arm take the same ones, and are made in one job.
         places: the pairs of data set and model that a run can make it for; None for all.
         noisy_on: keys of ``NEEDS``: networks on which its maps are known to be noise, which ``explain`` says.
+        control: whether it knows nothing of the trained network: what a metric gives it, it gives for nothing.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Method:
     arm: str | None = None
     places: tuple[tuple[str, str], ...] | None = None
     noisy_on: tuple[str, ...] = ()
+    control: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values but the places, for a job's parameters. A row that names a class has none."""
@@ -94,8 +96,8 @@ CATALOGUE: dict[str, Method] = {
     method.id: method
     for method in (
         # Controls: what a metric gives these it gives for nothing
-        Method("constant", "Constant", "control: 1 everywhere", "controls:Constant", signed=False),
-        Method("random", "Random", "control: uniform noise", "controls:Random", signed=False),
+        Method("constant", "Constant", "control: 1 everywhere", "controls:Constant", signed=False, control=True),
+        Method("random", "Random", "control: uniform noise", "controls:Random", signed=False, control=True),
         Method(
             "random_normal",
             "Random, normal",
@@ -103,9 +105,33 @@ CATALOGUE: dict[str, Method] = {
             "controls:Random",
             {"law": "normal"},
             variant_of="random",
+            control=True,
         ),
         Method(
-            "centre_gaussian", "Centre", "control: a Gaussian at the centre", "controls:CentreGaussian", signed=False
+            "centre_gaussian",
+            "Centre",
+            "control: a Gaussian at the centre",
+            "controls:CentreGaussian",
+            signed=False,
+            control=True,
+        ),
+        Method(
+            "edges",
+            "Edges",
+            "control: edges of the picture by Sobel's filter",
+            "controls:Edges",
+            {},
+            (PIXELS,),
+            signed=False,
+            control=True,
+        ),
+        Method(
+            "random_network",
+            "Input x Gradient, random network",
+            "control: Input x Gradient of the network with random weights, Adebayo et al. 2018",
+            "controls:RandomNetwork",
+            {"explainer": "input_x_gradient"},
+            control=True,
         ),
         # Gradients
         Method(

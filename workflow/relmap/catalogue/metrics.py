@@ -40,6 +40,8 @@ class Column:
         mean: over what: ``pairs``, or ``classes``, the mean of the classes' means, as the pointing game has it.
         against: method whose mean this one's is compared with: the number is then mean / its mean - 1.
         spread: what is printed after a plus-minus sign: ``pairs``, the standard deviation over pairs, or nothing.
+        counted: whether it counts in methods' mean ranks over settings. Parts and readings of a number that counts, and
+            numbers that only describe, do not.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Column:
     mean: str = "pairs"
     against: str = ""
     spread: str = ""
+    counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Metric:
         columns: the published numbers that are read from its rows.
         needs: of ``BOXES``, ``MASKS``, ``MODEL``.
         settings: keys below the config's ``evaluation`` (or its ``own``) that it reads.
+        drawn: what of its scores is drawn at random, in words; nothing where nothing is.
     """
 
     id: str
@@ -77,6 +81,7 @@ class Metric:
     columns: tuple[Column, ...]
     needs: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    drawn: str = ""
 
 
 def score_of(score: str | Score) -> Score:
@@ -117,6 +122,7 @@ METRICS: dict[str, Metric] = {
                     "pointing",
                     _lower_half,
                     "lower",
+                    counted=False,
                 ),
                 Column(
                     "pointing_higher",
@@ -125,6 +131,7 @@ METRICS: dict[str, Metric] = {
                     "pointing",
                     _upper_half,
                     "higher",
+                    counted=False,
                 ),
             ),
             (BOXES,),
@@ -149,6 +156,7 @@ METRICS: dict[str, Metric] = {
                     "CLAM, Table 2",
                     "lerf_correct",
                     head="mean",
+                    counted=False,
                 ),
             ),
             (MODEL,),
@@ -180,6 +188,7 @@ METRICS: dict[str, Metric] = {
                     "pointing_game_radius0",
                     head="radius 0",
                     mean="classes",
+                    counted=False,
                 ),
                 Column(
                     "pointing_game_with_absent",
@@ -188,6 +197,7 @@ METRICS: dict[str, Metric] = {
                     "pointing_game_with_absent",
                     head="with absent",
                     mean="classes",
+                    counted=False,
                 ),
             ),
             (BOXES,),
@@ -205,6 +215,7 @@ METRICS: dict[str, Metric] = {
                     "positive_ratio",
                     # It describes; tables mark a best value only where their paper gives a direction.
                     higher_is_better=False,
+                    counted=False,
                 ),
             ),
         ),
@@ -240,30 +251,35 @@ METRICS: dict[str, Metric] = {
                     "Gur et al. 2021",
                     "agf_average_precision",
                     head="binarised",
+                    counted=False,
                 ),
                 Column(
                     "pixel_accuracy_above_mean",
                     "Pixel accuracy of the map above its mean",
                     "Chefer et al. 2021",
                     "pixel_accuracy_above_mean",
+                    counted=False,
                 ),
                 Column(
                     "iou_above_mean",
                     "IoU of object and background, map above its mean, mean over images",
                     "Chefer et al. 2021, by image",
                     "iou_above_mean",
+                    counted=False,
                 ),
                 Column(
                     "pixel_accuracy_above_zero",
                     "Pixel accuracy of the positive pixels",
                     "Gur et al. 2021",
                     "pixel_accuracy_above_zero",
+                    counted=False,
                 ),
                 Column(
                     "iou_above_zero",
                     "IoU of object and background, positive pixels, mean over images",
                     "Gur et al. 2021, by image",
                     "iou_above_zero",
+                    counted=False,
                 ),
             ),
             (MASKS,),
@@ -300,6 +316,7 @@ METRICS: dict[str, Metric] = {
                     "Attribution Equilibrium, Section 5.4",
                     "insertion_clean",
                     head="whole",
+                    counted=False,
                 ),
             ),
             (MODEL,),
@@ -316,12 +333,14 @@ METRICS: dict[str, Metric] = {
                     "Adebayo et al. 2018",
                     f"cascade_{short}_{sign}",
                     higher_is_better=False,
+                    counted=False,
                 )
                 for short, long in (("rank", "Rank correlation"), ("ssim", "SSIM"))
                 for sign in ("signed", "absolute")
             ),
             (MODEL,),
             ("cascade",),
+            drawn="the random weights",
         ),
         Metric(
             "gae",
@@ -329,7 +348,15 @@ METRICS: dict[str, Metric] = {
             "gae_rows:score",
             (
                 *(
-                    Column(f"gae_{part}", label, f"Vukadin et al. 2024, {where}", f"gae_{part}", head=head, digits=3)
+                    Column(
+                        f"gae_{part}",
+                        label,
+                        f"Vukadin et al. 2024, {where}",
+                        f"gae_{part}",
+                        head=head,
+                        digits=3,
+                        counted=part == "total",
+                    )
                     for part, head, label, where in (
                         ("lc", "LC", "Local consistency", "Eq. 16"),
                         ("c", "C", "Contrastiveness", "Eq. 17"),
@@ -349,10 +376,12 @@ METRICS: dict[str, Metric] = {
                     scale=100,
                     digits=1,
                     against="abslrp",
+                    counted=False,
                 ),
             ),
             (MODEL,),
             ("gae",),
+            drawn="the mosaics and their positive images",
         ),
         Metric(
             "road",
@@ -379,6 +408,7 @@ METRICS: dict[str, Metric] = {
             ),
             (MODEL,),
             ("road", "ties"),
+            drawn="the imputation's noise",
         ),
         Metric(
             "local_lipschitz",
@@ -397,6 +427,7 @@ METRICS: dict[str, Metric] = {
             ),
             (MODEL,),
             ("local_lipschitz",),
+            drawn="the noise on the pictures",
         ),
         Metric(
             "focus",
@@ -413,6 +444,7 @@ METRICS: dict[str, Metric] = {
             ),
             (MODEL,),
             ("focus",),
+            drawn="the mosaics",
         ),
         *(
             Metric(
@@ -433,6 +465,7 @@ METRICS: dict[str, Metric] = {
                         "Arras et al. 2022",
                         f"relevance_rank{suffix}",
                         head="rank",
+                        counted=False,
                     ),
                 ),
                 (needed,),

@@ -21,7 +21,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from relmap.catalogue.rows import Rows
-from relmap.errors import InputError
+from relmap.errors import InputError, suggestion
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "paper.schema.yaml"
 PRINTED = ("dataset", "model", "method", "metric", "variant")
@@ -33,6 +33,7 @@ EMPHASIS = {"", "bold", "underline", "star"}
 FLAGS = ("present", "predicted", "counted", "difficult")
 _TABLE_KEYS = {*_KINDS, "number", "caption", "rows"}
 _KEYS = {*_KINDS, "title", "short", "citation", "tables", "figures", "controls", "notebooks", "extra", "measured"}
+_KEYS |= {"significance"}
 _REQUIRED = ("title", "short", "citation", "methods", "metrics", "tables", "figures")
 
 
@@ -56,6 +57,15 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Significance:
+    """Which printed columns of which tables are tested against their best method, and at which level."""
+
+    tables: tuple[int, ...]
+    columns: tuple[str, ...]
+    level: float = 0.05
+
+
+@dataclass(frozen=True)
 class Paper:
     """One paper's folder, read.
 
@@ -69,6 +79,7 @@ class Paper:
         notebooks: name -> what it reads, the methods that it must have, its parameters as keys of the config.
         extra: tables that the paper's own rules make: name and caption.
         measured: cells that its figures show beside those of its tables.
+        significance: what is tested behind the stars of its tables, where it prints any.
     """
 
     id: str
@@ -82,6 +93,7 @@ class Paper:
     notebooks: Mapping[str, Mapping[str, Any]]
     extra: tuple[Mapping[str, str], ...]
     measured: tuple[Cell, ...] = ()
+    significance: Significance | None = None
 
 
 def read_papers(folder: str | os.PathLike) -> list[Paper]:
@@ -97,13 +109,14 @@ def read_paper(folder: str | os.PathLike) -> Paper:
     """
     folder = Path(folder)
     content = _content(folder / "paper.yaml")
+    tables = _tables(folder, content)
     return Paper(
         folder.resolve().name,
         folder,
         content["title"],
         content["short"],
         content["citation"],
-        _tables(folder, content),
+        tables,
         tuple(content["figures"]),
         tuple(content.get("controls") or ()),
         {name: entry or {} for name, entry in (content.get("notebooks") or {}).items()},
@@ -113,7 +126,31 @@ def read_paper(folder: str | os.PathLike) -> Paper:
             for block in content.get("measured") or ()
             for ids in product(*(block[kind] for kind in ("datasets", "models", "methods", "metrics")))
         ),
+        _significance(content.get("significance"), tables, folder / "paper.yaml"),
     )
+
+
+def _significance(
+    entry: Mapping[str, Any] | None, tables: Mapping[int, Mapping[str, Any]], path: Path
+) -> Significance | None:
+    """What a paper asks to be tested.
+
+    Raises:
+        InputError: a table that it has not, or a column that none of these prints.
+    """
+    if entry is None:
+        return None
+    stray = next((number for number in entry["tables"] if number not in tables), None)
+    if stray is not None:
+        raise InputError(f"{path}: `significance.tables`: no table {stray}; it has {', '.join(map(str, tables))}")
+    metrics = [metric for number in entry["tables"] for metric in tables[number]["metrics"].values()]
+    printed = {metric if isinstance(metric, str) else metric["id"] for metric in metrics}
+    unknown = next((column for column in entry["columns"] if column not in printed), None)
+    if unknown is not None:
+        raise InputError(
+            f"{path}: `significance.columns`: {unknown!r} is no id under `metrics`{suggestion(unknown, printed)}"
+        )
+    return Significance(tuple(entry["tables"]), tuple(entry["columns"]), float(entry.get("level", 0.05)))
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,12 +109,19 @@ def _grouped(images: np.ndarray | None, values: int) -> tuple[int, np.ndarray]:
     return len(names), own
 
 
-def _draws(count: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def _draws(count: int, resamples: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
     """Images drawn with replacement, (resamples, count), in parts of bounded memory."""
     generator = np.random.default_rng(seed)
     rows = max(1, _ELEMENTS // count)
     for start in range(0, resamples, rows):
         yield generator.integers(count, size=(min(rows, resamples - start), count))
+
+
+def drawn_counts(count: int, resamples: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
+    """How often each of some images is drawn in a bootstrap sample, (resamples, count), in parts of bounded memory."""
+    for drawn in _draws(count, resamples, seed):
+        places = np.arange(len(drawn))[:, None] * count + drawn
+        yield np.bincount(places.ravel(), minlength=len(drawn) * count).reshape(len(drawn), count).astype(float)
 
 
 def _resampled_means(values: np.ndarray, count: int, own: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -136,9 +143,7 @@ def _resampled_class_means(
     np.add.at(sums, (own, kinds), values)
     np.add.at(counts, (own, kinds), 1)
     parts = []
-    for drawn in _draws(count, resamples, seed):
-        weights = np.zeros((len(drawn), count))
-        np.add.at(weights, (np.arange(len(drawn))[:, None], drawn), 1)
+    for weights in drawn_counts(count, resamples, seed):
         seen = weights @ counts
         means = np.divide(weights @ sums, seen, out=np.full(seen.shape, np.nan), where=seen > 0)
         parts.append(np.nanmean(means, axis=1))

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from relmap.errors import InputError, RelevanceWarning
 from relmap.explanation import explain
-from relmap.job.seeds import generator
 from relmap.metrics.similarity import rank_correlation, structural_similarity
+from relmap.network.random_weights import randomise
 
 if TYPE_CHECKING:
     from relmap.catalogue.methods import Method
@@ -144,19 +144,3 @@ def layers_from_the_output(model: nn.Module, image: Tensor) -> list[list[str]]:
             owner = owner.rpartition(".")[0]
         layers.setdefault(owner, []).append(name)
     return [layers[owner] for owner in sorted(layers, key=lambda owner: calls[owner], reverse=True)]
-
-
-@torch.no_grad()
-def randomise(model: nn.Module, names: Sequence[str], seed: int) -> None:
-    """Replace parameters, in place, by random ones that follow from their names and the seed."""
-    for name in names:
-        parameter = model.get_parameter(name)
-        # Drawn in one precision on the CPU, so that no device and no type changes them.
-        values, draws = torch.empty(parameter.shape), generator(seed, "cascade", name)
-        if name.endswith("bias"):
-            values.uniform_(0, 1, generator=draws)
-        elif values.dim() < 2:
-            values.uniform_(-(3**0.5), 3**0.5, generator=draws)
-        else:
-            nn.init.xavier_uniform_(values, generator=draws)
-        parameter.copy_(values)

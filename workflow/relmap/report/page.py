@@ -16,7 +16,7 @@ from relmap.errors import InputError
 from relmap.evidence.status import HEADS, printed_cells, read_table, run_config, status_of
 from relmap.job.files import atomic_path
 from relmap.job.provenance import costs
-from relmap.report import engine, reading
+from relmap.report import engine, leaderboard, reading
 
 _TEMPLATES = Path(__file__).parent
 _FILLED = ("dataset", "model", "method", "metric", "variant", "label", "variant_label", "head", "value", "std")
@@ -82,6 +82,7 @@ def gather(results: Path, papers: Sequence[Paper], rows: Rows) -> dict[str, Any]
         **rules,
         "accuracies": _sortable(results, "accuracies", rows),
         **_totals(shown),
+        "leaderboard": leaderboard.gather(results, rows),
         "costs": engine.costs(results, rows.label),
         "leaks": engine.leaks(results, rows.label),
         "has_steps": (results / "tables" / "conservation.csv").is_file(),

@@ -1,0 +1,83 @@
+"""
+The leaderboard: all methods of a run by all numbers on all data sets and networks; how far the numbers can be trusted.
+
+Inputs: all scores of the run.
+Outputs: <results>/tables/{leaderboard,leaderboard_ranks,leaderboard_agreement,metric_trust}.csv, .md,
+<results>/figures/leaderboard_{ranks,agreement}.png, .pdf.
+"""
+
+
+rule rank_methods:
+    input:
+        scores=LEADERBOARD_SCORES,
+        extensions=EXTENSIONS,
+        library=library("workflow/scripts/rank_methods.py"),
+    output:
+        standings=report(
+            "<results>/tables/leaderboard.csv", caption="../report/leaderboard.rst", category="Leaderboard"
+        ),
+        standings_md="<results>/tables/leaderboard.md",
+        ranks=report(
+            "<results>/tables/leaderboard_ranks.csv", caption="../report/leaderboard.rst", category="Leaderboard"
+        ),
+        ranks_md="<results>/tables/leaderboard_ranks.md",
+        agreement=report(
+            "<results>/tables/leaderboard_agreement.csv", caption="../report/leaderboard.rst", category="Leaderboard"
+        ),
+        agreement_md="<results>/tables/leaderboard_agreement.md",
+        trust=report("<results>/tables/metric_trust.csv", caption="../report/trust.rst", category="Leaderboard"),
+        trust_md="<results>/tables/metric_trust.md",
+    log:
+        "<logs>/rank_methods.log",
+    benchmark:
+        "<benchmarks>/rank_methods.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        seed=lookup(dpath="seed", within=config),
+        resamples=lookup(dpath="evaluation/resamples", within=config),
+        confidence=lookup(dpath="evaluation/confidence", within=config),
+        significance=lookup(dpath="evaluation/significance", within=config),
+    message:
+        "Ranking all methods by all numbers"
+    script:
+        "../scripts/rank_methods.py"
+
+
+rule render_leaderboard:
+    input:
+        notebook=here("notebooks/engine/leaderboard.ipynb"),
+        library=library("notebooks/engine/leaderboard.ipynb"),
+        standings="<results>/tables/leaderboard.csv",
+        ranks="<results>/tables/leaderboard_ranks.csv",
+        agreement="<results>/tables/leaderboard_agreement.csv",
+    output:
+        notebook="<results>/notebooks/engine/leaderboard.ipynb",
+        png=report(
+            [f"<results>/figures/{name}.png" for name in LEADERBOARD_NAMES],
+            caption="../report/leaderboard.rst",
+            category="Leaderboard",
+        ),
+        pdf=[f"<results>/figures/{name}.pdf" for name in LEADERBOARD_NAMES],
+        words=[f"<results>/figures/{name}.json" for name in LEADERBOARD_NAMES],
+    log:
+        "<logs>/render_leaderboard.log",
+    benchmark:
+        "<benchmarks>/render_leaderboard.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        results=subpath(output.notebook, ancestor=3),
+    message:
+        "The leaderboard's figures"
+    shell:
+        "python -m papermill {input.notebook} {output.notebook} -k python3 --no-progress-bar -p results {params.results}"
+        " > {log} 2>&1 || {{ tail -n 40 {log} >&2; exit 1; }}"
