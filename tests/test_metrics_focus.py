@@ -134,7 +134,7 @@ def a_case(order, model, **settings):
     first = {image: k for k, image in reversed(list(enumerate(ids)))}
     pictures = [{"width": 8, "height": 8, "labels": list(own)} for own in labels]
     pairs = [(first[ids[k]], targets[k], {}) for k in order]
-    settings = {"focus": {"mosaics": 2, "tiles": "auto", **settings}}
+    settings = {"focus": {"images": None, "mosaics": 2, "tiles": "auto", **settings}}
     maps = np.zeros((len(order), 8, 8))
     case, stored = case_of(pictures, pairs, maps, settings, model=model, methods=METHODS, seed=4)
     values = torch.tensor([float(labels[k][0]) for k in order])
@@ -188,3 +188,12 @@ def test_tiles():
     case, stored = a_case(list(range(16)), Network())
     with pytest.raises(InputError, match="no row of method other"):
         score(case, "other", stored)
+
+
+def test_the_first_images_alone_have_mosaics_of_all():
+    """What they draw and score is what they draw and score among all."""
+    case, stored = a_case(list(range(16)), Network(None))
+    some, _ = a_case(list(range(16)), Network(None), images=4)
+    everything, few = score(case, "own", stored), score(some, "own", stored)
+    answered = few["image_id"].isin([f"p{k}" for k in range(4)])
+    assert few[answered].equals(everything[answered]) and few["value"].notna().equals(answered)

@@ -132,9 +132,12 @@ class Case:
 
     def of_first_images(self, count: int) -> Case:
         """Those of these pairs that are of the first ``count`` images of all groups; maybe none."""
+        return self.where(f"image_id in {self.first_images(count)}")
+
+    def first_images(self, count: int | None) -> list[str]:
+        """Ids of the first ``count`` images of all groups, of all images for None."""
         everything = self.pairs if self.among is None else self.among
-        first = everything["image_id"].unique()[:count].tolist()
-        return self.where(f"image_id in {first}")
+        return everything["image_id"].unique()[:count].tolist()
 
     def of(self, maps: Maps) -> Tensor:
         """(N, H, W) maps of these pairs, of one size, out of a store that holds them among others.

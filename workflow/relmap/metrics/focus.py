@@ -5,10 +5,11 @@ r"""Focus (Arias-Duart et al. 2022): in a mosaic of four pictures, two of them o
 over pixels i of a mosaic, T those of the two tiles that are of the target class, R the map that explains the target.
 Chance is 1/2; a constant map has exactly that. A map without a positive pixel points nowhere and has 0.
 
-Each pair's picture is a tile of mosaics of its own, with another picture of its target and two without it, of two
-different classes, in random places. Pictures are drawn from those that the run evaluates, of one size; a draw follows
-from the seed, the pair and which pictures there are, not from their order. Pairs that are absent from their picture,
-that have no other picture of their target, or no two of other classes, have NaN, whatever the method.
+Each pair's picture, of the first ``images`` of the run, is a tile of mosaics of its own, with another picture of its
+target and two without it, of two different classes, in random places. Pictures are drawn from all that the run
+evaluates, of one size; a draw follows from the seed, the pair and which pictures there are, not from their order. Pairs
+that are absent from their picture, that have no other picture of their target, or no two of other classes, have NaN,
+whatever the method.
 
 ``tiles`` says how large they are: ``full``, a mosaic of twice the network's input, as published; ``half``, each tile at
 half its size, by the mean of four pixels, for networks of a fixed input (ViT); ``auto``, full where the network takes
@@ -199,7 +200,8 @@ def _drawn(case: Case) -> _Drawn:
     settings, ids = case.settings["focus"], case.pairs["image_id"].tolist()
     labels = [tuple(own) for own in case.manifest.label_sets(case.rows)]
     pictures, of_target = draw(ids, labels, case.pairs["target"].tolist(), settings["mosaics"], case.seed)
-    answered = np.flatnonzero((pictures >= 0).all((1, 2)))
+    asked = np.isin(ids, case.first_images(settings["images"]))
+    answered = np.flatnonzero((pictures >= 0).all((1, 2)) & asked)
     tiles = tiles_of(case.model, settings["tiles"], case.images[:1])
     names = np.append(np.array(ids, dtype=object), None)[pictures].reshape(-1, QUADRANTS)
     counted = ["".join(str(q) for q in np.flatnonzero(own)) or None for own in of_target.reshape(-1, QUADRANTS)]
