@@ -36,13 +36,13 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class InMemory:
-    """Examples in one tensor: pictures (N,3,H,W), uint8 or float in [0,1], or features (N,views,F)."""
+    """Examples in one tensor: pictures (N,3,H,W), uint8 or float in [0,1], features (N,views,F), or token ids (N,T)."""
 
     examples: torch.Tensor
     labels: torch.Tensor
 
     def batches(self, groups: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Yield the examples of each group of indices, as float."""
+        """Yield the examples of each group of indices, pictures as float."""
         yield from (_in_unit_range(self.examples[group]) for group in groups)
 
 

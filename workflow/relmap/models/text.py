@@ -37,6 +37,13 @@ class BertSettings:
     dropout: float = 0.1
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, visible: Tensor, dropout: float = 0.0) -> Tensor:
+    """Attention of several heads, (N, T, D) thrice to (N, T, D), at the tokens that are ``visible``, (N, 1, 1, T)."""
+    query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+    context = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout)
+    return context.transpose(1, 2).flatten(2)
+
+
 class BertClassifier(nn.Module):
     """Token ids (N, T), int64, to logits (N, classes)."""
 
@@ -112,13 +119,8 @@ class _SelfAttention(nn.Module):
         self.query, self.key, self.value = (nn.Linear(settings.width, settings.width) for _ in range(3))
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        query, key, value = (
-            projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
-        )
         dropout = self.dropout if self.training else 0.0
-        context = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout)
-        return context.transpose(1, 2).flatten(2)
+        return attend(self.query(x), self.key(x), self.value(x), self.heads, visible, dropout)
 
 
 class _Output(nn.Module):

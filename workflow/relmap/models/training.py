@@ -46,6 +46,7 @@ __all__ = [
     "predict",
     "threads",
     "train",
+    "train_as_is",
     "write_history",
 ]
 
@@ -118,6 +119,14 @@ def train(
     if added:
         fold_batch_norm(model)
     return fit
+
+
+def train_as_is(model: nn.Module, source: Source, config: TrainingConfig, *, seed: int = 0, name: str = "train") -> Fit:
+    """Train all weights of ``model``, in place, on examples that it takes as they are, such as token ids.
+
+    Arguments as in ``train``; of ``config``, augmentation and sizes play no part.
+    """
+    return _fit(model, source, lambda batch, epoch, generator: batch, config, seed, None, "", name)
 
 
 def finetune(

@@ -1,0 +1,32 @@
+"""
+What absLRP's rules ask of the config. No rules here.
+"""
+
+# Figure 9's classifier: files by what they are, as a folder of Hugging Face's hub has them.
+SENTIMENT_FILES = {"weights": "model.safetensors", "config": "config.json", "vocabulary": "vocab.txt"}
+SENTIMENT_COLLECTION = "distilbert_sst2"
+
+
+def sentiment_files(wildcards):
+    """The classifier of sentences: trained here, retrieved, or from the folder that the config names."""
+    source = config["abslrp"]["sentiment"]["weights"]
+    if source == "retrieve":
+        folder, prefix = f"<data_root>/{SENTIMENT_COLLECTION}/archives", f"{SENTIMENT_COLLECTION}."
+    else:
+        folder, prefix = ("<results>/abslrp/sentiment" if source == "train" else source), ""
+    return {kind: f"{folder}/{prefix}{name}" for kind, name in SENTIMENT_FILES.items()}
+
+
+def refuse_absent_sentiment():
+    """A user's own files, named before anything runs."""
+    source = config["abslrp"]["sentiment"]["weights"]
+    absent = [name for name in SENTIMENT_FILES.values() if not os.path.isfile(os.path.join(source, name))]
+    if source not in ("train", "retrieve") and absent:
+        sys.exit(
+            f"error: config: `abslrp.sentiment.weights`: no file {os.path.join(source, absent[0])}; name a folder with "
+            f"{', '.join(SENTIMENT_FILES.values())} of a DistilBERT, or write train or retrieve"
+        )
+
+
+refuse_absent_sentiment()
+EXTRA_TABLES["abslrp"] = [path for name in ("toy", "sentiment") for path in formats(f"abslrp_{name}", "csv", "md")]

@@ -1,0 +1,1 @@
+"""What draws absLRP's figures; the notebooks in notebooks/abslrp call it."""

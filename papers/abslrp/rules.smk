@@ -1,0 +1,94 @@
+"""
+absLRP's own: the toy networks of Figure 1 and the sentences of Figure 9.
+
+Inputs: nothing, or the published sentiment classifier that resources/downloads.csv names.
+Outputs: <results>/abslrp/sentiment/, a classifier of sentences in the files of Hugging Face's hub, its training's
+history and sentences.npz; tables abslrp_toy and abslrp_sentiment.
+"""
+
+
+include: "common.smk"
+
+
+# Figure 1: the engine on networks of two neurons.
+rule explain_toys:
+    input:
+        library=library("papers/abslrp/scripts/explain_toys.py"),
+    output:
+        csv="<results>/tables/abslrp_toy.csv",
+        md="<results>/tables/abslrp_toy.md",
+    log:
+        "<logs>/explain_toys.log",
+    benchmark:
+        "<benchmarks>/explain_toys.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    message:
+        "Toy networks"
+    script:
+        "scripts/explain_toys.py"
+
+
+# Figure 9, where no published weights are asked for.
+rule train_sentiment:
+    input:
+        library=library("papers/abslrp/scripts/train_sentiment.py"),
+    output:
+        weights="<results>/abslrp/sentiment/model.safetensors",
+        config="<results>/abslrp/sentiment/config.json",
+        vocabulary="<results>/abslrp/sentiment/vocab.txt",
+        history="<results>/abslrp/sentiment/history.csv",
+    log:
+        "<logs>/train_sentiment.log",
+    benchmark:
+        "<benchmarks>/train_sentiment.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        seed=lookup(dpath="seed", within=config),
+        settings=lookup(dpath="abslrp/sentiment", within=config),
+        precision=lookup(dpath="compute/precision", within=config),
+        device=lookup(dpath="compute/device", within=config),
+    message:
+        "Training a classifier of sentences"
+    script:
+        "scripts/train_sentiment.py"
+
+
+rule explain_sentences:
+    input:
+        unpack(sentiment_files),
+        library=library("papers/abslrp/scripts/explain_sentences.py"),
+    output:
+        csv="<results>/tables/abslrp_sentiment.csv",
+        md="<results>/tables/abslrp_sentiment.md",
+        examples="<results>/abslrp/sentiment/sentences.npz",
+    log:
+        "<logs>/explain_sentences.log",
+    benchmark:
+        "<benchmarks>/explain_sentences.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=30,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        seed=lookup(dpath="seed", within=config),
+        settings=lookup(dpath="abslrp/sentiment", within=config),
+        device=lookup(dpath="compute/device", within=config),
+        batch_size=lookup(dpath="compute/batch_size", within=config),
+    message:
+        "Relevance of words"
+    script:
+        "scripts/explain_sentences.py"

@@ -1,0 +1,30 @@
+"""Train a small DistilBERT on sentences whose sentiment a grammar knows; the files are those of Hugging Face's hub."""
+
+import torch
+from relmap.job.device import choose_device
+from relmap.job.files import as_json, atomic_paths
+from relmap.job.logs import job
+from relmap.models.distilbert import DistilBertSettings, new_distilbert
+from relmap.models.training import InMemory, TrainingConfig, train_as_is, write_history
+from relmap.models.wordpiece import SPECIAL, WordPiece
+from safetensors.torch import save_file
+
+from papers.abslrp.grammar import VOCABULARY, splits
+
+with job(snakemake.log[0], snakemake.threads) as log:
+    params, files = snakemake.params, snakemake.output
+    settings = params.settings
+    sentences, _ = splits(**settings["sentences"], seed=params.seed)
+    vocabulary = WordPiece([*SPECIAL, *VOCABULARY])
+    encoded = vocabulary.encode([sentence.text for sentence in sentences], settings["network"]["positions"])
+    labels = torch.tensor([sentence.label for sentence in sentences])
+    sizes = DistilBertSettings(vocabulary=len(vocabulary.tokens), dropout=0.0, **settings["network"])
+    model = new_distilbert(sizes, params.seed).to(choose_device(params.device))
+    recipe = TrainingConfig(**settings["training"], precision=params.precision)
+    fit = train_as_is(model, InMemory(encoded.ids, labels), recipe, seed=params.seed, name="sentiment")
+    log.info("accuracy %.1f %% on sentences of the training that were held out", 100 * fit.accuracy)
+    with atomic_paths(files.weights, files.config, files.vocabulary) as (weights, config, words):
+        save_file({name: value.cpu().contiguous() for name, value in model.state_dict().items()}, weights)
+        config.write_text(as_json(sizes.to_config(), f"{files.config}: config"))
+        words.write_text(vocabulary.text(), encoding="utf-8")
+    write_history(fit.history, files.history)
