@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from relmap.catalogue.methods import CATALOGUE, Method, find
 from relmap.errors import InputError
-from relmap.explainers.base import Explainer, SharedPass, as_maps
+from relmap.explainers.base import Explainer, SharedPass, as_channel_maps, as_maps
 from relmap.explainers.building import as_propagator, build
 from relmap.explainers.soundness import check_classes, check_images, check_maps, warn_of_growth, warn_of_noise
 from relmap.network.score_maps import pooled_scores
-from relmap.propagation import Propagator, Walk
+from relmap.propagation import Activations, Propagator, Walk
 
 
 def methods() -> tuple[Method, ...]:
@@ -31,6 +31,7 @@ def explain(
     method: str | Method = "abslrp",
     *,
     batch_size: int = 16,
+    by_channel: bool = False,
     **parameters: Any,
 ) -> Tensor:
     """Maps of what the model's scores for some classes rest on.
@@ -43,6 +44,8 @@ def explain(
             predicted ones.
         method: an id of ``methods()``, or a row of your own.
         batch_size: images at a time; it does not change the result.
+        by_channel: keep the channels of the images: (N, C, H, W), or (N, K, C, H, W). C is 1 where a method tells none
+            apart, and saliency, DeconvNet and guided backpropagation show what their maps take the largest of.
         parameters: of the method, see the class that its row in ``methods()`` names.
 
     Returns:
@@ -59,7 +62,8 @@ def explain(
     Example:
         >>> maps = relmap.explain(model, images, method="lrp_epsilon")
     """
-    return compare(model, images, targets, {method: parameters}, batch_size=batch_size)[find(method).id]
+    given = {method: parameters}
+    return compare(model, images, targets, given, batch_size=batch_size, by_channel=by_channel)[find(method).id]
 
 
 def compare(
@@ -69,6 +73,7 @@ def compare(
     methods: str | Sequence[str | Method] | Mapping[str | Method, Mapping[str, Any]],
     *,
     batch_size: int = 16,
+    by_channel: bool = False,
 ) -> dict[str, Tensor]:
     """``explain`` by several methods, by id; ``methods`` may map them to parameters.
 
@@ -82,7 +87,9 @@ def compare(
     rows = {row.id: row for row, _ in chosen}
     for row in rows.values():
         warn_of_noise(row, propagator.graph)
-    together = _together(propagator, {row.id: build(propagator, row, **given) for row, given in chosen}, rows)
+    together = _together(
+        propagator, {row.id: build(propagator, row, **given) for row, given in chosen}, rows, by_channel
+    )
     known = None if targets is None else classes(targets, len(images))
     maps: dict[str, list[Tensor]] = {method: [] for method in together.explainers}
     for begin in range(0, len(images), batch_size):
@@ -103,6 +110,7 @@ class _Together:
     rows: Mapping[str, Method]
     walks: Sequence[Walk]
     keep: Sequence[str]
+    by_channel: bool
 
 
 def _with_parameters(
@@ -122,15 +130,17 @@ def _with_parameters(
     return list(zip(rows, parameters.values(), strict=True))
 
 
-def _together(propagator: Propagator, explainers: Mapping[str, Explainer], rows: Mapping[str, Method]) -> _Together:
+def _together(
+    propagator: Propagator, explainers: Mapping[str, Explainer], rows: Mapping[str, Method], by_channel: bool
+) -> _Together:
     shared = [explainer for explainer in explainers.values() if isinstance(explainer, SharedPass)]
     walks = [walk for explainer in shared for walk in explainer.walks]
     keep = [name for explainer in shared for name in explainer.keep]
-    return _Together(propagator, explainers, rows, walks, keep)
+    return _Together(propagator, explainers, rows, walks, keep, by_channel)
 
 
 def _maps_of_batch(together: _Together, images: Tensor, targets: Tensor | None, first: int) -> dict[str, Tensor]:
-    """(N, K, H, W) by method, where the images lie; the targets are the predicted classes by default.
+    """(N, K, H, W) or (N, K, C, H, W) by method, where the images lie; by default of the predicted classes.
 
     ``first``: number of the first image among all.
     """
@@ -142,22 +152,35 @@ def _maps_of_batch(together: _Together, images: Tensor, targets: Tensor | None, 
         row = together.rows[method]
         check_classes(row, activations.logits)
         if isinstance(explainer, SharedPass):
-            found = as_maps(explainer.read(activations, of_batch.T), batch.shape).transpose(0, 1)
+            found = _read(explainer, activations, of_batch, batch, together.by_channel)
             warn_of_growth(row, explainer, activations, of_batch.T, found)
         else:
-            found = checked(explainer(batch, of_batch), of_batch, batch, method)
+            make = explainer.by_channel if together.by_channel else explainer
+            found = checked(make(batch, of_batch), of_batch, batch, method, together.by_channel)
         check_maps(row, found, first, activations.logits.shape[1])
         maps[method] = found.to(images.device)
     return maps
 
 
-def checked(maps: Tensor, targets: Tensor, images: Tensor, method: str) -> Tensor:
+def _read(explainer: SharedPass, activations: Activations, targets: Tensor, images: Tensor, by_channel: bool) -> Tensor:
+    """(N, K, H, W) or, ``by_channel``, (N, K, C, H, W) of a method that shares the forward pass."""
+    if by_channel:
+        return as_channel_maps(explainer.read_by_channel(activations, targets.T), images.shape).transpose(0, 1)
+    return as_maps(explainer.read(activations, targets.T), images.shape).transpose(0, 1)
+
+
+def checked(maps: Tensor, targets: Tensor, images: Tensor, method: str, by_channel: bool = False) -> Tensor:
     """What an explainer of someone's own returned, if its shape is (N, K, H, W), or (N, K, T) of tokens.
+
+    ``by_channel``: if it is (N, K, C, H, W) or (N, K, 1, H, W).
 
     Raises:
         InputError: it is not.
     """
     expected = (*targets.shape, *(images.shape[2:] or images.shape[1:]))
+    if by_channel:
+        merged = maps.shape[2:3] == (1,)
+        expected = (*targets.shape, 1 if merged else images.shape[1], *images.shape[2:])
     if not isinstance(maps, Tensor) or tuple(maps.shape) != expected:
         given = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise InputError(f"method {method!r} must return maps of shape {expected}, a map a target; it returned {given}")

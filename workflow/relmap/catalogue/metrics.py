@@ -323,6 +323,24 @@ METRICS: dict[str, Metric] = {
             (MODEL,),
             ("cascade",),
         ),
+        Metric(
+            "gae",
+            "Global Attribution Evaluation",
+            "gae_rows:score",
+            tuple(
+                Column(f"gae_{part}", label, f"Vukadin et al. 2024, {where}", f"gae_{part}", head=head, digits=3)
+                for part, head, label, where in (
+                    ("lc", "LC", "Local consistency", "Eq. 16"),
+                    ("c", "C", "Contrastiveness", "Eq. 17"),
+                    ("total", "Total", "Local consistency times contrastiveness", "Eq. 18"),
+                    ("robustness", "robustness", "Robustness part of local consistency", "Eq. 14"),
+                    ("faithfulness", "faithfulness", "Faithfulness part of local consistency", "Eq. 15"),
+                    ("contrastiveness_signed", "C, signed", "Contrastiveness before it is cut at 0", "Eq. 17"),
+                )
+            ),
+            (MODEL,),
+            ("gae",),
+        ),
         *(
             Metric(
                 f"relevance_mass{suffix}",

@@ -151,7 +151,7 @@ def tidy(
     values: np.ndarray,
     levels: Sequence[float] | None = None,
 ) -> pd.DataFrame:
-    """Score rows of one method.
+    """Score rows of one method. A metric may add columns that say how a value came about; tables pass over them.
 
     Args:
         image_ids: images of N pairs.

@@ -30,6 +30,10 @@ class Explainer(ABC):
             (N, K, H, W), or (N, K, T) for tokens: signed, not normalised; each image by itself, whatever the batch.
         """
 
+    def by_channel(self, images: Tensor, targets: Tensor) -> Tensor:
+        """What the map is of, for each channel of the images: (N, K, C, H, W); C is 1 where the method has no more."""
+        return self(images, targets)[:, :, None]
+
 
 class SharedPass(Explainer):
     """A method that reads its maps off a forward pass, which several methods can share.
@@ -55,9 +59,17 @@ class SharedPass(Explainer):
             normalised; each image by itself, whatever the batch.
         """
 
+    def read_by_channel(self, activations: Activations, targets: Tensor) -> Tensor:
+        """``read`` before channels are merged, for a method that merges them itself."""
+        return self.read(activations, targets)
+
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         activations = self.walks[0].propagator.forward(images, self.walks, self.keep)
         return as_maps(self.read(activations, targets.T), images.shape).transpose(0, 1)
+
+    def by_channel(self, images: Tensor, targets: Tensor) -> Tensor:
+        activations = self.walks[0].propagator.forward(images, self.walks, self.keep)
+        return as_channel_maps(self.read_by_channel(activations, targets.T), images.shape).transpose(0, 1)
 
 
 class Relevance(SharedPass):
@@ -118,3 +130,10 @@ def as_maps(relevance: Tensor, shape: tuple[int, ...]) -> Tensor:
         mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
         return F.interpolate(relevance, size, mode=mode, align_corners=False)
     return relevance
+
+
+def as_channel_maps(relevance: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The same, channels kept: (K, N, C, H, W), and (K, N, 1, H, W) of what has none."""
+    if relevance.dim() == len(shape) + 1:
+        return relevance
+    return as_maps(relevance, shape)[:, :, None]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from relmap.errors import InputError
 from relmap.explainers.base import SharedPass
 from relmap.explainers.cam import grad_cam, last_feature_map
-from relmap.explainers.gradients import linear_approximation, sensitivity, smoothed
+from relmap.explainers.gradients import linear_approximation, magnitude, sensitivity, signal, smoothed
 from relmap.network import Graph
 from relmap.network.layouts import layout_of
 from relmap.propagation import Activations, Propagator, composites, starts
@@ -29,12 +30,14 @@ class Baseline:
     Attributes:
         backward: key of ``PASSES``.
         read: (features, their relevance), each (N, C, h, w), to the map (N, h, w).
+        by_channel: the same pair to what ``read`` merges, (N, C, h, w); None where that is nothing at the input.
         layer: graph to the name of the operation whose output is read.
     """
 
     backward: str
     read: Callable[[Tensor, Tensor], Tensor]
     layer: Callable[[Graph], str] = _at_input
+    by_channel: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 PASSES: Mapping[str, composites.Composite] = {
@@ -44,10 +47,10 @@ PASSES: Mapping[str, composites.Composite] = {
 }
 
 BASELINES: Mapping[str, Baseline] = {
-    "linear_approximation": Baseline("gradient", linear_approximation),
-    "deconvnet": Baseline("deconvnet", sensitivity),
-    "gradient": Baseline("gradient", sensitivity),
-    "guided_backprop": Baseline("guided", sensitivity),
+    "linear_approximation": Baseline("gradient", linear_approximation, by_channel=torch.mul),
+    "deconvnet": Baseline("deconvnet", sensitivity, by_channel=signal),
+    "gradient": Baseline("gradient", sensitivity, by_channel=magnitude),
+    "guided_backprop": Baseline("guided", sensitivity, by_channel=signal),
     "grad_cam": Baseline("gradient", grad_cam, last_feature_map),
 }
 
@@ -74,12 +77,21 @@ class BaselineMap(SharedPass):
         self.walks, self.keep = (self.walk,), (self.layer,)
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
+        maps = self.baseline.read(*self._pair(activations, targets))
+        return (smoothed(maps, self.smooth) if self.smooth else maps).unflatten(0, targets.shape)
+
+    def read_by_channel(self, activations: Activations, targets: Tensor) -> Tensor:
+        at_input = self.layer == self.graph.operations[0].name
+        if self.baseline.by_channel is None or self.smooth or not at_input:
+            return self.read(activations, targets)
+        return self.baseline.by_channel(*self._pair(activations, targets)).unflatten(0, targets.shape)
+
+    def _pair(self, activations: Activations, targets: Tensor) -> Iterator[Tensor]:
+        """Features and their relevance, each (K N, C, h, w)."""
         start = starts.stacked(starts.one_hot, activations.logits, targets)
         relevance = self.walk.propagate(activations, start, stop=self.layer).relevance
         features = activations.outputs[self.layer].expand_as(relevance)
-        pair = (self._channels_first(values, activations).flatten(0, 1) for values in (features, relevance))
-        maps = self.baseline.read(*pair)
-        return (smoothed(maps, self.smooth) if self.smooth else maps).unflatten(0, targets.shape)
+        return (self._channels_first(values, activations).flatten(0, 1) for values in (features, relevance))
 
     def _channels_first(self, values: Tensor, activations: Activations) -> Tensor:
         """(K, N, C, h, w) of a feature map, (K, N, 1, F) of features without positions, (K, N, C, T) of text."""

@@ -24,6 +24,16 @@ def sensitivity(features: Tensor, gradient: Tensor) -> Tensor:
     return gradient.abs().amax(1)
 
 
+def magnitude(features: Tensor, gradient: Tensor) -> Tensor:
+    """What ``sensitivity`` takes the largest of, (N, C, H, W): Simonyan's saliency of each channel."""
+    return gradient.abs()
+
+
+def signal(features: Tensor, gradient: Tensor) -> Tensor:
+    """The pseudo-gradient with its sign, (N, C, H, W): what DeconvNet and guided backpropagation project down."""
+    return gradient
+
+
 def linear_approximation(features: Tensor, gradient: Tensor) -> Tensor:
     """Features times gradient, summed over the channels: (N, C, H, W) twice to (N, H, W), signed."""
     return (features * gradient).sum(1)

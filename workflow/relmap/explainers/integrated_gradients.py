@@ -32,6 +32,9 @@ class IntegratedGradients(Explainer):
         self.sum = [((1 + point) / 2, weight / 2) for point, weight in zip(points, weights, strict=True)]
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        return as_maps(self.by_channel(images, targets), images.shape)
+
+    def by_channel(self, images: Tensor, targets: Tensor) -> Tensor:
         if not images.is_floating_point():
             raise InputError(
                 f"Integrated Gradients: the input is {images.dtype}, and a line between token ids has no meaning; give "
@@ -42,4 +45,4 @@ class IntegratedGradients(Explainer):
             activations = self.walk.propagator.forward(point * images, (self.walk,))
             start = starts.stacked(starts.one_hot, activations.logits, targets.T)
             mean += weight * self.walk.propagate(activations, start).relevance
-        return as_maps((images * mean).transpose(0, 1), images.shape).detach()
+        return (images * mean).transpose(0, 1).detach()

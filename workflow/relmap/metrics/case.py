@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,8 @@ from relmap.data.regions import rectangles_of
 from relmap.errors import InputError
 from relmap.evidence.evaluation import places_of, rows_of, tidy
 from relmap.evidence.maps import Maps
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -97,6 +99,16 @@ class Case:
         """(N, H, W) bool: the segmentation of the target."""
         targets = self.pairs["target"].to_numpy()
         return load_masks(self.manifest, self.rows, self.preprocessing, targets, self.workers)
+
+    def once(self, make: Callable[[Case], T]) -> T:
+        """What a function makes of this case, made when first asked for: what the methods of a job share."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]
+
+    @functools.cached_property
+    def _made(self) -> dict[Callable[[Case], Any], Any]:
+        return {}
 
     @functools.cached_property
     def _parts(self) -> dict[str, Case]:
