@@ -6,6 +6,9 @@ import pytest
 import torch
 from relmap.errors import InputError
 from relmap.explainers.equilibrium import AttributionEquilibrium
+from relmap.figures.pairs import examples
+from relmap.figures.sheet import seismic, squared
+from relmap.inspection.comparison import spread_over_classes
 from relmap.models import build
 from relmap.propagation import Propagator
 
@@ -13,9 +16,7 @@ from papers.ae.channels import VARIANTS, channel_attributions
 from papers.ae.edges import backgrounds, before, edges_of
 from papers.ae.figures.curves import level_means, pointing_by_gamma, relative
 from papers.ae.figures.grids import ENDS, bin_examples
-from papers.ae.figures.reading import examples
-from papers.ae.figures.sheet import seismic, squared
-from papers.ae.shares import share_row, spread_over_classes
+from papers.ae.shares import share_row
 from papers.ae.watermark import places, stamped, strokes, training_labels
 
 

@@ -8,6 +8,7 @@ from relmap.data.images import load_boxes, load_pixels
 from relmap.errors import InputError
 from relmap.evidence.evaluation import rows_of
 from relmap.evidence.tables import write_frame
+from relmap.inspection.comparison import spread_over_classes
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
 from relmap.job.seeds import derive
@@ -16,7 +17,7 @@ from relmap.models.inference import predict
 
 from papers.ae.edges import backgrounds, before
 from papers.ae.rows import EDGE_METHODS
-from papers.ae.shares import share_row, spread_over_classes
+from papers.ae.shares import share_row
 
 EXAMPLES = 3
 CANDIDATES = 4  # times as many pictures are laid before edges as are kept

@@ -8,6 +8,7 @@ from relmap.data.images import load_pixels
 from relmap.errors import InputError
 from relmap.evidence.evaluation import rows_of
 from relmap.evidence.tables import write_frame
+from relmap.inspection.comparison import spread_over_classes
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
 from relmap.job.seeds import derive
@@ -18,7 +19,7 @@ from relmap.models.sources import normalisation_of
 from relmap.models.training import InMemory, TrainingConfig, finetune
 
 from papers.ae.rows import WATERMARK_METHODS
-from papers.ae.shares import share_row, spread_over_classes
+from papers.ae.shares import share_row
 from papers.ae.watermark import places, stamped, strokes, training_labels
 
 EXAMPLES = 4

@@ -9,13 +9,13 @@ from relmap.errors import InputError
 from relmap.evidence.evaluation import rows_of
 from relmap.evidence.statistics import bootstrap_mean
 from relmap.evidence.tables import write_frame
+from relmap.inspection.comparison import spread_over_classes
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
 from relmap.job.subject import Subject
 
 from papers.ae.rows import SCATTERED_METHODS
 from papers.ae.scattered import classes_of, fragmentation, inserted, removed, top_pixels
-from papers.ae.shares import spread_over_classes
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files, settings = snakemake.params, snakemake.input, snakemake.params.settings
