@@ -8,7 +8,7 @@ from relmap.data.images import load_pixels
 from relmap.errors import InputError
 from relmap.evidence.evaluation import rows_of
 from relmap.evidence.tables import write_frame
-from relmap.inspection.comparison import spread_over_classes
+from relmap.inspection.comparison import rightly_classified, spread_over_classes
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
 from relmap.job.seeds import derive
@@ -57,8 +57,8 @@ with job(snakemake.log[0], snakemake.threads) as log:
     )
     networks = {"marked": marked_model.requires_grad_(False), "original": subject.model}
 
-    targets = pd.read_parquet(files.targets[0])
-    pairs = spread_over_classes(targets[targets["target"] != label], settings["images"], params.seed)
+    right = rightly_classified(pd.read_parquet(files.targets[0]))
+    pairs = spread_over_classes(right[right["target"] != label], settings["images"], params.seed)
     if pairs.empty:
         raise InputError(
             f"{files.targets[0]}: no test picture of another class than {names[label]} is rightly classified"

@@ -57,13 +57,16 @@ def surest(targets: pd.DataFrame, count: int) -> pd.DataFrame:
     return order.loc[rank.sort_values(["wrong", "repeated"], kind="stable").index[:count]]
 
 
-def spread_over_classes(targets: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
-    """At most ``count`` rightly classified pairs, in turn of each class, drawn once for all: fewer begin the same."""
-    right = targets[targets["present"] & targets["predicted"]]
-    order = np.random.default_rng(seed).permutation(len(right))
-    shuffled = right.iloc[order]
+def spread_over_classes(pairs: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    """At most ``count`` pairs of image and target, in turn of each class, drawn once for all: fewer begin the same."""
+    shuffled = pairs.iloc[np.random.default_rng(seed).permutation(len(pairs))]
     rank = shuffled.groupby("target").cumcount()
     return shuffled.loc[rank.sort_values(kind="stable").index[:count]].reset_index(drop=True)
+
+
+def rightly_classified(targets: pd.DataFrame) -> pd.DataFrame:
+    """The pairs of image and target that are both true and predicted."""
+    return targets[targets["present"] & targets["predicted"]]
 
 
 def summarise(steps: pd.DataFrame) -> pd.DataFrame:
