@@ -50,10 +50,10 @@ def trace(
         batch_size: images at a time.
 
     Returns:
-        ``target``, the class that is explained, and ``classes``, those of the four in the score map; ``masked`` (T,), the
-        shares that the steps mask; ``outputs`` (2, T + 1) and ``changes`` (T,) of the logit; ``impacts`` (2, H, W) and ``combined``
-        (H, W), summed over channels; ``signs`` (H, W), their mean over channels; ``score_map`` (H, W). The first axis
-        of two is MoRF and LeRF. For each method ``similarities/<id>`` (2, T), ``robustness/<id>``,
+        ``target``, the class that is explained, and ``classes``, those of the four in the score map; ``masked`` (T,),
+        the shares that the steps mask; ``outputs`` (2, T + 1) and ``changes`` (T,) of the logit; ``impacts`` (2, H, W)
+        and ``combined`` (H, W), summed over channels; ``signs`` (H, W), their mean over channels; ``score_map`` (H, W).
+        The first axis of two is MoRF and LeRF. For each method ``similarities/<id>`` (2, T), ``robustness/<id>``,
         ``faithfulness/<id>``, ``contrastiveness/<id>``, and ``on_mosaic/<id>`` (H, W), what the mosaic is scored by.
     """
     trials = prepare(
