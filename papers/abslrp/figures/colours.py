@@ -12,9 +12,14 @@ NOTE = (
 _FRAME = (255, 140, 0)
 
 
+def tinted(levels: np.ndarray) -> np.ndarray:
+    """Levels from -1 to 1, dark blue over blue, white and red to dark red: (H, W) to uint8 (H, W, 3)."""
+    return (255 * colormaps["seismic"](0.5 + 0.5 * levels)[..., :3]).round().astype(np.uint8)
+
+
 def signed(values: np.ndarray) -> np.ndarray:
-    """A signed map (H, W) in seismic colours, red where positive and white at 0: uint8 (H, W, 3)."""
-    return (255 * colormaps["seismic"](0.5 + 0.5 * scaled(values))[..., :3]).round().astype(np.uint8)
+    """A signed map (H, W), red where positive and white at 0: uint8 (H, W, 3)."""
+    return tinted(scaled(values))
 
 
 def positive(values: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from relmap.figures.sheet import Sheet, SheetRow, page_of
 from relmap.figures.style import PAGE_WIDTH, relmap_style
 from relmap.figures.style import signed as with_sign
 
-from papers.abslrp.figures.colours import NOTE, framed, positive, signed
+from papers.abslrp.figures.colours import NOTE, framed, positive, signed, tinted
 from papers.abslrp.figures.names import method_name
 from papers.abslrp.shown import ABSLRP
 
@@ -34,8 +34,8 @@ def figure02(arrays: Arrays, method: str = ABSLRP) -> Figure:
         figure = Figure(figsize=(PAGE_WIDTH, 2.5), layout="constrained")
         of_output, of_maps, differences = figure.subplots(1, 3)
         for axes, values, title, name in (
-            (of_output, outputs, "(a) Model output", "logit over the unmasked image's"),
-            (of_maps, similar, f"(b) {method_name(method)} map", "similarity to the unmasked image's"),
+            (of_output, outputs, "(a) Model output", "logit over that of step 0"),
+            (of_maps, similar, f"(b) {method_name(method)} map", "similarity to that of step 0"),
         ):
             for label, (place, colour, marker) in _ORDERS.items():
                 axes.plot(steps, values[place], color=colour, marker=marker, ms=3, label=label)
@@ -65,7 +65,7 @@ def figure03(arrays: Arrays, method: str = ABSLRP) -> Figure:
         positive(lerf),
         positive(morf),
         signed(arrays["combined"]),
-        signed(arrays["signs"]),
+        tinted(arrays["signs"] / 2),
     ]
     titles = [
         "(a) Input",

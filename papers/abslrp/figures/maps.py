@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from relmap.errors import InputError
 from relmap.figures.results import readable
 from relmap.figures.sheet import Sheet, SheetRow, page_of
+from relmap.figures.style import signed as with_sign
 
 from papers.abslrp.figures.colours import NOTE, positive
 from papers.abslrp.figures.names import method_name
@@ -67,15 +68,16 @@ def extremes_figure(arrays: Mapping[str, np.ndarray]) -> Figure:
             f"{readable(str(arrays['explained'][one]))}{'' if arrays['right'][one] else ' (wrong)'}" for one in some
         ]
         scores = [
-            f"{arrays['gae_total'][one]:.3f}\n(LC {arrays['gae_lc'][one]:.2f}, C {arrays['gae_c'][one]:.2f})"
+            f"{arrays['gae_total'][one]:.3f}\n(LC {arrays['gae_lc'][one]:.2f}, "
+            f"C {with_sign(arrays['gae_contrastiveness_signed'][one], 2)})"
             for one in some
         ]
         rows.append(SheetRow(name, [pictures[one] for one in some], [fill(words, 22) for words in classes]))
         rows.append(SheetRow("", [positive(maps[one]) for one in some], scores))
     titles = [""] * count
     note = (
-        f"Of {int(arrays['scored'])} images, one a mosaic, by their total score; of equal totals, such as 0, by signed "
-        f"contrastiveness.\nUnder images: the predicted class, which is explained. Maps: positive parts, as they are "
-        f"scored.\n{NOTE}"
+        f"Of {int(arrays['scored'])} images, one a mosaic, by their total score; of equal totals, such as 0, by C, which "
+        f"is signed here and counts 0 below 0.\nUnder images: the predicted class, which is explained. Maps: positive "
+        f"parts, as they are scored.\n{NOTE}"
     )
     return page_of(Sheet(rows, titles, note, label_width=0.5, largest=1.25, photographs=()))[0]

@@ -36,6 +36,6 @@ with job(snakemake.log[0], snakemake.threads) as log:
             picture=pixels.permute(0, 2, 3, 1).numpy(),
             map=maps.numpy(),
             scored=np.array(len(mosaics)),
-            **{name: chosen[name].to_numpy() for name in ("rank", "gae_lc", "gae_c", "gae_total")},
+            **{name: chosen[name].to_numpy() for name in ("rank", "gae_lc", "gae_contrastiveness_signed", "gae_total")},
         )
     log.info("best %.3f, worst %.3f of %d mosaics", *mosaics["gae_total"].agg(["max", "min"]), len(mosaics))
