@@ -33,7 +33,7 @@ def maps_figure(parts: Mapping[str, Sequence[Example]]) -> Figure:
         Sheet(
             _rows(examples, fill(name, 12) if len(parts) > 1 else ""),
             ["Input", method_name(ABSLRP)] * _BESIDE,
-            NOTE if number == len(parts) else "",
+            f"Under images: the class and its probability. {NOTE}" if number == len(parts) else "",
             label_width=0.8 if len(parts) > 1 else 0.1,
             largest=1.14,
             photographs=range(0, 2 * _BESIDE, 2),
@@ -76,8 +76,8 @@ def extremes_figure(arrays: Mapping[str, np.ndarray]) -> Figure:
         rows.append(SheetRow("", [positive(maps[one]) for one in some], scores))
     titles = [""] * count
     note = (
-        f"Of {int(arrays['scored'])} images, one a mosaic, by their total score; of equal totals, such as 0, by C, which "
-        f"is signed here and counts 0 below 0.\nUnder images: the predicted class, which is explained. Maps: positive "
-        f"parts, as they are scored.\n{NOTE}"
+        f"Of {int(arrays['scored'])} images, one a mosaic, by their total score; of equal totals, such as 0, by C, "
+        "which is signed here and counts 0 below 0.\nUnder images: the predicted class, which is explained. Maps: "
+        f"positive parts, as they are scored.\n{NOTE}"
     )
     return page_of(Sheet(rows, titles, note, label_width=0.5, largest=1.25, photographs=()))[0]
