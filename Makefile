@@ -59,6 +59,7 @@ unit: $(READY)
 # QUICK=1 takes less than two minutes; CHECK=1 fails where a bound does not hold.
 benchmark: $(READY)
 	$(BIN)/python benchmarks/relevance_speed.py $(if $(QUICK),--quick) $(if $(CHECK),--check)
+	$(BIN)/python benchmarks/road.py
 
 networks: $(READY)
 	$(BIN)/python -m relmap.inspection.networks docs/networks.md

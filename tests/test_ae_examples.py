@@ -110,6 +110,7 @@ def test_scattered_pixels():
     chosen = top_pixels(maps, 1 / 6)
     assert chosen[0, 5].all() and chosen.sum() == 6
     assert top_pixels(torch.zeros(1, 6, 6), 1 / 6)[0, 0].all(), "ties in raster order"
+    assert top_pixels(torch.zeros(1, 6, 6), 1 / 6, "at_once").all(), "a tie comes whole"
     images = torch.randn(1, 3, 6, 6)
     assert (removed(images, chosen)[0, :, 5] == 0).all() and torch.equal(
         removed(images, chosen)[0, :, :5], images[0, :, :5]

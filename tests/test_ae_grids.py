@@ -109,6 +109,19 @@ def test_broken_folders_are_named(base, tmp_path):
     (root / "index.csv").write_text("\n".join(lines[:-1]))
     with pytest.raises(InputError, match="cells"):
         read_grids(root, dataset="imagenet_grids")
+    for wrong in ("x", ""):
+        (root / "index.csv").write_text("\n".join([*lines[:-1], f"0,3,val_9,{wrong}"]))
+        with pytest.raises(InputError, match=r"index\.csv: invalid literal .*label"):
+            read_grids(root, dataset="imagenet_grids")
+    (root / "index.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"index\.csv: cannot be read"):
+        read_grids(root, dataset="imagenet_grids")
+    (root / "index.csv").write_text("\n".join(lines))
+    classes = (root / "classes.csv").read_text().splitlines()
+    (root / "classes.csv").write_text("\n".join([classes[0], classes[2], classes[1], *classes[3:]]))
+    with pytest.raises(InputError, match=r"classes\.csv: labels are not 0, 1, \.\.\. in order"):
+        read_grids(root, dataset="imagenet_grids")
+    (root / "classes.csv").write_text("\n".join(classes))
     (root / "index.csv").write_text("a,b\n")
     with pytest.raises(InputError, match="columns"):
         read_grids(root, dataset="imagenet_grids")

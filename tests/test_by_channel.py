@@ -4,12 +4,12 @@ import pytest
 import relmap
 import torch
 from reference_nets import inputs, network
-from relmap.catalogue.methods import ATTENTION, CATALOGUE, LAYERS, Method
+from relmap.catalogue.methods import ATTENTION, CATALOGUE, Method
 from relmap.errors import InputError
 from relmap.explainers.base import Explainer
 from relmap.propagation import Propagator
 
-MERGED_BY_MAXIMUM = {"saliency", "deconvnet", "guided_backprop"}
+MERGED_BY_MAXIMUM = {"saliency", "deconvnet", "guided_backprop", "smoothgrad"}
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def propagator():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("method", [n for n, m in CATALOGUE.items() if not {ATTENTION, LAYERS}.intersection(m.needs)])
+@pytest.mark.parametrize("method", [n for n, m in CATALOGUE.items() if ATTENTION not in m.needs])
 def test_merged_they_are_the_map(propagator, method):
     images, targets = inputs()[0][:2], inputs()[1].T[:2]
     merged = relmap.explain(propagator, images, targets, method)

@@ -10,7 +10,7 @@ from dataset_trees import picture, save
 from PIL import Image
 from relmap.data.counts import count_pairs
 from relmap.data.formats.coco import read_coco
-from relmap.data.images import Preprocessing, load_masks
+from relmap.data.images import Preprocessing, load_images, load_masks
 from relmap.data.render import render_coco2014
 from relmap.data.render.coco_writer import run_lengths
 from relmap.data.runs import decode_runs
@@ -114,6 +114,87 @@ def test_compressed_run_lengths_are_read_too(tmp_path):
     assert (decode_runs(manifest.frame["box_masks"].iat[manifest.rows("test")[0]], 40, 30) == mask.astype(bool)).all()
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_runs_of_no_length_are_read(tmp_path, compressed):
+    """A code that says in several runs what it could in one is read as that one."""
+    from pycocotools import mask as coco
+
+    runs = {"size": [30, 40], "counts": [0, 30, 7, 3, 0, 5, 15, 0, 1140]}
+    mask = np.zeros(1200, dtype=bool)
+    mask[:30] = mask[37:45] = True
+    if compressed:
+        runs["counts"] = coco.frPyObjects(runs, 30, 40)["counts"].decode()
+    manifest = read_coco(write(tmp_path, [annotation(5, 42, 1, [0, 0, 2, 30], runs, 1)], images=(42,)))
+    code = manifest.frame["box_masks"].iat[manifest.rows("test")[0]]
+    assert (decode_runs(code, 40, 30) == mask.reshape(40, 30).T).all()
+
+
+@pytest.mark.parametrize(
+    ("box", "edges"),
+    [
+        ([0, 5, 0, 10], [0, 5, 1, 15]),
+        ([7.4, 5, 0, 10], [7, 5, 8, 15]),
+        ([40, 5, 0, 10], [39, 5, 40, 15]),
+        ([3, 30, 10, 0], [3, 29, 13, 30]),
+        ([40, 30, 0, 0], [39, 29, 40, 30]),
+    ],
+)
+def test_a_box_without_area_takes_the_pixels_that_it_touches(tmp_path, box, edges):
+    manifest = read_coco(write(tmp_path, [annotation(5, 42, 1, box, [square(0, 0, 5)])], images=(42,)))
+    assert manifest.frame["boxes"].iat[manifest.rows("test")[0]] == [edges]
+
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ([[4, 3, None, 3, 9, 8]], "a polygon has NaN"),
+        ([[4, 3, NAN, 3, 9, 8]], "a polygon has NaN"),
+        ([[4, 3, INFINITY, 3, 9, 8]], "reaches far outside the image"),
+        ([[4, 3, 1e12, 3, 9, 8]], "reaches far outside the image"),  # pycocotools would draw for ever
+        ([[4, 3, "x", 3, 9, 8]], "a polygon is no list of numbers"),
+        ([{"x": 4}], "a polygon is no list of numbers"),
+        ([None], "a polygon is no list of numbers"),
+        (square(4, 3, 5), "a polygon is no list of numbers"),
+        ([[[4, 3], [9, 3], [9, 8]]], "a polygon is no list of numbers"),
+        ([[4, 3, 9, 3, 9, 8, 4], square(4, 3, 5)], "a polygon has 7 numbers"),
+        ({"size": [30, 40], "counts": [1300, -100]}, "run lengths are not all whole numbers from 0"),
+        ({"size": [30, 40], "counts": [600.5, 599.5]}, "run lengths are not all whole numbers from 0"),
+        ({"size": [30, 40], "counts": "abc"}, "a run-length code ends within a number"),
+        ({"size": [30, 40], "counts": "ab 0"}, "' ' is no character of a run-length code"),
+        ({"size": [30, 40], "counts": "0"}, "run lengths of 0 pixels in a picture of 1200"),
+        ({"size": [30, 40], "counts": ""}, "run lengths of 0 pixels in a picture of 1200"),
+        ({"size": [30, 40]}, "'counts'"),
+    ],
+)
+def test_broken_masks_are_named(tmp_path, mask, message):
+    write(tmp_path, [annotation(7, 42, 1, [4, 3, 5, 5], mask)])
+    with pytest.raises(InputError, match=rf"val2014\.json: annotation 7 has no readable mask \(.*{message}"):
+        read_coco(tmp_path)
+
+
+@pytest.mark.parametrize("box", [[NAN, 3, 0, 5], [INFINITY, 3, 0, 5], [4, 3, 5, NAN], None, [4, 3, "x", 5]])
+def test_broken_boxes_are_named(tmp_path, box):
+    write(tmp_path, [annotation(7, 42, 1, box, [square(4, 3, 5)])])
+    with pytest.raises(InputError, match=r"val2014\.json: annotation 7 has no box x, y, w, h"):
+        read_coco(tmp_path)
+
+
+@pytest.mark.parametrize(("key", "what"), [("images", "image 42"), ("categories", "category"), ("annotations", "ann")])
+def test_ids_are_unique_and_whole(tmp_path, key, what):
+    """Two with one id would hide each other; half of one would be another."""
+    val = tables(write(tmp_path))[1]
+    entries = json.loads(val.read_text())[key]
+    change(val, **{key: [*entries, entries[0]]})
+    with pytest.raises(InputError, match=rf"val2014\.json: lists {what}.* twice"):
+        read_coco(tmp_path)
+    change(val, **{key: [{**entries[0], "id": entries[0]["id"] + 0.5}, *entries[1:]]})
+    with pytest.raises(InputError, match=r"val2014\.json: not COCO's table .*is no whole number"):
+        read_coco(tmp_path)
+
+
 def test_awkward_annotations_pass_and_are_counted(tmp_path, caplog):
     """Polygons under six numbers, a box without height, a reversed one, a border; grey, CMYK, a PNG named .jpg."""
     val = [
@@ -163,6 +244,7 @@ def change(file, **values):
         (lambda train, val: val.write_text(val.read_text()[:-40]), r"val2014\.json: truncated or not JSON .*again"),
         (lambda train, val: val.write_text("[]"), r"val2014\.json: holds no table"),
         (lambda train, val: change(val, categories=None), r"val2014\.json: not COCO's table .*categories"),
+        (lambda train, val: change(val, images=[], annotations=[]), r"val2014\.json: lists no image"),
         (lambda train, val: change(val, categories=CATEGORIES[:2]), r"val2014\.json: other categories than the train"),
         (
             lambda train, val: change(val, annotations=[annotation(7, 42, 5, [0, 0, 5, 5], [square(0, 0, 5)])]),
@@ -218,6 +300,16 @@ def test_broken_files_are_named(tmp_path, damage, message):
     with pytest.raises(InputError, match=message) as caught:
         read_coco(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_training_picture_of_another_shape_is_named(tmp_path):
+    """Training pictures are not opened for the manifest; where the fit keeps their shape, it must be the listed one."""
+    manifest = read_coco(write(tmp_path))
+    save(picture(50, 30), tmp_path / "train2014/COCO_train2014_000000000009.jpg")
+    rows = manifest.rows("train")
+    with pytest.raises(InputError, match=r"0009\.jpg: has 50 x 30 pixels, not those that its annotation says"):
+        load_images(manifest, rows, Preprocessing(20, 20, fit="aspect"))
+    assert load_images(manifest, rows, Preprocessing(20, 20)).shape == (1, 3, 20, 20)
 
 
 def test_training_may_be_absent_where_nothing_is_trained(tmp_path):

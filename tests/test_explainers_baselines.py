@@ -162,8 +162,11 @@ def test_the_forward_pass_is_shared(monkeypatch):
 
         monkeypatch.setattr(owner, name, counted)
     images, targets = inputs(torch.float32)
-    relmap.compare(network("vgg16", torch.float32), images[:1], targets[0, :1], METHODS)
-    assert calls == {"forward": 1, "propagate": len(METHODS)}
+    family = ["hires_cam", "layer_cam", "grad_cam_pp", "guided_grad_cam"]
+    relmap.compare(network("vgg16", torch.float32), images[:1], targets[0, :1], [*METHODS, *family])
+    # One pass each at the image by gradient, DeconvNet and guided backpropagation, at the feature map by the gradient,
+    # and that of excitation backpropagation.
+    assert calls == {"forward": 1, "propagate": 5}
 
 
 @pytest.mark.parametrize("architecture", ["vgg16", "resnet50"])

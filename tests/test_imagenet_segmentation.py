@@ -143,10 +143,6 @@ def _mask_of_another_size(file):
     file[file["value/gt"][0, 0]][0, 0] = array.ref
 
 
-def _picture_of_floats(file):
-    file["value/img"][0, 0] = file.create_dataset("#refs#/new", data=np.zeros((3, 40, 30))).ref
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -172,10 +168,62 @@ def test_broken_files_are_named(root, damage, message):
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_not_pixels_is_named(root):
-    edited(root, _picture_of_floats)
+def put(file, kind, data):
+    """Make ``data``, or a group without any, the first picture or mask."""
+    new = file.create_group("#refs#/new") if data is None else file.create_dataset("#refs#/new", data=data)
+    place = file["value/img"] if kind == "img" else file[file["value/gt"][0, 0]]
+    place[0, 0] = new.ref
+
+
+@pytest.mark.parametrize("kind", ["img", "gt"])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (np.zeros((3, 40, 30)), r"holds float64 of shape \(3, 40, 30\), no pixels"),
+        (np.zeros((4, 40, 30), np.uint8), r"holds uint8 of shape \(4, 40, 30\)"),
+        (np.zeros((2, 40, 30), np.uint8), r"holds uint8 of shape \(2, 40, 30\)"),
+        (np.zeros((1, 3, 40, 30), np.uint8), r"holds uint8 of shape \(1, 3, 40, 30\)"),
+        (np.zeros((40, 30), bool), r"holds bool of shape \(40, 30\)"),
+        (np.zeros(2, np.uint64), r"holds uint64 of shape \(2,\)"),  # as MATLAB writes an empty cell
+        (np.uint8(3), r"holds uint8 of shape \(\)"),
+        (None, "a folder in the place of an array"),
+    ],
+)
+def test_what_is_not_pixels_is_named(root, kind, data, message):
+    edited(root, lambda file: put(file, kind, data))
+    with pytest.raises(InputError, match=r"mat#0(/gt)?: " + message + r".*`data_mirror`"):
+        read(root)
+
+
+def test_a_coloured_mask_is_none(root):
+    edited(root, lambda file: put(file, "gt", np.zeros((3, 40, 30), np.uint8)))
+    with pytest.raises(InputError, match=r"mat#0/gt: holds uint8 of shape \(3, 40, 30\)"):
+        read(root)
+
+
+def test_a_grey_picture_is_read(root):
+    edited(root, lambda file: put(file, "img", np.full((40, 30), 51, np.uint8)))
+    view = Preprocessing(30, 30)
+    np.testing.assert_allclose(view.denormalise(load_images(read(root), [0], view)), 0.2, atol=1e-6)
+
+
+def test_absent_and_damaged_arrays_are_named(root):
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 40, 30), np.uint8)
+
+    def packed(file):
+        options = {"data": pixels, "chunks": pixels.shape, "compression": "gzip"}
+        file["value/img"][0, 0] = file.create_dataset("#refs#/new", **options).ref
+
+    edited(root, packed)
+    with h5py.File(root / FILE) as file:
+        chunk, start = file["#refs#/new"].id.get_chunk_info(0), file.userblock_size
     manifest = read(root)
-    with pytest.raises(InputError, match=r"mat#0: holds float64 of shape \(3, 40, 30\), no pixels"):
+    content = bytearray((root / FILE).read_bytes())
+    first = start + chunk.byte_offset
+    assert (np.asarray(decode(root / f"{FILE}#0")) == pixels.transpose(2, 1, 0)).all()
+    content[first + 5 : first + chunk.size - 5] = bytes(chunk.size - 10)
+    (root / FILE).write_bytes(content)
+    with pytest.raises(InputError, match=r"mat#0: damaged .*`data_mirror`"):
         load_images(manifest, [0], Preprocessing(30, 30))
     with pytest.raises(InputError, match=r"mat#7: no such array in the file"):
         decode(root / f"{FILE}#7")

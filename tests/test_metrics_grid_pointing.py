@@ -88,6 +88,8 @@ def test_bins():
     assert rank_bins(scores)[order].tolist() == [0] * 2 + [1] * 3 + [2] * 45 + [3] * 45 + [4] * 3 + [5] * 2
     assert rank_bins(torch.zeros(4), (50, 100)).tolist() == [0, 0, 1, 1]
     assert rank_bins(torch.zeros(3), (50, 100)).tolist() == [0, 1, 1]
+    with pytest.raises(InputError, match="scores: 1 of 2 are NaN and have no rank"):
+        rank_bins(torch.tensor([0.5, torch.nan]))
 
 
 def test_rows():

@@ -1,5 +1,6 @@
 """The pointing game against TorchRay's numbers, and against a slow statement of it."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +254,43 @@ def test_controls(constant):
     assert points_of(maps[:1], 47, 31).tolist() == [[0, 0]]
     column, row = points_of(maps[1:2], 36, 48)[0].tolist()
     assert abs(column - 23.5) <= 2.5 and abs(row - 17.5) <= 2.5
+
+
+def exact_point(relevance, height, width):
+    """The first maximum of the resized map, in fractions: column and row."""
+
+    def axis(size, new):
+        places = [min(max(Fraction(2 * i + 1, 2) * size / new - Fraction(1, 2), 0), size - 1) for i in range(new)]
+        return [(int(place), min(int(place) + 1, size - 1), place - int(place)) for place in places]
+
+    values = [[Fraction(value) for value in line] for line in relevance.tolist()]
+    lines = [
+        [upper * (1 - down) + lower * down for upper, lower in zip(values[top], values[bottom], strict=True)]
+        for top, bottom, down in axis(relevance.shape[0], height)
+    ]
+    across = axis(relevance.shape[1], width)
+    found = [line[left] * (1 - part) + line[right] * part for line in lines for left, right, part in across]
+    row, column = divmod(found.index(max(found)), width)
+    return [column, row]
+
+
+@pytest.mark.parametrize("top", ["clipped", "rounded"])
+def test_a_flat_top_points_at_its_first_pixel(top):
+    """Clipped and rounded maps have many equal maxima; interpolation in float32 took any of them."""
+    draw = np.random.default_rng(2)
+    for _ in range(12):
+        (low, wide), (height, width) = draw.integers(3, 8, 2).tolist(), draw.integers(9, 24, 2).tolist()
+        relevance = draw.normal(size=(low, wide))
+        relevance = np.minimum(relevance, 0.3) if top == "clipped" else relevance.round() * 0.1
+        relevance = relevance.astype(np.float32)
+        got = points_of(torch.from_numpy(relevance)[None], height, width)[0].tolist()
+        assert got == exact_point(relevance, height, width)
+
+
+def test_a_low_pixel_elsewhere_does_not_hide_the_maximum():
+    maps = torch.full((1, 5, 5), 1e-3)
+    maps[0, 0, 0], maps[0, 3, 2] = -1e20, 2e-3
+    assert points_of(maps, 5, 5).tolist() == [[2, 3]]
 
 
 def test_radius():

@@ -28,7 +28,7 @@ WEIGHED = {
 }
 # The class layer favours the contributions of the logit's sign.
 WITH_BIAS = {"lrp_gamma"}
-CONTROLS = {"constant", "random", "centre_gaussian"}
+CONTROLS = {"constant", "random", "random_normal", "centre_gaussian"}
 METHODS = [
     method.id
     for method in relmap.methods()

@@ -95,6 +95,20 @@ def test_incomplete_rows_are_refused():
         image_scores(rows.assign(metric="speed"), "cub200_2011", "vgg16")
 
 
+def test_a_pair_that_one_method_lacks_is_refused():
+    """A mean without it would be of other pictures than the other methods'."""
+    rows = score_rows(0)
+    lacking = (rows["method"] == "clrp_norms") & (rows["metric"] == "iou") & (rows["image_id"] == "image_3")
+    message = "iou of clrp_norms has no row for image image_3 with target 0, which other methods have"
+    with pytest.raises(InputError, match=message):
+        image_scores(rows[~lacking], "cub200_2011", "vgg16")
+    with pytest.raises(InputError, match=r"iou of .* has no row for image image_3 with target 7"):
+        image_scores(rows.assign(target=rows["target"].mask(lacking, 7)), "cub200_2011", "vgg16")
+    everywhere = (rows["metric"] == "iou") & (rows["image_id"] == "image_3")
+    got = image_scores(rows[~everywhere], "cub200_2011", "vgg16")
+    assert (got["metric"] == "mean_iou").sum() == (len(IMAGES) - 1) * len(METHODS)
+
+
 @pytest.mark.parametrize("table", [1, 2, 3, 4])
 def test_fill(scores, table):
     """The printed text stays, every cell is filled, and the value is the mean over images."""

@@ -176,6 +176,74 @@ def test_broken_files_are_named(tmp_path, damage, message):
     assert "\n" not in str(caught.value)
 
 
+def alter(root, old, new, objects=(("dog", 3, 4, 9, 9, False),)):
+    """A tree whose test annotation has one thing replaced."""
+    base = write(root, lists=("dog", "person"))
+    text = xml(objects)
+    assert old in text
+    (base / "Annotations/000001.xml").write_text(text.replace(old, new))
+    return base
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<annotation>", '<annotation xmlns="http://host/voc">'),
+        ("<width>40<", "<width>40.0<"),
+        ("<difficult>0</difficult>", "<difficult/>"),
+        ("<difficult>0</difficult>", ""),
+        ("<name>dog<", "<name> dog\n<"),
+        ("<xmin>3<", "<xmin>3.0<"),
+    ],
+)
+def test_the_same_in_other_words(tmp_path, old, new):
+    alter(tmp_path, old, new)
+    manifest = read(tmp_path)
+    (row,) = manifest.rows("test")
+    boxes, labels, marks = (manifest.frame[name].iat[row] for name in ("boxes", "box_labels", "box_difficult"))
+    assert (boxes, labels, marks) == ([[2, 3, 9, 9]], [0], [False])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("annotation>", "html>", "it holds <html>, no <annotation>"),
+        ("<difficult>0<", "<difficult>true<", "difficult is 'true', not 0 or 1"),
+        ("<difficult>0<", "<difficult>2<", "difficult is '2', not 0 or 1"),
+        ("<xmin>3<", "<xmin>nan<", "xmin is 'nan', no number"),
+        ("<xmax>9<", "<xmax>inf<", "xmax is 'inf', no number"),
+        ("<ymax>9</ymax>", "", "ymax is 'nothing', no number"),
+        ("<name>dog</name>", "", "an object has no name"),
+        ("<width>40<", "<width>-40<", "a side of -40 pixels"),
+        ("<width>40<", "<width>40.5<", r"a side of 40\.5 pixels"),
+        ("<height>30<", "<height>inf<", "cannot convert float infinity"),
+        ("bndbox>", "box>", "the object 'dog' has no bndbox"),
+    ],
+)
+def test_what_an_annotation_lacks_is_said(tmp_path, old, new, message):
+    """None of it is read as nothing: no objects, not difficult, no size."""
+    alter(tmp_path, old, new)
+    with pytest.raises(InputError, match=rf"000001\.xml: not a readable box annotation \({message}"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(("size", "box"), [((80, 60), [4, 6, 18, 18]), ((20, 15), [1, 1.5, 4.5, 4.5])])
+def test_a_resized_picture_takes_its_boxes_along(tmp_path, size, box):
+    base = write(tmp_path, {"000001": [], "000002": [("dog", 3, 4, 9, 9, False)]}, test=("000002",))
+    save(picture(*size), base / "JPEGImages/000002.jpg")
+    manifest = read(tmp_path)
+    assert manifest.frame["boxes"].iat[manifest.rows("test")[0]] == [box]
+
+
+@pytest.mark.parametrize("size", [(40, 28), (37, 30)])
+def test_a_cut_picture_is_refused(tmp_path, size):
+    """Its boxes would be scaled, and lie where the objects are not."""
+    base = write(tmp_path)
+    save(picture(*size), base / "JPEGImages/000001.jpg")
+    with pytest.raises(InputError, match=r"000001\.xml: declares 40 x 30 pixels, but .*000001\.jpg has"):
+        read(tmp_path)
+
+
 def test_what_is_not_voc_is_said(tmp_path):
     with pytest.raises(InputError, match=r"no VOC here \(VOCdevkit/VOC2007/ImageSets/Main is missing\)"):
         read(tmp_path)

@@ -146,6 +146,26 @@ def test_a_papers_method_is_read_by_the_jobs_that_make_its_maps(tmp_path):
     assert readers("layers.py") == {"initialise_cla_layers", "tabulate_clam", "decide_clam", "write_report"}
 
 
+def test_sentences_of_abslrp(tmp_path):
+    """Figure 9's classifier is trained, retrieved, or a folder of one's own, whose files are asked for at once."""
+    table = "results/demo/tables/abslrp_sentiment.csv"
+
+    def of(weights):
+        return ["--config", "papers=[abslrp]", f"abslrp={{sentiment: {{weights: {weights}}}}}", "--", table]
+
+    assert {"train_sentiment", "explain_sentences"} <= planned(tmp_path, *of("train")).keys()
+    retrieved = planned(tmp_path, *of("retrieve"))
+    assert retrieved["retrieve_file"] == 3 and "train_sentiment" not in retrieved
+    (tmp_path / "own").mkdir()
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / "own" / name).touch()
+    run = snakemake(tmp_path, "--dry-run", *of("own"))
+    assert run.returncode and "`abslrp.sentiment.weights`: no file own/vocab.txt" in run.stdout + run.stderr
+    (tmp_path / "own" / "vocab.txt").touch()
+    own = planned(tmp_path, *of("own"))
+    assert "explain_sentences" in own and not {"train_sentiment", "retrieve_file"} & own.keys()
+
+
 def test_engine_needs_classifiers_alone(tmp_path, default):
     counts = planned(tmp_path, "engine")
     assert {"compare_methods", "measure_cost", "render_gallery", "predict"} <= counts.keys()

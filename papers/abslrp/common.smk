@@ -7,14 +7,12 @@ SENTIMENT_FILES = {"weights": "model.safetensors", "config": "config.json", "voc
 SENTIMENT_COLLECTION = "distilbert_sst2"
 
 
-def sentiment_files(wildcards):
-    """The classifier of sentences: trained here, retrieved, or from the folder that the config names."""
-    source = config["abslrp"]["sentiment"]["weights"]
+def sentiment_file(kind):
+    """A file of the classifier of sentences: trained here, retrieved, or in the folder that the config names."""
+    source, name = config["abslrp"]["sentiment"]["weights"], SENTIMENT_FILES[kind]
     if source == "retrieve":
-        folder, prefix = f"<data_root>/{SENTIMENT_COLLECTION}/archives", f"{SENTIMENT_COLLECTION}."
-    else:
-        folder, prefix = ("<results>/abslrp/sentiment" if source == "train" else source), ""
-    return {kind: f"{folder}/{prefix}{name}" for kind, name in SENTIMENT_FILES.items()}
+        return f"<data_root>/{SENTIMENT_COLLECTION}/archives/{SENTIMENT_COLLECTION}.{name}"
+    return f"<results>/abslrp/sentiment/{name}" if source == "train" else os.path.join(source, name)
 
 
 def refuse_absent_sentiment():

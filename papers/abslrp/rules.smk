@@ -56,7 +56,9 @@ rule train_sentiment:
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
-        settings=lookup(dpath="abslrp/sentiment", within=config),
+        sentences=lookup(dpath="abslrp/sentiment/sentences", within=config),
+        network=lookup(dpath="abslrp/sentiment/network", within=config),
+        training=lookup(dpath="abslrp/sentiment/training", within=config),
         precision=lookup(dpath="compute/precision", within=config),
         device=lookup(dpath="compute/device", within=config),
     message:
@@ -67,7 +69,9 @@ rule train_sentiment:
 
 rule explain_sentences:
     input:
-        unpack(sentiment_files),
+        weights=sentiment_file("weights"),
+        config=sentiment_file("config"),
+        vocabulary=sentiment_file("vocabulary"),
         library=library("papers/abslrp/scripts/explain_sentences.py"),
     output:
         csv="<results>/tables/abslrp_sentiment.csv",
@@ -86,7 +90,10 @@ rule explain_sentences:
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
-        settings=lookup(dpath="abslrp/sentiment", within=config),
+        sentences=lookup(dpath="abslrp/sentiment/sentences", within=config),
+        explained=lookup(dpath="abslrp/sentiment/explained", within=config),
+        shown=lookup(dpath="abslrp/sentiment/shown", within=config),
+        examples=lookup(dpath="abslrp/sentiment/examples", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:

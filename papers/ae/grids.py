@@ -155,13 +155,13 @@ def read_grids(
         InputError: a file is absent or has other columns or classes, or a grid lacks a cell.
     """
     root = Path(root)
-    known, cells = _read_csv(root / "classes.csv", CLASSES), _read_csv(root / "index.csv", INDEX)
+    known = _read_csv(root / "classes.csv", CLASSES, ("label",))
+    cells = _read_csv(root / "index.csv", INDEX, ("grid", "cell", "label"))
+    if known["label"].tolist() != list(range(len(known))):
+        raise InputError(f"{root / 'classes.csv'}: labels are not 0, 1, ... in order; delete the folder and run again")
     if classes is not None and list(classes) != known["id"].tolist():
         raise InputError(f"{root / 'classes.csv'}: other classes than those of the network; make the grids again")
-    found = [
-        _grid_row(root, int(number), part.sort_values("cell"))
-        for number, part in cells.astype({"grid": int, "cell": int, "label": int}).groupby("grid")
-    ]
+    found = [_grid_row(root, int(number), part.sort_values("cell")) for number, part in cells.groupby("grid")]
     return build_manifest(
         dataset,
         root,
@@ -211,11 +211,15 @@ def _write_csv(path: Path, columns: Sequence[str], lines: Sequence[Sequence[obje
         writer.writerows(lines)
 
 
-def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _read_csv(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
+    """A file of these columns, as text but for those of whole numbers."""
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: cannot be read ({error}); delete the folder and run again") from error
     if list(frame.columns) != list(columns):
         raise InputError(f"{path}: has not the columns {', '.join(columns)}; delete the folder and run again")
-    return frame
+    try:
+        return frame.astype(dict.fromkeys(numbers, int))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; delete the folder and run again") from error

@@ -170,6 +170,7 @@ rule remove_scattered:
         seed=lookup(dpath="seed", within=config),
         settings=lookup(dpath="ae/scattered", within=config),
         blur=lookup(dpath="evaluation/insertion", within=config),
+        ties=lookup(dpath="evaluation/ties", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:
@@ -198,6 +199,8 @@ rule threshold_grids:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        ties=lookup(dpath="evaluation/ties", within=config),
     message:
         "GridPG at AE's positive ratio"
     script:

@@ -12,10 +12,10 @@ from relmap.metrics.ranking import entry_ranks
 from torch import Tensor, nn
 
 
-def top_pixels(maps: Tensor, share: float) -> Tensor:
-    """The most relevant share of each map's pixels, ties in raster order: (N, H, W) to bool."""
+def top_pixels(maps: Tensor, share: float, ties: str = "strict") -> Tensor:
+    """The most relevant share of each map's pixels, ``ties`` as of :mod:`relmap.metrics.ranking`: (N, H, W) to bool."""
     count = int(share * maps[0].numel() + 0.5)
-    return entry_ranks(maps) < count
+    return entry_ranks(maps, ties) < count
 
 
 def removed(images: Tensor, chosen: Tensor) -> Tensor:

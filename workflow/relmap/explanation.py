@@ -147,13 +147,14 @@ def _maps_of_batch(together: _Together, images: Tensor, targets: Tensor | None, 
     batch = images.to(together.propagator.device)
     activations = together.propagator.forward(batch, together.walks, together.keep)
     of_batch = explained(activations.logits, targets)
+    by_target = of_batch.T  # one tensor for all methods: those that read the same backward pass share it
     maps = {}
     for method, explainer in together.explainers.items():
         row = together.rows[method]
         check_classes(row, activations.logits)
         if isinstance(explainer, SharedPass):
-            found = _read(explainer, activations, of_batch, batch, together.by_channel)
-            warn_of_growth(row, explainer, activations, of_batch.T, found)
+            found = _read(explainer, activations, by_target, batch, together.by_channel)
+            warn_of_growth(row, explainer, activations, by_target, found)
         else:
             make = explainer.by_channel if together.by_channel else explainer
             found = checked(make(batch, of_batch), of_batch, batch, method, together.by_channel)
@@ -163,10 +164,10 @@ def _maps_of_batch(together: _Together, images: Tensor, targets: Tensor | None, 
 
 
 def _read(explainer: SharedPass, activations: Activations, targets: Tensor, images: Tensor, by_channel: bool) -> Tensor:
-    """(N, K, H, W) or, ``by_channel``, (N, K, C, H, W) of a method that shares the forward pass."""
+    """(N, K, H, W) or, ``by_channel``, (N, K, C, H, W) of a method that shares the pass, of targets (K, N)."""
     if by_channel:
-        return as_channel_maps(explainer.read_by_channel(activations, targets.T), images.shape).transpose(0, 1)
-    return as_maps(explainer.read(activations, targets.T), images.shape).transpose(0, 1)
+        return as_channel_maps(explainer.read_by_channel(activations, targets), images.shape).transpose(0, 1)
+    return as_maps(explainer.read(activations, targets), images.shape).transpose(0, 1)
 
 
 def checked(maps: Tensor, targets: Tensor, images: Tensor, method: str, by_channel: bool = False) -> Tensor:

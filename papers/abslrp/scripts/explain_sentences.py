@@ -16,11 +16,11 @@ from papers.abslrp.grammar import splits
 from papers.abslrp.text import position_of, roles_of, sheet_arrays, table_of, telling, token_maps
 
 with job(snakemake.log[0], snakemake.threads) as log:
-    params, files, settings = snakemake.params, snakemake.input, snakemake.params.settings
+    params, files = snakemake.params, snakemake.input
     model, names = load_distilbert(files.weights, files.config, choose_device(params.device))
     positive = position_of(names, files.config)
     vocabulary, longest = WordPiece.read(files.vocabulary), len(model.distilbert.embeddings.position_embeddings.weight)
-    _, sentences = splits(**settings["sentences"], seed=params.seed)
+    _, sentences = splits(**params.sentences, seed=params.seed)
     encoded = vocabulary.encode([sentence.text for sentence in sentences], longest)
     signs = torch.tensor([2 * sentence.label - 1 for sentence in sentences])
     classes = torch.where(signs > 0, positive, 1 - positive)
@@ -31,16 +31,16 @@ with job(snakemake.log[0], snakemake.threads) as log:
         raise InputError(
             "config: `abslrp.sentiment`: no held-out sentence is rightly classified; train the network longer"
         )
-    chosen = right.nonzero()[: settings["explained"], 0]
+    chosen = right.nonzero()[: params.explained, 0]
     roles = roles_of(sentences)
     maps = token_maps(model, encoded.ids[chosen], classes[chosen], batch_size=params.batch_size)
     lines = table_of(maps, encoded.words[chosen], roles[chosen], signs[chosen], params.seed)
     table = pd.DataFrame([{**line, "accuracy": accuracy, "n_tested": len(sentences)} for line in lines])
 
     # Shown for the positive class whatever the prediction, as in the paper: red speaks for it, blue against.
-    texts, known = list(settings["examples"]), []
+    texts, known = list(params.examples), []
     if not texts:
-        known = telling(sentences, right, settings["shown"])
+        known = telling(sentences, right, params.shown)
         texts = [sentences[place].text for place in known]
     shown = vocabulary.encode(texts, longest)
     found = token_maps(model, shown.ids, torch.full((len(texts),), positive), batch_size=params.batch_size)

@@ -12,19 +12,18 @@ from safetensors.torch import save_file
 from papers.abslrp.grammar import VOCABULARY, splits
 
 with job(snakemake.log[0], snakemake.threads) as log:
-    params, files = snakemake.params, snakemake.output
-    settings = params.settings
-    sentences, _ = splits(**settings["sentences"], seed=params.seed)
+    params, output = snakemake.params, snakemake.output
+    sentences, _ = splits(**params.sentences, seed=params.seed)
     vocabulary = WordPiece([*SPECIAL, *VOCABULARY])
-    encoded = vocabulary.encode([sentence.text for sentence in sentences], settings["network"]["positions"])
+    encoded = vocabulary.encode([sentence.text for sentence in sentences], params.network["positions"])
     labels = torch.tensor([sentence.label for sentence in sentences])
-    sizes = DistilBertSettings(vocabulary=len(vocabulary.tokens), dropout=0.0, **settings["network"])
+    sizes = DistilBertSettings(vocabulary=len(vocabulary.tokens), dropout=0.0, **params.network)
     model = new_distilbert(sizes, params.seed).to(choose_device(params.device))
-    recipe = TrainingConfig(**settings["training"], precision=params.precision)
+    recipe = TrainingConfig(**params.training, precision=params.precision)
     fit = train_as_is(model, InMemory(encoded.ids, labels), recipe, seed=params.seed, name="sentiment")
     log.info("accuracy %.1f %% on sentences of the training that were held out", 100 * fit.accuracy)
-    with atomic_paths(files.weights, files.config, files.vocabulary) as (weights, config, words):
+    with atomic_paths(output.weights, output.config, output.vocabulary) as (weights, config, words):
         save_file({name: value.cpu().contiguous() for name, value in model.state_dict().items()}, weights)
-        config.write_text(as_json(sizes.to_config(), f"{files.config}: config"))
+        config.write_text(as_json(sizes.to_config(), f"{output.config}: config"))
         words.write_text(vocabulary.text(), encoding="utf-8")
-    write_history(fit.history, files.history)
+    write_history(fit.history, output.history)

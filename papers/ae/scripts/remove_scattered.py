@@ -34,7 +34,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     )
     table, arrays, kept = [], {}, {}
     for method, found in maps.items():
-        chosen = top_pixels(found, settings["share"])
+        chosen = top_pixels(found, settings["share"], params.ties)
         altered = {
             "removed": removed(images, chosen),
             "inserted": inserted(images, chosen, params.blur["kernel"], params.blur["sigma"]),

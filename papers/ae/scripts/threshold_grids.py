@@ -23,7 +23,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
         frame = pd.DataFrame({"image_id": maps.image_ids, "target": maps.targets, "method": method})
         scores = {"full": grid_pointing(relevance, cells)}
         if method != ours:
-            scores["thresholded"] = grid_pointing_at(relevance, shares, cells)
+            scores["thresholded"] = grid_pointing_at(relevance, shares, cells, snakemake.params.ties)
         parts += [frame.assign(kept=kept, value=values.numpy()) for kept, values in scores.items()]
     write_parquet(pd.concat(parts, ignore_index=True), snakemake.output.scores)
     log.info("%d grids; AE's positive ratio is %.3f in the mean", len(set(maps.image_ids)), shares.mean().item())

@@ -327,19 +327,92 @@ METRICS: dict[str, Metric] = {
             "gae",
             "Global Attribution Evaluation",
             "gae_rows:score",
-            tuple(
-                Column(f"gae_{part}", label, f"Vukadin et al. 2024, {where}", f"gae_{part}", head=head, digits=3)
-                for part, head, label, where in (
-                    ("lc", "LC", "Local consistency", "Eq. 16"),
-                    ("c", "C", "Contrastiveness", "Eq. 17"),
-                    ("total", "Total", "Local consistency times contrastiveness", "Eq. 18"),
-                    ("robustness", "robustness", "Robustness part of local consistency", "Eq. 14"),
-                    ("faithfulness", "faithfulness", "Faithfulness part of local consistency", "Eq. 15"),
-                    ("contrastiveness_signed", "C, signed", "Contrastiveness before it is cut at 0", "Eq. 17"),
-                )
+            (
+                *(
+                    Column(f"gae_{part}", label, f"Vukadin et al. 2024, {where}", f"gae_{part}", head=head, digits=3)
+                    for part, head, label, where in (
+                        ("lc", "LC", "Local consistency", "Eq. 16"),
+                        ("c", "C", "Contrastiveness", "Eq. 17"),
+                        ("total", "Total", "Local consistency times contrastiveness", "Eq. 18"),
+                        ("robustness", "robustness", "Robustness part of local consistency", "Eq. 14"),
+                        ("faithfulness", "faithfulness", "Faithfulness part of local consistency", "Eq. 15"),
+                        ("contrastiveness_signed", "C, signed", "Contrastiveness before it is cut at 0", "Eq. 17"),
+                    )
+                ),
+                Column(
+                    "gae_total_change",
+                    "Change of the total against absLRP's",
+                    "Vukadin et al. 2024, Table 10",
+                    "gae_total",
+                    head="Change %",
+                    unit="%",
+                    scale=100,
+                    digits=1,
+                    against="abslrp",
+                ),
             ),
             (MODEL,),
             ("gae",),
+        ),
+        Metric(
+            "road",
+            "ROAD",
+            "road:score",
+            (
+                Column(
+                    "road_morf",
+                    "Accuracy with the most relevant pixels imputed, mean over levels",
+                    "Rong et al. 2022",
+                    "road_morf",
+                    head="MoRF",
+                    digits=3,
+                    higher_is_better=False,
+                ),
+                Column(
+                    "road_lerf",
+                    "Accuracy with all but the most relevant pixels imputed, mean over levels",
+                    "Rong et al. 2022",
+                    "road_lerf",
+                    head="LeRF",
+                    digits=3,
+                ),
+            ),
+            (MODEL,),
+            ("road", "ties"),
+        ),
+        Metric(
+            "local_lipschitz",
+            "Local Lipschitz estimate",
+            "local_lipschitz:score",
+            (
+                Column(
+                    "local_lipschitz",
+                    "Greatest change of the map over that of the picture",
+                    "Alvarez-Melis and Jaakkola 2018",
+                    "local_lipschitz",
+                    _last,
+                    digits=3,
+                    higher_is_better=False,
+                ),
+            ),
+            (MODEL,),
+            ("local_lipschitz",),
+        ),
+        Metric(
+            "focus",
+            "Focus",
+            "focus:score",
+            (
+                Column(
+                    "focus",
+                    "Positive relevance in the target's tiles of a mosaic",
+                    "Arias-Duart et al. 2022",
+                    "focus",
+                    digits=3,
+                ),
+            ),
+            (MODEL,),
+            ("focus",),
         ),
         *(
             Metric(

@@ -184,13 +184,20 @@ def load_pixels(
 
     Raises:
         InputError: the preprocessing leaves the images in several sizes (take them in groups, ``by_size``); or a file
-            is absent, corrupt, truncated or too large: the message names it.
+            is absent, corrupt, truncated, too large, or no longer of a size that the fit leaves: the message names it.
     """
 
-    def read(path: str) -> np.ndarray:
-        return _fitted_colours(as_rgb(decode(manifest.resolve(path))), preprocessing)
-
     shape = (*common_size(manifest, rows, preprocessing), 3)
+
+    def read(path: str) -> np.ndarray:
+        image = decode(manifest.resolve(path))
+        if preprocessing.seen(*image.size) != shape[1::-1]:
+            raise InputError(
+                f"{manifest.resolve(path)}: has {image.size[0]} x {image.size[1]} pixels, not those that its "
+                "annotation says; restore both from their archives, and make the manifest again"
+            )
+        return _fitted_colours(as_rgb(image), preprocessing)
+
     pixels = _stack(_column(manifest, rows, "path"), read, shape, workers)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 

@@ -50,12 +50,13 @@ def read_member(member: Member) -> np.ndarray:
     """Its pixels as stored: uint8 (H, W, 3), or (H, W) for a mask or a grey picture.
 
     Raises:
-        InputError: the file is absent, no HDF5, or has no such array.
+        InputError: the file is absent, no HDF5, has no such array, or its bytes are damaged.
     """
     with open_mat(member.file) as file:
-        values = _array(file, member)[()]
-    if values.dtype != np.uint8 or values.ndim not in ((2,) if member.mask else (2, 3)):
-        raise InputError(f"{member}: holds {values.dtype} of shape {values.shape}, no pixels in 8 bits; {_CURE}")
+        try:
+            values = _array(file, member)[()]
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{member}: damaged ({error}); {_CURE}") from error
     return np.ascontiguousarray(values.transpose())
 
 
@@ -71,12 +72,22 @@ def member_size(member: Member) -> tuple[int, int]:
 
 
 def _array(file: h5py.File, member: Member) -> h5py.Dataset:
-    """What the reference of a picture leads to; a mask's is wrapped once more, as a cell of one."""
+    """What the reference of a picture leads to; a mask's is wrapped once more, as a cell of one.
+
+    Raises:
+        InputError: it leads to nothing, or to no picture: axes are the colours, if any, width and height.
+    """
     try:
         found = file[file["value/gt" if member.mask else "value/img"][member.index, 0]]
-        return file[found[0, 0]] if member.mask else found
+        found = file[found[0, 0]] if member.mask else found
     except (KeyError, IndexError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:
         raise InputError(f"{member}: no such array in the file ({error}); {_CURE}") from error
+    if not isinstance(found, h5py.Dataset):
+        raise InputError(f"{member}: a folder in the place of an array; {_CURE}")
+    grey, coloured = len(found.shape) == 2, found.shape[:-2] == (3,) and not member.mask
+    if found.dtype != np.uint8 or not (grey or coloured):
+        raise InputError(f"{member}: holds {found.dtype} of shape {found.shape}, no pixels in 8 bits; {_CURE}")
+    return found
 
 
 class _Handles:

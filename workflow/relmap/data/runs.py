@@ -15,6 +15,43 @@ def encode_mask(mask: np.ndarray) -> str:
     return coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode("ascii")
 
 
+def runs_of(code: str) -> list[int]:
+    """Run lengths of an ascii code: groups of five bits, low ones first, as differences to the run before the last.
+
+    Raises:
+        ValueError: a character that is none of the code's, or an end within a number.
+    """
+    runs, value, shift = [], 0, 0
+    for character in code:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"{character!r} is no character of a run-length code")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        value -= (bits >> 4) << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("a run-length code ends within a number")
+    return runs
+
+
+def code_of(runs: Sequence[int], width: int, height: int) -> str:
+    """The counts of a mask that is given by runs down its columns, of pixels outside and inside by turns.
+
+    Raises:
+        ValueError: runs that are no whole numbers from 0, or not as many pixels as the picture.
+    """
+    if not all(isinstance(run, int) and run >= 0 for run in runs):
+        raise ValueError("run lengths are not all whole numbers from 0")
+    if sum(runs) != height * width:
+        raise ValueError(f"run lengths of {sum(runs)} pixels in a picture of {height * width}")
+    inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return encode_mask(inside.reshape(width, height).T)
+
+
 def decode_runs(counts: str | Sequence[str], width: int, height: int) -> np.ndarray:
     """The union of masks: bool (height, width).
 

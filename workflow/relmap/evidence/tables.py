@@ -66,8 +66,8 @@ def image_scores(
         Columns dataset, model, method, metric, image_id, target, value, and of ``pairs`` the flags.
 
     Raises:
-        InputError: an unknown metric, a pair that lacks levels that others have, or one that some methods have a value
-            of and others do not: what a metric cannot say of a picture it says of no method.
+        InputError: an unknown metric, a pair that a method lacks, or that lacks levels that others have, or one that
+            some methods have a value of and others do not: what a metric cannot say of a picture it says of no method.
     """
     where = f"scores of {dataset} with {model}"
     columns = [column for _, column in (known or Rows()).columns().values()]
@@ -76,6 +76,7 @@ def image_scores(
         raise InputError(f"{where}: no metric's row reads {unknown[0]}; delete the scores and run again")
     parts = []
     for metric, family in rows.groupby("metric", sort=True):
+        _check_pairs(family, metric, where)
         _check_levels(family, metric, where)
         _check_values(family, metric, where)
         parts += [_means(family, column) for column in columns if column.rows == metric]
@@ -95,6 +96,20 @@ def _with_flags(scores: pd.DataFrame, pairs: pd.DataFrame, where: str) -> pd.Dat
         image, target = strays.iloc[0][PAIR]
         raise InputError(f"{where}: image {image} with target {target} is none of the targets; delete the scores")
     return found.drop(columns="_merge").astype(dict.fromkeys(FLAGS, bool))
+
+
+def _check_pairs(family: pd.DataFrame, metric: str, where: str) -> None:
+    """Every method has rows of the same pairs: means over others would compare methods on different pictures."""
+    methods = family["method"].unique()
+    found = family.groupby(PAIR, sort=False)["method"].nunique()
+    if found.nunique() > 1 or found.iloc[0] != len(methods):
+        image, target = found.idxmin()
+        own = family[(family["image_id"] == image) & (family["target"] == target)]["method"]
+        lacking = next(method for method in methods if method not in set(own))
+        raise InputError(
+            f"{where}: {metric} of {lacking} has no row for image {image} with target {target}, which other methods "
+            "have; delete the scores and run again"
+        )
 
 
 def _check_levels(family: pd.DataFrame, metric: str, where: str) -> None:

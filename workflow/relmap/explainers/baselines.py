@@ -1,4 +1,12 @@
-"""Gradients, their altered forms, and what is read off them: one backward pass a map."""
+r"""Gradients, their altered forms, and what is read off them.
+
+Methods that read the same pass at the same layer share it: the class activation maps of a network are made by one
+forward and one backward pass. Of two passes, Guided Grad-CAM is (Selvaraju et al. 2017)
+
+.. math:: R = g \cdot \mathrm{resized}(M)
+
+with ``g`` the pseudo-gradient of guided backpropagation at the image and ``M`` the map of Grad-CAM.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +17,12 @@ import torch
 from torch import Tensor
 
 from relmap.errors import InputError
-from relmap.explainers.base import SharedPass
-from relmap.explainers.cam import grad_cam, last_feature_map
+from relmap.explainers.base import SharedPass, as_maps
+from relmap.explainers.cam import grad_cam, grad_cam_pp, hires_cam, last_feature_map, layer_cam
 from relmap.explainers.gradients import linear_approximation, magnitude, sensitivity, signal, smoothed
 from relmap.network import Graph
 from relmap.network.layouts import layout_of
-from relmap.propagation import Activations, Propagator, composites, starts
+from relmap.propagation import Activations, Propagator, Walk, composites, starts
 
 
 def _at_input(graph: Graph) -> str:
@@ -52,7 +60,23 @@ BASELINES: Mapping[str, Baseline] = {
     "gradient": Baseline("gradient", sensitivity, by_channel=magnitude),
     "guided_backprop": Baseline("guided", sensitivity, by_channel=signal),
     "grad_cam": Baseline("gradient", grad_cam, last_feature_map),
+    "grad_cam_pp": Baseline("gradient", grad_cam_pp, last_feature_map),
+    "hires_cam": Baseline("gradient", hires_cam, last_feature_map),
+    "layer_cam": Baseline("gradient", layer_cam, last_feature_map),
 }
+
+
+def backward(walk: Walk, name: str, activations: Activations, targets: Tensor, layer: str) -> Tensor:
+    """The (pseudo-)gradient of the targets' logits (K, N) at a layer's output, (K, N, ...).
+
+    ``walk`` is the one of ``PASSES[name]``.
+    """
+
+    def propagate() -> Tensor:
+        start = starts.stacked(starts.one_hot, activations.logits, targets)
+        return walk.propagate(activations, start, stop=layer).relevance
+
+    return activations.once((name, layer), targets, propagate)
 
 
 class BaselineMap(SharedPass):
@@ -88,8 +112,7 @@ class BaselineMap(SharedPass):
 
     def _pair(self, activations: Activations, targets: Tensor) -> Iterator[Tensor]:
         """Features and their relevance, each (K N, C, h, w)."""
-        start = starts.stacked(starts.one_hot, activations.logits, targets)
-        relevance = self.walk.propagate(activations, start, stop=self.layer).relevance
+        relevance = backward(self.walk, self.baseline.backward, activations, targets, self.layer)
         features = activations.outputs[self.layer].expand_as(relevance)
         return (self._channels_first(values, activations).flatten(0, 1) for values in (features, relevance))
 
@@ -100,3 +123,22 @@ class BaselineMap(SharedPass):
         if values.dim() == 4 and self.graph[self.layer].kind == "embedding":
             return values.movedim(-1, 2)
         return layout_of(self.graph, self.layer, activations.shapes).to_map(values)
+
+
+class GuidedGradCAM(SharedPass):
+    """Guided backpropagation times Grad-CAM resized to the image, signed.
+
+    Args:
+        propagator: of the model.
+        layer: name of a layer or block to read Grad-CAM at instead of its own choice.
+    """
+
+    def __init__(self, propagator: Propagator, *, layer: str | None = None) -> None:
+        self.cam = BaselineMap(propagator, baseline="grad_cam", layer=layer)
+        self.guided = propagator.by(PASSES["guided"])
+        self.input = propagator.graph.operations[0].name
+        self.walks, self.keep = (*self.cam.walks, self.guided), self.cam.keep
+
+    def read(self, activations: Activations, targets: Tensor) -> Tensor:
+        maps = as_maps(self.cam.read(activations, targets), activations.shapes[self.input])
+        return backward(self.guided, "guided", activations, targets, self.input) * maps.unsqueeze(2)

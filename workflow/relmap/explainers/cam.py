@@ -1,6 +1,14 @@
-r"""Grad-CAM (Selvaraju et al. 2017) at the last feature map of a network.
+r"""Class activation maps: the last feature map A, weighed by the gradient G of the target's logit there.
 
-.. math:: M = \Big( \sum_c A_c \, \frac{1}{hw} \sum_{h,w} \frac{\partial z_t}{\partial A_c} \Big)^+
+.. math::
+    \text{Grad-CAM (Selvaraju et al. 2017): } & M = \Big( \sum_c A_c \, \frac{1}{hw} \sum_{h,w} G_c \Big)^+ \\
+    \text{HiResCAM (Draelos and Carin 2020): } & M = \Big( \sum_c G_c A_c \Big)^+ \\
+    \text{LayerCAM (Jiang et al. 2021): } & M = \Big( \sum_c G_c^+ A_c \Big)^+ \\
+    \text{Grad-CAM++ (Chattopadhay et al. 2018): } & M = \Big( \sum_c A_c \sum_{h,w} \alpha_c\, G_c^+ \Big)^+, \quad
+    \alpha_c = \frac{G_c^2}{2 G_c^2 + G_c^3 \sum_{h,w} A_c + 10^{-6}}
+
+The readings, the last ReLU included, are those of the package pytorch-grad-cam: Grad-CAM++ of the logit itself, where
+its authors take the exponential of it.
 """
 
 from __future__ import annotations
@@ -15,6 +23,24 @@ from relmap.network.layouts import FeatureMaps, feature_maps, layout_of
 def grad_cam(features: Tensor, gradient: Tensor) -> Tensor:
     """Features (N, C, h, w) and the gradient of the target's logit there to a map (N, h, w) that is not negative."""
     return (features * gradient.mean((2, 3), keepdim=True)).sum(1).relu()
+
+
+def hires_cam(features: Tensor, gradient: Tensor) -> Tensor:
+    """As ``grad_cam``, each position by its own gradient."""
+    return (features * gradient).sum(1).relu()
+
+
+def layer_cam(features: Tensor, gradient: Tensor) -> Tensor:
+    """As ``hires_cam``, by the positive gradient alone."""
+    return (features * gradient.relu()).sum(1).relu()
+
+
+def grad_cam_pp(features: Tensor, gradient: Tensor) -> Tensor:
+    """As ``grad_cam``, each channel by a weighted sum of its positive gradients."""
+    positive = gradient.relu()  # of others the weight is 0, and their denominator may be too
+    total = features.sum((2, 3), keepdim=True)
+    alpha = positive**2 / (2 * positive**2 + total * positive**3 + 1e-6)
+    return (features * (alpha * positive).sum((2, 3), keepdim=True)).sum(1).relu()
 
 
 def last_feature_map(graph: Graph) -> str:

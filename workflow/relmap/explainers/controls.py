@@ -1,6 +1,7 @@
 r"""Maps that know nothing of the network: what a metric gives them, it gives for nothing.
 
-``constant`` is 1 everywhere. ``random`` is uniform in [0, 1). ``centre_gaussian`` is
+``constant`` is 1 everywhere. ``random`` is uniform in [0, 1), ``random_normal``
+standard normal. ``centre_gaussian`` is
 
 .. math:: M(x, y) = \exp\Big(-\tfrac12 \big(\tfrac{x - c_x}{s W}\big)^2 - \tfrac12 \big(\tfrac{y - c_y}{s H}\big)^2\Big)
 
@@ -10,10 +11,12 @@ with c the image's centre: photographs have their object there.
 from __future__ import annotations
 
 import zlib
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from relmap.errors import InputError
 from relmap.explainers.base import Explainer
 from relmap.job.seeds import derive
 
@@ -44,10 +47,19 @@ class CentreGaussian(Explainer):
 
 
 class Random(Explainer):
-    """Uniform noise that follows from the picture, the class and the seed, so that no batch changes it."""
+    """Noise that follows from the picture, the class and the seed, so that no batch changes it.
 
-    def __init__(self, model: nn.Module, *, seed: int = 0) -> None:
-        self.seed = seed
+    Args:
+        model: is not looked at.
+        seed: of the noise.
+        law: ``uniform`` in [0, 1), or standard ``normal``.
+    """
+
+    def __init__(self, model: nn.Module, *, seed: int = 0, law: Literal["uniform", "normal"] = "uniform") -> None:
+        draws = {"uniform": torch.rand, "normal": torch.randn}
+        if law not in draws:
+            raise InputError(f"law {law!r} is unknown; choose one of {', '.join(draws)}")
+        self.seed, self.draw = seed, draws[law]
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         maps = _blank(images, targets).cpu()
@@ -55,7 +67,7 @@ class Random(Explainer):
             content = zlib.crc32(picture.contiguous().float().numpy().tobytes())
             for target, one in zip(classes, own, strict=True):
                 generator = torch.Generator().manual_seed(derive(self.seed, "random", content, target))
-                one.copy_(torch.rand(one.shape, generator=generator))
+                one.copy_(self.draw(one.shape, generator=generator))
         return maps.to(images.device)
 
 

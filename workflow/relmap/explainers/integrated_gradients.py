@@ -13,7 +13,13 @@ from torch import Tensor
 
 from relmap.errors import InputError
 from relmap.explainers.base import Explainer, as_maps
-from relmap.propagation import Propagator, composites, starts
+from relmap.propagation import Propagator, Walk, composites, starts
+
+
+def gradient_at(images: Tensor, targets: Tensor, walk: Walk) -> Tensor:
+    """The gradient of the targets' logits (N, K) at images (N, ...), by a forward pass of its own: (K, N, ...)."""
+    activations = walk.forward(images)
+    return walk.propagate(activations, starts.stacked(starts.one_hot, activations.logits, targets.T)).relevance
 
 
 class IntegratedGradients(Explainer):
@@ -42,7 +48,5 @@ class IntegratedGradients(Explainer):
             )
         mean = images.new_zeros(targets.shape[1], *images.shape)
         for point, weight in self.sum:
-            activations = self.walk.propagator.forward(point * images, (self.walk,))
-            start = starts.stacked(starts.one_hot, activations.logits, targets.T)
-            mean += weight * self.walk.propagate(activations, start).relevance
+            mean += weight * gradient_at(point * images, targets, self.walk)
         return (images * mean).transpose(0, 1).detach()

@@ -36,16 +36,16 @@ import torch
 from torch import Tensor, nn
 
 from relmap.errors import InputError, RelevanceWarning
-from relmap.explanation import explain
+from relmap.explanation import as_propagator, explain
 from relmap.metrics.checks import as_relevance
 from relmap.metrics.chunks import by_chunks
 from relmap.metrics.gae_states import LERF, MORF, States, states
 from relmap.metrics.mosaics import assembled, draw_positives, score_maps
 from relmap.network.score_maps import pooled_scores
-from relmap.propagation import Propagator
 
 if TYPE_CHECKING:
     from relmap.catalogue.methods import Method
+    from relmap.propagation import Propagator
 
 RELATIVE = ("paper", "code")
 # Elements of inputs that are made at once; bounds the memory whatever the number of mosaics.
@@ -182,7 +182,7 @@ def evaluate(
     Raises:
         InputError: a map is not finite; another ``relative``.
     """
-    propagator = model if isinstance(model, Propagator) else Propagator(model, tuple(trials.images.shape[1:]))
+    propagator = as_propagator(model, trials.images)
 
     def attributed(inputs: Tensor, targets: Tensor) -> Tensor:
         with warnings.catch_warnings():

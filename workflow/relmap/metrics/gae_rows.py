@@ -18,13 +18,14 @@ from torch import Tensor
 
 from relmap.data.images import load_images
 from relmap.errors import InputError
+from relmap.explanation import as_propagator
 from relmap.metrics.gae import Trials, evaluate, prepare
 from relmap.metrics.mosaics import QUADRANTS, deal, draw_positives
-from relmap.propagation import Propagator
 
 if TYPE_CHECKING:
     from relmap.evidence.maps import Maps
     from relmap.metrics.case import Case
+    from relmap.propagation import Propagator
 
 PARTS = ("lc", "c", "total", "robustness", "faithfulness", "contrastiveness_signed")
 
@@ -64,7 +65,7 @@ class _Drawn:
 
 
 def _propagator(case: Case) -> Propagator:
-    return Propagator(case.model, tuple(case.once(_drawn).trials.images.shape[1:]))
+    return as_propagator(case.model, case.once(_drawn).trials.images)
 
 
 def _drawn(case: Case) -> _Drawn:

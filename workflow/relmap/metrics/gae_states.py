@@ -69,7 +69,7 @@ class States:
 
     def masked(self, images: Tensor, order: Tensor, image: Tensor, step: Tensor) -> Tensor:
         """Inputs (B, C, H, W) of some orders, images and steps, (B,) each, out of the images (M, C, H, W)."""
-        return images[image] * (self.masked_at[order, image] > step.view(-1, 1, 1, 1))
+        return images[image].masked_fill(self.masked_at[order, image] <= step.view(-1, 1, 1, 1), 0)
 
 
 def shares(steps: int) -> np.ndarray:
@@ -137,7 +137,7 @@ def _states(
         rows = fresh[-1].nonzero()[:, 0]
         output = output.clone()
         if len(rows):
-            masked = originals[rows] * (masked_at[rows] > steps)
+            masked = originals[rows].masked_fill(masked_at[rows] <= steps, 0)
             output[rows], impact[rows] = _impacts(model, masked, both[rows], batch_size)
         outputs.append(output)
         if step < steps:

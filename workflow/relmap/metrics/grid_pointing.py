@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from relmap.errors import InputError
 from relmap.metrics.checks import as_mask, as_relevance
 from relmap.metrics.chunks import by_chunks
 from relmap.metrics.ranking import entry_ranks
@@ -101,7 +102,12 @@ def rank_bins(scores: Tensor, ends: Sequence[int] = BINS) -> Tensor:
 
     Bin b holds ranks from floor(N ends[b - 1] / 100) up to floor(N ends[b] / 100); of equal scores the first ranks
     higher.
+
+    Raises:
+        InputError: a score is NaN, which has no rank.
     """
+    if scores.isnan().any():
+        raise InputError(f"scores: {int(scores.isnan().sum())} of {len(scores)} are NaN and have no rank; drop them")
     order = scores.argsort(descending=True, stable=True)
     edges = torch.tensor([len(scores) * end // 100 for end in ends], device=scores.device)
     ranks = torch.arange(len(scores), device=scores.device)

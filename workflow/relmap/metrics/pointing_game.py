@@ -5,8 +5,9 @@ hits if a pixel of the class's region lies within ``radius`` of that point: squa
 that radius 1 asks for the very pixel. On photographs the radius is 15 pixels whatever their size; on other pictures it
 is as large a part of the shorter side as 15 is of 500.
 
-A map of a centre crop is laid where the crop was, to the nearest pixel. A constant map points at the first pixel that
-the network sees: interpolation may break its tie by rounding, and is not asked.
+A map of a centre crop is laid where the crop was, to the nearest pixel. Where a map is flat at its top, of a constant
+map everywhere, pixels are equal that interpolation parts by rounding: it is done in float64, and what differs by its
+rounding only is equal.
 
 Rows, 1 for a hit and 0 for a miss: ``pointing_game``; ``pointing_game_radius0``, of radius 1;
 ``pointing_game_with_absent``, in which a class that is predicted but absent is a miss. NaN, for all methods: the class
@@ -37,6 +38,8 @@ RADIUS = 15.0
 REFERENCE_SIDE = 500
 """Shorter side of the picture that 15 pixels are meant for."""
 
+# Of the maximum: what interpolation in float64 rounds by, and more.
+_ROUNDING = 1e-12
 # Pixels of resized maps held at once.
 _PIXELS_AT_ONCE = 1 << 24
 
@@ -104,9 +107,10 @@ def points_of(maps: Tensor, height: int, width: int) -> Tensor:
     flat = torch.empty(len(maps), dtype=torch.int64, device=maps.device)
     rows = max(1, _PIXELS_AT_ONCE // (height * width))
     for some, out in zip(maps.split(rows), flat.split(rows), strict=True):
-        resized = F.interpolate(some.unsqueeze(1), (height, width), mode="bilinear", align_corners=False)
-        constant = some.flatten(1).amax(1) == some.flatten(1).amin(1)
-        out.copy_(resized.flatten(1).argmax(1).masked_fill(constant, 0))
+        some = some.double().unsqueeze(1)
+        resized = F.interpolate(some, (height, width), mode="bilinear", align_corners=False).flatten(1)
+        highest = resized.amax(1, keepdim=True)
+        out.copy_((resized >= highest - _ROUNDING * highest.abs()).byte().argmax(1))
     return torch.stack([flat % width, flat // width], dim=1)
 
 

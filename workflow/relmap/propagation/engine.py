@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
@@ -40,6 +40,17 @@ class Activations:
     outputs: Mapping[str, Tensor]
     shapes: Mapping[str, torch.Size]
     observers: Mapping[Walk, Observer] = field(default_factory=dict)
+    _passes: dict[Hashable, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, key: Hashable, targets: Tensor, propagate: Callable[[], Tensor]) -> Tensor:
+        """The relevance of a backward pass that several methods read their maps off; the first that asks makes it.
+
+        Those that share it give the same tensor of targets, not only equal ones: to compare them would wait for the
+        device. It lives as long as this forward pass's outputs, and nobody writes to it.
+        """
+        if key not in self._passes or self._passes[key][0] is not targets:
+            self._passes[key] = (targets, propagate())
+        return self._passes[key][1]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ r"""Initial relevance at the logits, (N, C), for targets (N,).
 With logits :math:`z`, probabilities :math:`y = \mathrm{softmax}(z)` and target :math:`t`:
 
 - ``one_hot``: 1 at t. ``others``: 1 elsewhere. ``probability``: :math:`y_t` at t.
-- ``logit``: :math:`z_t` at t. ``magnitude``: :math:`|z_t|` at t.
+- ``logit``: :math:`z_t` at t. ``magnitude``: :math:`|z_t|` at t. ``sign``: 1 or -1 at t, as :math:`z_t` has it.
 - ``other_magnitudes`` (Gu et al. 2018): :math:`|z_n|` elsewhere.
 - ``contrast`` (absLRP, Section 3.1): 1 at t, :math:`-1/C` elsewhere.
 - ``clrp`` (Gu et al. 2018, as SGLRP's authors read it): :math:`|z_t|` at t, :math:`-|z_t| / (C-1)` elsewhere.
@@ -15,7 +15,8 @@ networks give negative ones to the classes that they predict. A class layer that
 by positive parts or by absolute values hands the start's sign on to every pixel, so it starts from 1 or
 :math:`|z_t|`: authors' code that starts from :math:`z_t` there gives the map turned round where :math:`z_t < 0`.
 :math:`|z_t|` and not 1, so that maps have the authors' scale; at :math:`z_t = 0` exactly it is an empty map, as
-theirs is. ``towards_class`` picks the start that fits a class layer.
+theirs is. ``towards_class`` picks the start that fits a class layer. ``sign`` is for authors' 1 before one that shares
+by signed contributions: their map where :math:`z_t` is positive, theirs turned round elsewhere.
 
 Rules that are linear in the relevance propagate a contrastive start in one pass. Its total is 0 or small, and the parts
 are not: it comes in float64, in which the rules that can keep its total do so (``rules.precision``).
@@ -63,6 +64,10 @@ def others(logits: Tensor, targets: Tensor) -> Tensor:
 
 def logit(logits: Tensor, targets: Tensor) -> Tensor:
     return one_hot(logits, targets) * logits
+
+
+def sign(logits: Tensor, targets: Tensor) -> Tensor:
+    return one_hot(logits, targets) * torch.where(logits < 0, -1, 1)
 
 
 @of_scores
@@ -129,6 +134,7 @@ STARTS: dict[str, Start] = {
     "others": others,
     "logit": logit,
     "magnitude": magnitude,
+    "sign": sign,
     "probability": probability,
     "contrast": contrast,
     "clrp": clrp,

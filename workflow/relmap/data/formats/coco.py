@@ -21,6 +21,7 @@ from pycocotools import mask as coco
 
 from relmap.data.images import read_size
 from relmap.data.manifest import Manifest, build_manifest
+from relmap.data.runs import area_of, code_of, runs_of
 from relmap.data.threads import thread_map
 from relmap.errors import InputError
 
@@ -92,23 +93,43 @@ class _Instances:
         self.file = file
         whole = _parse(file, masks)
         try:
-            self.categories = {int(one["id"]): str(one["name"]) for one in whole["categories"]}
-            self.categories = dict(sorted(self.categories.items()))
-            self.images = {int(one["id"]): one for one in whole["images"]}
+            categories = self._by_id(whole["categories"], "category")
+            self.categories = {identifier: str(one["name"]) for identifier, one in sorted(categories.items())}
+            self.images = self._by_id(whole["images"], "image")
             self.annotations: dict[int, list[dict[str, Any]]] = {identifier: [] for identifier in self.images}
-            for one in whole["annotations"]:
-                image, category = int(one["image_id"]), int(one["category_id"])
+            for identifier, one in self._by_id(whole["annotations"], "annotation").items():
+                image, category = _whole(one["image_id"]), _whole(one["category_id"])
                 if image not in self.images:
                     raise InputError(
-                        f"{file}: annotation {one['id']} is of image {image}, which is not listed; {_CURE}"
+                        f"{file}: annotation {identifier} is of image {image}, which is not listed; {_CURE}"
                     )
                 if category not in self.categories:
                     raise InputError(
-                        f"{file}: annotation {one['id']} has category {category}, which is not listed; {_CURE}"
+                        f"{file}: annotation {identifier} has category {category}, which is not listed; {_CURE}"
                     )
                 self.annotations[image].append(one)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{file}: not COCO's table of instances ({error!r}); {_CURE}") from error
+        for what, held in (("image", self.images), ("category", self.categories)):
+            if not held:
+                raise InputError(f"{file}: lists no {what}; {_CURE}")
+
+    def _by_id(self, entries: list[dict[str, Any]], what: str) -> dict[int, dict[str, Any]]:
+        """A list's entries by their ids; two with one id would hide each other."""
+        found: dict[int, dict[str, Any]] = {}
+        for one in entries:
+            identifier = _whole(one["id"])
+            if identifier in found:
+                raise InputError(f"{self.file}: lists {what} {identifier} twice; {_CURE}")
+            found[identifier] = one
+        return found
+
+
+def _whole(value: Any) -> int:
+    """An id. Raises ValueError or TypeError where it is no whole number."""
+    if int(value) != float(value):
+        raise ValueError(f"{value!r} is no whole number")
+    return int(value)
 
 
 def _parse(file: Path, masks: bool) -> dict[str, Any]:
@@ -119,9 +140,7 @@ def _parse(file: Path, masks: bool) -> dict[str, Any]:
             segmentation = value.pop("segmentation")
             if masks:
                 polygons = isinstance(segmentation, list)
-                value["segmentation"] = (
-                    [np.array(one, np.float64) for one in segmentation] if polygons else segmentation
-                )
+                value["segmentation"] = [_as_array(one) for one in segmentation] if polygons else segmentation
         return value
 
     try:
@@ -134,6 +153,14 @@ def _parse(file: Path, masks: bool) -> dict[str, Any]:
     if not isinstance(whole, dict):
         raise InputError(f"{file}: holds no table of instances; {_CURE}")
     return whole
+
+
+def _as_array(polygon: Any) -> Any:
+    """A list of numbers as an array; what is none stays as it is, for :func:`_corners` to refuse."""
+    try:
+        return np.array(polygon, np.float64)
+    except (TypeError, ValueError):
+        return polygon
 
 
 def _rows(
@@ -165,13 +192,13 @@ def _rows(
     for identifier in order:
         name, width, height = listed(identifier)
         found = content.annotations[identifier]
-        labels = [label_of[int(one["category_id"])] for one in found]
+        labels = [label_of[_whole(one["category_id"])] for one in found]
         row = {
             "image_id": Path(name).stem,
             "path": f"{folder}/{name}",
             "split": split,
             "labels": sorted(set(labels)),
-            "boxes": [_box(one, content.file, mended) for one in found],
+            "boxes": [_box(one, width, height, content.file, mended) for one in found],
             "box_labels": labels,
             "box_difficult": [False] * len(found),
             "width": width,
@@ -183,9 +210,11 @@ def _rows(
     return rows
 
 
-def _box(annotation: Mapping[str, Any], file: Path, mended: Counter[str]) -> list[float]:
+def _box(annotation: Mapping[str, Any], width: int, height: int, file: Path, mended: Counter[str]) -> list[float]:
     try:
         x, y, w, h = (float(value) for value in annotation["bbox"])
+        if not all(map(math.isfinite, (x, y, w, h))):
+            raise ValueError("NaN or infinity")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{file}: annotation {annotation.get('id')} has no box x, y, w, h ({error}); {_CURE}"
@@ -194,10 +223,12 @@ def _box(annotation: Mapping[str, Any], file: Path, mended: Counter[str]) -> lis
         mended["boxes with reversed corners, which were put in order"] += 1
         x, y, w, h = min(x, x + w), min(y, y + h), abs(w), abs(h)
     edges = [x, y, x + w, y + h]
-    for axis, length in enumerate((w, h)):
+    for axis, (length, side) in enumerate(((w, width), (h, height))):
         if length == 0:
             mended["boxes without width or height, which take up the pixels that they touch"] += 1
-            edges[axis], edges[axis + 2] = math.floor(edges[axis]), math.floor(edges[axis]) + 1.0
+            # The picture's own last edge touches its last pixel.
+            pixel = math.floor(edges[axis]) - (edges[axis] == side)
+            edges[axis], edges[axis + 2] = float(pixel), pixel + 1.0
     return edges
 
 
@@ -206,10 +237,7 @@ def _mask(annotation: Mapping[str, Any], width: int, height: int, file: Path, me
     segmentation = annotation.get("segmentation")
     try:
         if isinstance(segmentation, list):
-            polygons = [one for one in segmentation if one.size >= _LEAST_POLYGON and one.size % 2 == 0]
-            if len(polygons) < len(segmentation):
-                mended["polygons under six numbers, which were left out"] += len(segmentation) - len(polygons)
-            runs = coco.frPyObjects([one.tolist() for one in polygons], height, width) if polygons else []
+            counts = _of_polygons(segmentation, width, height, mended)
         else:
             if list(segmentation["size"]) != [height, width]:
                 raise InputError(
@@ -217,16 +245,37 @@ def _mask(annotation: Mapping[str, Any], width: int, height: int, file: Path, me
                     f"its image {[height, width]}; {_CURE}"
                 )
             counts = segmentation["counts"]
-            compressed = {"size": [height, width], "counts": counts}
-            runs = [compressed if isinstance(counts, str) else coco.frPyObjects(compressed, height, width)]
-            if isinstance(counts, list) and sum(counts) != height * width:
-                raise ValueError(f"run lengths of {sum(counts)} pixels in a picture of {height * width}")
-        merged = coco.merge(runs) if runs else None
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            counts = code_of(runs_of(counts) if isinstance(counts, str) else counts, width, height)
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{file}: annotation {annotation.get('id')} has no readable mask ({error}); {_CURE}"
         ) from error
-    if merged is None or not coco.area(merged):
+    if not area_of([counts] if counts else [], width, height):
         mended["annotations whose mask covers no pixel, which have their box alone"] += 1
         return ""
-    return merged["counts"].decode("ascii")
+    return counts
+
+
+def _of_polygons(polygons: list[Any], width: int, height: int, mended: Counter[str]) -> str:
+    """Run lengths of the union of polygons; "" without any. Raises ValueError as :func:`_corners`."""
+    corners = [_corners(one, width, height) for one in polygons]
+    whole = [one.tolist() for one in corners if one.size >= _LEAST_POLYGON]
+    if len(whole) < len(corners):
+        mended["polygons under six numbers, which were left out"] += len(corners) - len(whole)
+    return coco.merge(coco.frPyObjects(whole, height, width))["counts"].decode("ascii") if whole else ""
+
+
+def _corners(polygon: Any, width: int, height: int) -> np.ndarray:
+    """A polygon's numbers x, y, ..., checked: pycocotools would draw for ever towards a corner that is far away.
+
+    Raises:
+        ValueError: no list of numbers, a number without its pair, or one that reaches far outside the picture.
+    """
+    if not isinstance(polygon, np.ndarray) or polygon.ndim != 1:
+        raise ValueError("a polygon is no list of numbers x, y, ...")
+    if polygon.size >= _LEAST_POLYGON and polygon.size % 2:
+        raise ValueError(f"a polygon has {polygon.size} numbers, which are no pairs x, y")
+    sides = np.resize([width, height], polygon.size)
+    if not ((polygon >= -sides) & (polygon <= 2 * sides)).all():
+        raise ValueError("a polygon has NaN, or reaches far outside the image")
+    return polygon

@@ -98,7 +98,7 @@ def read_voc(
         (split, stem), annotation = item
         picture = base / "JPEGImages" / f"{stem}.jpg"
         size = read_size(picture)
-        x, y = scale_to_stored(annotation, size, base / "Annotations" / f"{stem}.xml", picture)
+        x, y = scale_to_stored(annotation, size, base / "Annotations" / f"{stem}.xml", picture, exact=True)
         labels = [label_of[name] for name, *_ in annotation.objects]
         return {
             "image_id": stem,

@@ -34,7 +34,8 @@ class Download:
     """One row of ``resources/downloads.csv``.
 
     Attributes:
-        name: the file's name, also in a mirror.
+        name: the file's name, also in a mirror; one that many a file has, such as ``config.json``, begins with what it
+            belongs to and a dot.
         dataset: what it belongs to.
         url: where it is.
         size: bytes, or None where unknown.

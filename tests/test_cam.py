@@ -1,0 +1,118 @@
+"""The class activation maps: the package's vectors on VGG, autograd on ResNet, one backward pass for all."""
+
+import pytest
+import relmap
+import torch
+import torch.nn.functional as F
+from reference_nets import inputs, network, vectors
+from relmap.explainers.baselines import BaselineMap, GuidedGradCAM
+from relmap.explainers.cam import grad_cam_pp
+from relmap.propagation import Propagator
+from torch import Tensor, nn
+
+PACKAGE = {
+    "grad_cam": "GradCAM",
+    "grad_cam_pp": "GradCAMPlusPlus",
+    "hires_cam": "HiResCAM",
+    "layer_cam": "LayerCAM",
+}
+FAMILY = [*PACKAGE, "guided_grad_cam"]
+
+
+def resized(maps: Tensor) -> Tensor:
+    return F.interpolate(maps, (64, 64), mode="bilinear", align_corners=False)
+
+
+def test_family_by_the_package():
+    """jacobgil/pytorch-grad-cam 1.5.7, whose last ReLU the vectors leave out."""
+    images, targets = inputs()
+    theirs = vectors("lrp/cams_raw_vgg16s.npz")
+    maps = relmap.compare(network("vgg16"), images, targets.T, list(PACKAGE))
+    for method, name in PACKAGE.items():
+        expected = resized(torch.from_numpy(theirs[name]).double().relu())
+        scale = expected.flatten(2).amax(2)[..., None, None]
+        assert (maps[method] - expected).abs().div(scale.clamp(min=1e-12)).max() < 1e-6, method
+        assert scale.min() >= 0 and (scale > 0).float().mean() > 0.5
+
+
+def literal(features: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+    """One image's maps (h, w) of features and gradient (C, h, w), position by position."""
+    channels, height, width = features.shape
+    maps = {name: torch.zeros(height, width, dtype=features.dtype) for name in PACKAGE}
+    for c in range(channels):
+        a, g = features[c], gradient[c]
+        total, weight = a.sum().item(), 0.0
+        for one in g.flatten().tolist():
+            if one > 0:
+                weight += one * one**2 / (2 * one**2 + total * one**3 + 1e-6)
+        maps["grad_cam"] += g.mean() * a
+        maps["grad_cam_pp"] += weight * a
+        maps["hires_cam"] += g * a
+        maps["layer_cam"] += g.clamp(min=0) * a
+    return {name: map.clamp(min=0) for name, map in maps.items()}
+
+
+def guided(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.register_full_backward_hook(lambda _, gi, go: (gi[0].clamp(min=0),))
+    leaf = images.clone().requires_grad_()
+    return torch.autograd.grad(model(leaf).gather(1, targets[:, None]).sum(), leaf)[0]
+
+
+@pytest.mark.parametrize(("architecture", "layer"), [("vgg16", "features.29"), ("resnet50", "layer4")])
+def test_family_by_autograd(architecture, layer):
+    images, targets = inputs()
+    images, targets = images[:3], targets[:, :3]
+    maps = relmap.compare(Propagator(network(architecture)), images, targets.T, FAMILY)
+    for column, classes in enumerate(targets):
+        model, kept = network(architecture), []
+        handle = model.get_submodule(layer).register_forward_hook(lambda _, __, output, kept=kept: kept.append(output))
+        logits = model(images.clone().requires_grad_())
+        (gradient,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), kept[0])
+        handle.remove()
+        each = [literal(a, g) for a, g in zip(kept[0].detach(), gradient, strict=True)]
+        expected = {name: resized(torch.stack([one[name] for one in each])[:, None])[:, 0] for name in PACKAGE}
+        by_guide = guided(network(architecture), images, classes) * expected["grad_cam"][:, None]
+        expected["guided_grad_cam"] = by_guide.sum(1)
+        for name, theirs in expected.items():
+            scale = theirs.abs().max().item()
+            torch.testing.assert_close(maps[name][:, column], theirs, rtol=1e-9, atol=1e-11 * scale, msg=name)
+
+
+def test_where_a_mean_and_a_linear_layer_follow_two_are_one():
+    """The gradient is the same at every position."""
+    images, targets = inputs()
+    maps = relmap.compare(network("resnet50"), images, targets.T, ["grad_cam", "hires_cam"])
+    torch.testing.assert_close(maps["grad_cam"], maps["hires_cam"])
+
+
+def test_grad_cam_pp_without_gradient_is_empty():
+    """No position speaks for the class: not a number nowhere, whatever the features' sum."""
+    features = torch.tensor([-2.0, 1.0, 0.0, 3.0]).view(1, 4, 1, 1).expand(1, 4, 2, 2)
+    assert not grad_cam_pp(features, -torch.ones(1, 4, 2, 2)).any()
+    assert not grad_cam_pp(features, torch.zeros(1, 4, 2, 2)).any()
+
+
+def test_a_shared_pass_is_of_its_targets():
+    """Other targets, or an equal tensor, on the same forward pass get a pass of their own."""
+    images, targets = inputs()
+    propagator = Propagator(network("vgg16"))
+    explain, by_guide = BaselineMap(propagator, baseline="hires_cam"), GuidedGradCAM(propagator)
+    activations = propagator.forward(images[:2], [*explain.walks, *by_guide.walks], [*explain.keep, *by_guide.keep])
+    for chosen in (targets[:, :2], targets.flip(0)[:, :2], targets[:1, :2], targets[:, :2]):
+        for one in (explain, by_guide):
+            expected = one(images[:2], chosen.T).transpose(0, 1)
+            found = one.read(activations, chosen)
+            found = found.sum(2) if found.dim() == 5 else resized(found)
+            torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_layer_of_guided_grad_cam_can_be_chosen():
+    images, targets = inputs()
+    model = network("vgg16")
+    own, same, other = (
+        relmap.explain(model, images, targets[0], "guided_grad_cam", **given)
+        for given in ({}, {"layer": "features.28"}, {"layer": "features.22"})
+    )
+    assert torch.equal(own, same) and not torch.allclose(own, other)
