@@ -6,10 +6,11 @@ Outputs: below <results>/abslrp/imagenet/ {model}/trace.npz (Figures 2 to 4), {m
 {model}/classes.npz and its shares.parquet (Figures 7, 8 and 16), patches.npz (Figure 10); table abslrp_classes.
 """
 
-from papers.abslrp.shown import ABSLRP, CLASS_METHODS, CONTROLS, PATCH_MODELS, TRACED_METHODS
+from papers.abslrp.shown import ABSLRP, CLASS_METHODS, PATCH_MODELS, TRACED_METHODS
 
 # The networks whose pictures of two classes are explained, of those that the run has.
 CLASS_MODELS = [model for model in CLASS_METHODS if ("imagenet", model) in PAIRS]
+CLASS_CONTROLS = list(next(paper for paper in PAPERS if paper.id == "abslrp").controls)
 if CLASS_MODELS:
     EXTRA_TABLES.setdefault("abslrp", []).extend(formats("abslrp_classes", "csv", "md"))
 
@@ -84,7 +85,7 @@ rule explain_two_classes:
         weights="<results>/models/imagenet/{model}.safetensors",
         card="<results>/models/imagenet/{model}.json",
         library=lambda wildcards: library(
-            "papers/abslrp/scripts/explain_two_classes.py", *makers([*CLASS_METHODS[wildcards.model], *CONTROLS])
+            "papers/abslrp/scripts/explain_two_classes.py", *makers([*CLASS_METHODS[wildcards.model], *CLASS_CONTROLS])
         ),
     output:
         examples="<results>/abslrp/imagenet/{model}/classes.npz",
@@ -103,7 +104,7 @@ rule explain_two_classes:
     params:
         seed=lookup(dpath="seed", within=config),
         settings=lookup(dpath="abslrp/classes", within=config),
-        methods=lambda wildcards: [*CLASS_METHODS[wildcards.model], *CONTROLS],
+        methods=lambda wildcards: [*CLASS_METHODS[wildcards.model], *CLASS_CONTROLS],
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:

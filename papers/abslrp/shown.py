@@ -21,7 +21,6 @@ CLASS_METHODS = {
     VIT: (ABSLRP, "hires_cam", "tibav", "attention_rollout", "grad_cam"),
     RESNET: (ABSLRP, "clrp_zplus", "guided_grad_cam", "grad_cam", "integrated_gradients"),
 }
-CONTROLS = ("constant", "random", "centre_gaussian")
 # Figure 4: a map that is contrastive, and one that is not.
 TRACED_METHODS = (ABSLRP, "lrp_alpha2_beta1_torchlrp")
 # Figure 10.
