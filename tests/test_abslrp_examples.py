@@ -59,7 +59,8 @@ def test_best_and_worst_with_ties_by_signed_contrastiveness():
     table = mosaic_scores(scores([0.0, 0.3, 0.0, 0.9, 0.0], [-0.5, 0.3, -0.1, 0.9, -0.7]))
     chosen = best_and_worst(table, 2)
     assert chosen["image_id"].tolist() == ["a3", "a1", "a0", "a4"] and chosen["rank"].tolist() == [1, 2, 4, 5]
-    assert best_and_worst(table[:1], 2).empty
+    with pytest.raises(InputError, match="max_images"):
+        best_and_worst(table[:1], 2)
     assert best_and_worst(table, 9)["image_id"].tolist() == ["a3", "a1", "a0", "a4"]
     shuffled = table.sample(frac=1, random_state=1)
     pd.testing.assert_frame_equal(best_and_worst(shuffled, 2), chosen)

@@ -71,7 +71,12 @@ def best_and_worst(mosaics: pd.DataFrame, count: int) -> pd.DataFrame:
 
     Returns:
         Their rows, with ``rank`` from 1 on.
+
+    Raises:
+        InputError: there is only one mosaic.
     """
+    if len(mosaics) < 2:
+        raise InputError("gae scores: one mosaic has neither a best nor a worst; raise `evaluation.max_images` to 8")
     order = mosaics.sort_values(
         ["gae_total", "gae_contrastiveness_signed", "image_id"], ascending=[False, False, True]
     ).reset_index(drop=True)
