@@ -33,15 +33,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relmap.errors import InputError, RelevanceWarning
-from relmap.explanation import explain
+from relmap.explanation import as_propagator, explain
 from relmap.job.seeds import derive
 from relmap.metrics.checks import as_relevance
 from relmap.metrics.chunks import by_chunks
-from relmap.propagation import Propagator
 
 if TYPE_CHECKING:
     from relmap.evidence.maps import Maps
     from relmap.metrics.case import Case
+    from relmap.propagation import Propagator
 
 TILES = ("auto", "full", "half")
 QUADRANTS = 4
@@ -207,7 +207,8 @@ def _drawn(case: Case) -> _Drawn:
     columns = pd.DataFrame({name: pd.array(values, "string") for name, values in drawn.items()}).assign(tiles=tiles)
     channels, height, width = case.images.shape[1:]
     scale = 2 if tiles == "full" else 1
-    propagator = Propagator(case.model, (channels, scale * height, scale * width)) if len(answered) else None
+    like = case.images.new_zeros(1, channels, scale * height, scale * width)
+    propagator = as_propagator(case.model, like) if len(answered) else None
     return _Drawn(pictures, of_target, answered, columns, tiles, propagator)
 
 

@@ -23,17 +23,17 @@ import torch
 from torch import Tensor
 
 from relmap.errors import InputError, RelevanceWarning
-from relmap.explanation import explain
+from relmap.explanation import as_propagator, explain
 from relmap.job.seeds import generator
 from relmap.metrics.checks import as_relevance
 from relmap.metrics.chunks import by_chunks
-from relmap.propagation import Propagator
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from relmap.evidence.maps import Maps
     from relmap.metrics.case import Case
+    from relmap.propagation import Propagator
 
 
 def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
@@ -105,7 +105,7 @@ def _propagator(case: Case) -> Propagator:
     if getattr(model, "input_range", None) is not None:
         low, high = model.input_range
         model.input_range = tuple(value - room for value in low), tuple(value + room for value in high)
-    return Propagator(model, tuple(case.images.shape[1:]))
+    return as_propagator(model, case.images)
 
 
 def _noise(case: Case, image_id: str, draw: int, deviation: float) -> Tensor:
