@@ -21,7 +21,7 @@ SIDE = 32
 LAYERS = ("features.27", "features.1")
 
 
-def _place(
+def make_place(
     results: Path,
     dataset: str,
     model: str,
@@ -138,7 +138,7 @@ def make_ae_results(results: Path) -> Path:
     """Write the whole folder, and return it."""
     random = np.random.default_rng(0)
     several = [[0], [1], [0, 2], [1, 3], [2], [0, 1, 2], [3], [2, 3]]
-    pairs = _place(results, "voc2007", "torchray_vgg16", several, table_methods(), "aspect", 1)
+    pairs = make_place(results, "voc2007", "torchray_vgg16", several, table_methods(), "aspect", 1)
     sweep = [
         _rows(pairs, method, "pointing_game", np.nan, random.integers(0, 2, len(pairs)))
         for method in GAMMA_SWEEP.values()
@@ -153,7 +153,7 @@ def make_ae_results(results: Path) -> Path:
     _scores(results, "voc2007", "torchray_vgg16", "cascade", cascade)
     for number, network in enumerate(("vgg16", "resnet50", "alexnet")):
         methods = table_methods() if number < 2 else (AE, "grad_cam")
-        pairs = _place(results, "imagenet", network, [[0], [1], [2], [3], [0]], [AE], "crop", 2 + number)
+        pairs = make_place(results, "imagenet", network, [[0], [1], [2], [3], [0]], [AE], "crop", 2 + number)
         parts = [_rows(pairs, methods[0], "insertion_clean", np.nan, np.ones(len(pairs)))]
         parts += [
             _rows(pairs, method, "insertion_correct", float(level), random.random(len(pairs)) < level / 20)
@@ -161,7 +161,7 @@ def make_ae_results(results: Path) -> Path:
             for level in range(21)
         ]
         _scores(results, "imagenet", network, "insertion", [part.astype({"value": float}) for part in parts])
-    grids = _place(results, "imagenet_grids", "vgg16_sliding", [[0, 1, 2, 3]] * 6, GRID_METHODS, "crop", 9)
+    grids = make_place(results, "imagenet_grids", "vgg16_sliding", [[0, 1, 2, 3]] * 6, GRID_METHODS, "crop", 9)
     parts = [
         grids[["image_id", "target"]].assign(method=method, kept=kept, value=random.random(len(grids)))
         for method in GRID_METHODS

@@ -6,6 +6,9 @@ import pytest
 import torch
 from relmap.errors import InputError
 from relmap.explainers.equilibrium import AttributionEquilibrium
+from relmap.figures.pairs import examples
+from relmap.figures.sheet import seismic, squared
+from relmap.inspection.comparison import rightly_classified, spread_over_classes
 from relmap.models import build
 from relmap.propagation import Propagator
 
@@ -13,9 +16,7 @@ from papers.ae.channels import VARIANTS, channel_attributions
 from papers.ae.edges import backgrounds, before, edges_of
 from papers.ae.figures.curves import level_means, pointing_by_gamma, relative
 from papers.ae.figures.grids import ENDS, bin_examples
-from papers.ae.figures.reading import examples
-from papers.ae.figures.sheet import seismic, squared
-from papers.ae.shares import share_row, spread_over_classes
+from papers.ae.shares import share_row
 from papers.ae.watermark import places, stamped, strokes, training_labels
 
 
@@ -32,6 +33,7 @@ def test_share_of_positive_relevance():
 def test_pictures_in_turn_of_each_class_rightly_classified():
     frame = pd.DataFrame({"image_id": list("abcdefg"), "target": [0, 0, 0, 1, 1, 2, 2], "present": True})
     frame["predicted"] = [True, True, True, True, False, True, True]
+    frame = rightly_classified(frame)
     chosen = spread_over_classes(frame, 4, seed=1)
     assert sorted(chosen["target"][:3]) == [0, 1, 2] and "e" not in set(chosen["image_id"])
     pd.testing.assert_frame_equal(spread_over_classes(frame, 2, seed=1), chosen[:2])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SMK = sorted([*(ROOT / "workflow" / "rules").glob("*.smk"), *ROOT.glob("papers/*/rules.smk")])
+SMK = sorted([*(ROOT / "workflow" / "rules").glob("*.smk"), *ROOT.glob("papers/*/*.smk")])
 
 
 def snakemake(folder, *arguments):

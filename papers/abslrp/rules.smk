@@ -8,6 +8,7 @@ history and sentences.npz; tables abslrp_toy and abslrp_sentiment.
 
 
 include: "common.smk"
+include: "examples.smk"
 
 
 # Figure 1: the engine on networks of two neurons.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from relmap.evidence.statistics import bootstrap_mean
 from relmap.metrics.relevance_mass import mass_accuracy
 from torch import Tensor
@@ -27,12 +25,3 @@ def share_row(what: Mapping[str, Any], maps: Tensor, regions: Tensor, seed: int)
         "area": regions[there].double().mean().item(),
         "n_images": interval.n,
     }
-
-
-def spread_over_classes(targets: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
-    """At most ``count`` rightly classified pairs, in turn of each class, drawn once for all: fewer begin the same."""
-    right = targets[targets["present"] & targets["predicted"]]
-    order = np.random.default_rng(seed).permutation(len(right))
-    shuffled = right.iloc[order]
-    rank = shuffled.groupby("target").cumcount()
-    return shuffled.loc[rank.sort_values(kind="stable").index[:count]].reset_index(drop=True)

@@ -538,9 +538,14 @@ NOTEBOOK_INPUTS = {
 
 
 def read_by(paper, notebook):
-    """What a notebook reads, as its paper says: names of NOTEBOOK_INPUTS, scores, or files below the run's folder."""
+    """What a notebook reads, as its paper says: names of NOTEBOOK_INPUTS, scores, or files below the run's folder.
+
+    What a single figure reads is read where this run draws it.
+    """
+    drawn = figure_numbers(paper, notebook)
+    own = [need for figure in paper.figures if figure["number"] in drawn for need in figure.get("reads", [])]
     found = []
-    for need in paper.notebooks[notebook].get("reads", []):
+    for need in [*paper.notebooks[notebook].get("reads", []), *own]:
         if need == "scores":
             found += scores_of(paper)
         elif need in NOTEBOOK_INPUTS:

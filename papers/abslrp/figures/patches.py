@@ -18,6 +18,8 @@ _LABEL = 0.9  # inches for the words at the left
 _GAP = 0.25  # between the two transformers
 _LARGEST = 1.4  # inches of a picture
 _HEADER = 0.42
+_FOOTER = 0.2
+_NOTE = "Red: for the class; blue: against it. The more relevance, the more opaque."
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def patches_figure(examples: Sequence[Example], titles: Sequence[str], methods: 
             raise InputError(f"figure: {example.words!r} is seen by {len(example.seen)} networks of {len(titles)}")
     columns = (1 + len(methods)) * len(titles)
     cell = min((PAGE_WIDTH - _LABEL - _GAP * (len(titles) - 1)) / columns, _LARGEST)
-    page = Page(PAGE_WIDTH, _HEADER + len(examples) * cell + 0.1)
+    page = Page(PAGE_WIDTH, _HEADER + len(examples) * cell + _FOOTER)
     side = cell - 0.04
     for number, title in enumerate(titles):
         left = _LABEL + number * ((1 + len(methods)) * cell + _GAP)
@@ -77,6 +79,7 @@ def patches_figure(examples: Sequence[Example], titles: Sequence[str], methods: 
             _draw(page, example.seen[number], methods, left, _HEADER + row * cell, cell)
     for row, example in enumerate(examples):
         page.text(example.words, _LABEL - 0.05, _HEADER + row * cell + side / 2, ha="right")
+    page.text(_NOTE, 0.05, _HEADER + len(examples) * cell + _FOOTER / 2, ha="left")
     return page.figure()
 
 

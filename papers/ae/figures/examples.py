@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from relmap.figures.results import readable
+from relmap.figures.sheet import NOTE, NOTHING, Sheet, SheetRow, enlarged, heat, page_of, seismic
 
 from papers.ae.figures.names import AE, method_name
-from papers.ae.figures.sheet import NOTE, NOTHING, Sheet, SheetRow, enlarged, heat, page_of, seismic
 
 Arrays = Mapping[str, np.ndarray]
 _PSI = "\N{MINUS SIGN}\N{GREEK CAPITAL LETTER PSI}"

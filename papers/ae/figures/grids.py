@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from relmap.errors import InputError
+from relmap.figures.sheet import NOTE, Sheet, SheetRow, page_of, seismic
 from relmap.figures.style import relmap_style
 
 from papers.ae.figures.names import AE, look, method_name
-from papers.ae.figures.sheet import NOTE, Sheet, SheetRow, page_of, seismic
 
 # Upper ends of the bins in percent of the ranks, best first (Rao et al. 2022); as in relmap.metrics.grid_pointing.
 ENDS = (2, 5, 50, 95, 98, 100)

@@ -7,9 +7,9 @@ from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
+from relmap.figures.sheet import Sheet, SheetRow, page_of, seismic
 
 from papers.ae.figures.names import method_name
-from papers.ae.figures.sheet import Sheet, SheetRow, page_of, seismic
 
 Example = tuple[str, np.ndarray, Mapping[str, np.ndarray]]
 """Words at the left, the picture, and maps by column."""

@@ -8,6 +8,7 @@ from relmap.data.images import load_boxes, load_pixels
 from relmap.errors import InputError
 from relmap.evidence.evaluation import rows_of
 from relmap.evidence.tables import write_frame
+from relmap.inspection.comparison import rightly_classified, spread_over_classes
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
 from relmap.job.seeds import derive
@@ -16,7 +17,7 @@ from relmap.models.inference import predict
 
 from papers.ae.edges import backgrounds, before
 from papers.ae.rows import EDGE_METHODS
-from papers.ae.shares import share_row, spread_over_classes
+from papers.ae.shares import share_row
 
 EXAMPLES = 3
 CANDIDATES = 4  # times as many pictures are laid before edges as are kept
@@ -25,8 +26,8 @@ with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights[0], params.device, params.batch_size, snakemake.threads)
     manifest, view = subject.manifest, subject.preprocessing
-    targets = pd.read_parquet(files.targets[0])
-    candidates = spread_over_classes(targets, CANDIDATES * params.settings["images"], params.seed)
+    right = rightly_classified(pd.read_parquet(files.targets[0]))
+    candidates = spread_over_classes(right, CANDIDATES * params.settings["images"], params.seed)
     if candidates.empty:
         raise InputError(f"{files.targets[0]}: no picture is rightly classified; train the network longer")
     rows = rows_of(manifest, candidates["image_id"].tolist())

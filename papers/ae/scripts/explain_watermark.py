@@ -8,6 +8,7 @@ from relmap.data.images import load_pixels
 from relmap.errors import InputError
 from relmap.evidence.evaluation import rows_of
 from relmap.evidence.tables import write_frame
+from relmap.inspection.comparison import rightly_classified, spread_over_classes
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
 from relmap.job.seeds import derive
@@ -18,7 +19,7 @@ from relmap.models.sources import normalisation_of
 from relmap.models.training import InMemory, TrainingConfig, finetune
 
 from papers.ae.rows import WATERMARK_METHODS
-from papers.ae.shares import share_row, spread_over_classes
+from papers.ae.shares import share_row
 from papers.ae.watermark import places, stamped, strokes, training_labels
 
 EXAMPLES = 4
@@ -56,8 +57,8 @@ with job(snakemake.log[0], snakemake.threads) as log:
     )
     networks = {"marked": marked_model.requires_grad_(False), "original": subject.model}
 
-    targets = pd.read_parquet(files.targets[0])
-    pairs = spread_over_classes(targets[targets["target"] != label], settings["images"], params.seed)
+    right = rightly_classified(pd.read_parquet(files.targets[0]))
+    pairs = spread_over_classes(right[right["target"] != label], settings["images"], params.seed)
     if pairs.empty:
         raise InputError(
             f"{files.targets[0]}: no test picture of another class than {names[label]} is rightly classified"

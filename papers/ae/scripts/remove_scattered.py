@@ -9,19 +9,20 @@ from relmap.errors import InputError
 from relmap.evidence.evaluation import rows_of
 from relmap.evidence.statistics import bootstrap_mean
 from relmap.evidence.tables import write_frame
+from relmap.inspection.comparison import rightly_classified, spread_over_classes
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
 from relmap.job.subject import Subject
 
 from papers.ae.rows import SCATTERED_METHODS
 from papers.ae.scattered import classes_of, fragmentation, inserted, removed, top_pixels
-from papers.ae.shares import spread_over_classes
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files, settings = snakemake.params, snakemake.input, snakemake.params.settings
     subject = Subject.open(files.manifest, files.weights[0], params.device, params.batch_size, snakemake.threads)
     manifest, view = subject.manifest, subject.preprocessing
-    pairs = spread_over_classes(pd.read_parquet(files.targets[0]), settings["images"], params.seed)
+    right = rightly_classified(pd.read_parquet(files.targets[0]))
+    pairs = spread_over_classes(right, settings["images"], params.seed)
     if pairs.empty:
         raise InputError(f"{files.targets[0]}: no picture is rightly classified; train the network longer")
     pixels = load_pixels(manifest, rows_of(manifest, pairs["image_id"].tolist()), view, snakemake.threads)

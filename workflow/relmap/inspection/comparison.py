@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, PIXELS, find
@@ -54,6 +55,18 @@ def surest(targets: pd.DataFrame, count: int) -> pd.DataFrame:
     order = targets.sort_values(["correct", "top_probability", "image_id"], ascending=[False, False, True])
     rank = pd.DataFrame({"wrong": ~order["correct"].astype(bool), "repeated": order.duplicated("target")})
     return order.loc[rank.sort_values(["wrong", "repeated"], kind="stable").index[:count]]
+
+
+def spread_over_classes(pairs: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    """At most ``count`` pairs of image and target, in turn of each class, drawn once for all: fewer begin the same."""
+    shuffled = pairs.iloc[np.random.default_rng(seed).permutation(len(pairs))]
+    rank = shuffled.groupby("target").cumcount()
+    return shuffled.loc[rank.sort_values(kind="stable").index[:count]].reset_index(drop=True)
+
+
+def rightly_classified(targets: pd.DataFrame) -> pd.DataFrame:
+    """The pairs of image and target that are both true and predicted."""
+    return targets[targets["present"] & targets["predicted"]]
 
 
 def summarise(steps: pd.DataFrame) -> pd.DataFrame:

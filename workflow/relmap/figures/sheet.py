@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+
 from relmap.errors import InputError
 from relmap.figures.page import Page
 from relmap.figures.style import PAGE_WIDTH
 
-GAIN = 3.0  # the authors' display: maps over their largest magnitude, times 3, cut at 1
+GAIN = 3.0  # the display of Attribution Equilibrium's authors: maps over their largest magnitude, times 3, cut at 1
 NOTE = f"Red: for the class; blue: against it. Colour: relevance over its largest magnitude, times {GAIN:g}."
 
 
@@ -70,6 +71,7 @@ class Sheet:
         note: lines below.
         label_width: inches for the rows' words.
         largest: most inches of a cell.
+        photographs: columns whose pictures are smooth where they are enlarged; the others' pixels stay squares.
 
     Raises:
         InputError: there are no rows.
@@ -83,10 +85,12 @@ class Sheet:
         *,
         label_width: float = 0.8,
         largest: float = 1.1,
+        photographs: Collection[int] = (0,),
     ) -> None:
         if not rows:
             raise InputError("figure: there are no examples to show; are there maps and targets of any?")
         self.rows, self.titles, self.note, self.label_width = rows, titles, note, label_width
+        self.photographs = photographs
         self.cell = min((PAGE_WIDTH - label_width) / len(titles), largest)
         self.side = self.cell - 0.04
         self.header = 0.1 + 0.1 * max(title.count("\n") + 1 for title in titles)
@@ -114,7 +118,7 @@ class Sheet:
             if picture is None:
                 page.frame(left, top, self.side, "no map")
             elif picture.size:
-                page.picture(squared(picture), left, top, self.side, smooth=column == 0)
+                page.picture(squared(picture), left, top, self.side, smooth=column in self.photographs)
                 page.outline(left, top, self.side)
             if under:
                 page.text(under, left + self.side / 2, top + self.side + 0.015, va="top", fontsize=4.8)

@@ -1,4 +1,4 @@
-"""What AE's notebooks read of a run beside ``relmap.figures.results``: pairs of image and target, scores, examples."""
+"""What notebooks read of a run whose images may have several targets: pairs, scores, maps, examples."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from relmap.errors import InputError
 from relmap.evidence.maps import read_maps
 from relmap.figures.results import Setting, read_parquet
