@@ -368,10 +368,20 @@ def test_the_repository_table():
     assert table["ILSVRC2012_img_val.tar"].login and table["ILSVRC2012_img_val.tar"].extract_to == "val"
     assert table["vgg11-bbd30ac9.pth"].digest == ("sha256", "bbd30ac9")
     assert all(entry.licence for entry in table.values())
-    # A file whose own name would be anyone's, such as config.json, begins with its collection's.
-    assert all(entry.url.endswith(entry.name.removeprefix(f"{entry.dataset}.")) for entry in table.values())
+    # A file whose own name would be anyone's, such as config.json, begins with its collection's; weights that Hugging
+    # Face calls model.safetensors have the name of the network, which its address has too.
+    named = [entry for entry in table.values() if entry.dataset != "timm_models" or entry.url.endswith(".pth")]
+    assert all(entry.url.endswith(entry.name.removeprefix(f"{entry.dataset}.")) for entry in named)
+    others = [entry for entry in table.values() if entry not in named]
+    assert len(others) == 3 and all(
+        f"/{entry.name.removesuffix('.safetensors').partition('-')[0]}/" in entry.url for entry in others
+    )
     unchecked = [name for name, entry in table.items() if not entry.digest[1]]
-    assert unchecked == ["gtsegs_ijcv.mat"]
+    assert unchecked == [
+        "gtsegs_ijcv.mat",
+        "vit_base_patch32_224.augreg_in21k_ft_in1k.safetensors",
+        "vit_base_patch16_384.augreg_in21k_ft_in1k.safetensors",
+    ]
 
 
 @pytest.mark.parametrize(
