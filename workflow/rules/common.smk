@@ -306,7 +306,8 @@ def recipe(stage):
         own = config["models"][wildcards.model].get(stage) or {}
         common = config["training"][stage]
         augmentation = {**common["augmentation"], **own.get("augmentation", {})}
-        return {**common, **own, "augmentation": augmentation}
+        fixed = {"start_size": 0} if "start_size" in common and ROWS.models[wildcards.model].one_size else {}
+        return {**common, **own, **fixed, "augmentation": augmentation}
 
     return merged
 
