@@ -211,7 +211,7 @@ class Brightness(nn.Module):
         return torch.stack([-mean, mean], 1)
 
 
-SETTINGS = {"road": {"percents": [10, 50, 90], "noise": 0.01}, "ties": "strict"}
+SETTINGS = {"road": {"images": None, "percents": [10, 50, 90], "noise": 0.01}, "ties": "strict"}
 
 
 def a_case(maps, order=range(4), **given):
@@ -287,3 +287,16 @@ def test_controls():
     with pytest.raises(ValueError, match="do not fit"):
         road_predictions(model, images, maps[:, :5], [50])
     assert [pixels_at(p, 4096) for p in (10, 70, 90)] == [409, 2867, 3686] and pixels_at(29, 100) == 29
+
+
+def test_the_first_images_alone_are_scored():
+    """What they score is what they score among all."""
+    maps = np.random.default_rng(6).random((4, 16, 16))
+    case, stored = a_case(maps, model=Brightness(), seed=3)
+    everything = score(case, "some", stored)
+    case.settings = {**SETTINGS, "road": {**SETTINGS["road"], "images": 2}}
+    part = case.of_first_images(2)
+    part.__dict__["images"] = case.images[:2]
+    rows = score(case, "some", stored)
+    assert set(rows["image_id"]) == {"p0", "p1"}
+    assert rows.equals(everything[everything["image_id"].isin(["p0", "p1"])].reset_index(drop=True))

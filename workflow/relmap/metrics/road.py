@@ -33,8 +33,10 @@ ORDERS = ("road_morf", "road_lerf")
 
 
 def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
-    """Rows of both orders."""
-    settings, ids = case.settings["road"], case.pairs["image_id"].tolist()
+    """Rows of both orders, of the first images of the case."""
+    settings = case.settings["road"]
+    case = case if settings["images"] is None else case.of_first_images(settings["images"])
+    ids = case.pairs["image_id"].tolist()
     percents = settings["percents"]
     spread = settings["noise"] / torch.tensor(case.preprocessing.std).view(-1, 1, 1)
 
