@@ -310,3 +310,5 @@ def test_a_column_may_be_a_change_against_another_method():
     assert measured(cells, scores, resamples=20, known=known)["value"].tolist() == [0.5, -0.5]
     alone = measured(cells, scores[scores["method"] == "clrp"], resamples=20, known=known)
     assert alone["missing"].tolist() == ["", "scores of imagenet/vgg16 loss lrp"]
+    nothing = scores.assign(value=scores["value"].where(scores["method"] != "lrp", 0.0))
+    assert measured(cells, nothing, resamples=20, known=known)["missing"][1] == "a change: the mean of lrp is 0"

@@ -6,7 +6,7 @@ import pandas as pd
 from relmap.errors import InputError
 
 ABSLRP = "abslrp"
-VGG, VIT, RESNET = "vgg16", "vit_base_patch16", "resnet50"
+VGG, VIT, RESNET = "vgg16", "vit_base_patch16", "resnet50_ram"
 
 # Figures 7, 8 and 16.
 CLASS_METHODS = {

@@ -337,16 +337,20 @@ def _our_values(
             continue
         found = values[cell.select][_key(cell)]
         if against:
-            ours.append(_our_change(found, values[cell.select][_key(against)], *resampling))
+            ours.append(_our_change(found, values[cell.select][_key(against)], against.method, *resampling))
         else:
             ours.append(_our_value(found, *resampling, column.mean == "classes"))
     return ours
 
 
-def _our_change(values: pd.Series, base: pd.Series, confidence: float, resamples: int, seed: int) -> _Ours:
+def _our_change(
+    values: pd.Series, base: pd.Series, against: str, confidence: float, resamples: int, seed: int
+) -> _Ours:
     both = pd.concat({"values": values, "base": base}, axis=1).dropna()
     sides = both["values"].to_numpy(), both["base"].to_numpy()
     interval = bootstrap_change(*sides, confidence, resamples, seed, images_of(both))
+    if not interval.n:
+        return _Ours(missing=f"a change: the mean of {against} is 0")
     return _Ours(interval.mean, interval.low, interval.high, np.nan, interval.n, interval.pairs)
 
 
