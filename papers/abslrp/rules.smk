@@ -9,6 +9,7 @@ history and sentences.npz; tables abslrp_toy and abslrp_sentiment.
 
 include: "common.smk"
 include: "examples.smk"
+include: "vary.smk"
 
 
 # Figure 1: the engine on networks of two neurons.

@@ -23,6 +23,17 @@ CLASS_METHODS = {
 }
 # Figure 4: a map that is contrastive, and one that is not.
 TRACED_METHODS = (ABSLRP, "lrp_alpha2_beta1_torchlrp")
+# Whose scores are taken by other seeds and steps, on VGG: fast ones, of several families, and controls.
+VARIED_METHODS = (
+    ABSLRP,
+    "clrp_zplus",
+    "guided_grad_cam",
+    "grad_cam",
+    "input_x_gradient",
+    "constant",
+    "random",
+    "centre_gaussian",
+)
 # Figure 10.
 PATCH_MODELS = ("vit_base_patch16_384", "vit_base_patch32")
 
