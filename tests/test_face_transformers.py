@@ -81,6 +81,12 @@ def test_patches_are_for_images_cut_into_patches(bert, sentences):
         relmap.explain(bert, sentences, 1, "abslrp_patches")
 
 
+@pytest.mark.parametrize("method", ["attention_last_layer", "attention_rollout", "tibav"])
+def test_maps_of_attention_are_of_patches(method, bert, sentences):
+    with pytest.raises(relmap.InputError, match="shows an image's patches"):
+        relmap.explain(bert, sentences, 1, method)
+
+
 def test_methods_of_attention_say_what_they_need():
     for method in (name for name, row in CATALOGUE.items() if ATTENTION in row.needs):
         with pytest.raises(relmap.InputError):

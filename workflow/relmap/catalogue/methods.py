@@ -673,7 +673,7 @@ CATALOGUE: dict[str, Method] = {
             "mean over the heads, the class token's row",
             "attention:LastLayerAttention",
             {},
-            (ATTENTION,),
+            (ATTENTION, PIXELS),
             signed=False,
         ),
         Method(
@@ -682,7 +682,7 @@ CATALOGUE: dict[str, Method] = {
             "Abnar and Zuidema 2020, mean over the heads, from the first layer",
             "attention:AttentionRollout",
             {},
-            (ATTENTION,),
+            (ATTENTION, PIXELS),
             signed=False,
         ),
         Method(
@@ -691,7 +691,7 @@ CATALOGUE: dict[str, Method] = {
             "Chefer et al. 2021, from the first layer, as their code's default",
             "attention:TIBAV",
             {},
-            (ATTENTION,),
+            (ATTENTION, PIXELS),
             signed=False,
         ),
         Method(
@@ -700,7 +700,7 @@ CATALOGUE: dict[str, Method] = {
             "Chefer et al. 2021, as their code's segmentation has it",
             "attention:TIBAV",
             {"start_layer": 1},
-            (ATTENTION,),
+            (ATTENTION, PIXELS),
             signed=False,
             variant_of="tibav",
         ),

@@ -54,6 +54,11 @@ class _ClassRow(SharedPass):
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         graph, shapes = self.propagator.graph, activations.shapes
+        given = tuple(shapes[graph.operations[0].name])
+        if len(given) != 4:
+            raise InputError(
+                f"a map of attention shows an image's patches, and the input {given} is no images; give images"
+            )
         found, place = attended_tokens(graph, shapes), class_token(graph, shapes)
         count = 0 if found is None else len(found[1].positions)
         for name in self.weights:

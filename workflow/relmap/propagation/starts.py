@@ -66,6 +66,7 @@ def logit(logits: Tensor, targets: Tensor) -> Tensor:
     return one_hot(logits, targets) * logits
 
 
+@of_scores
 def sign(logits: Tensor, targets: Tensor) -> Tensor:
     return one_hot(logits, targets) * torch.where(logits < 0, -1, 1)
 
