@@ -1,10 +1,13 @@
 """Images are followed to wherever a network puts them: no result depends on the batch."""
 
+import functools
+
 import pytest
 import relmap
 import torch
 from relmap.errors import InputError
 from relmap.network.image_axis import Place
+from relmap.propagation import Propagator
 from torch import Tensor, nn
 
 METHODS = ["lrp_epsilon", "lrp_alpha1_beta0", "clrp", "abslrp", "abslrp_target", "abslrp_normalised", "rap"]
@@ -83,11 +86,17 @@ NETWORKS = {
 }
 
 
+@functools.cache
+def traced(name: str) -> tuple[Propagator, Tensor]:
+    """A network, traced once for all methods, and images."""
+    torch.manual_seed(0)
+    return Propagator(NETWORKS[name]().double().eval()), torch.randn(3, 3, 16, 16).double()
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_images_by_themselves(name, method):
-    torch.manual_seed(0)
-    model, x = NETWORKS[name]().double().eval(), torch.randn(3, 3, 16, 16).double()
+    model, x = traced(name)
     together = relmap.explain(model, x, [[0, 1], [1, 2], [4, 0]], method)
     alone = torch.cat(
         [relmap.explain(model, x[i : i + 1], [t], method) for i, t in enumerate([[0, 1], [1, 2], [4, 0]])]
