@@ -106,6 +106,21 @@ def test_the_plan_follows_the_run():
     assert len(without.missing) == plan.cells - 9 * (1 + 2 + 2), "no trained layers, no cells of CLAM's"
 
 
+def test_what_takes_artifacts_is_not_explained_anew():
+    """Mosaics are other images than those that CLAM's layers were trained for; what is read off stored maps stays."""
+    place = ("imagenet", "vgg16")
+    arms = {name: replace(row, places=(place,)) for name, row in CLAM_ROWS.methods.items() if row.arm}
+    rows = Rows(methods=CLAM_ROWS.methods | arms, wanted=((*place, "lrp_clam_untrained"),))
+    plan = make_plan(
+        [next(paper for paper in PAPERS if paper.id == "abslrp")], rows, ["imagenet"], ["vgg16"], guests=["lrp_clam"]
+    )
+    for metric in ("gae", "focus", "local_lipschitz"):
+        assert not {"lrp_clam", "lrp_clam_untrained"} & set(plan.scores[*place, metric])
+    assert {"lrp_clam", "lrp_clam_untrained"} < set(plan.scores[*place, "road"])
+    lacking = first_lacking(Cell(*place, "lrp_clam", "gae_total"), rows, ["imagenet"], ["vgg16"])
+    assert lacking == "maps of other images of lrp_clam"
+
+
 @pytest.mark.parametrize(
     ("cell", "lacking"),
     [

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from relmap.catalogue.metrics import MODEL
+from relmap.catalogue.metrics import ANEW, MODEL, Metric
 from relmap.catalogue.papers import Cell, Paper, cells, published
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
@@ -85,7 +85,7 @@ def _beside(places: Iterable[Place], methods: Sequence[str], rows: Rows) -> Iter
             lacking = _lacking_map(Cell(*place[:2], method, ""), rows)
             if lacking == f"method {method}":
                 raise InputError(f"{lacking} is no row's; correct `methods` of the config, or `controls` of a paper")
-            if not lacking:
+            if not lacking and not _lacks(rows.metrics[place[2]], place[0], method, rows):
                 yield place, method
 
 
@@ -126,9 +126,14 @@ def _lacking_score(cell: Cell, rows: Rows) -> str:
     known = rows.columns()
     if cell.metric not in known:
         return f"metric {cell.metric}"
-    has = (*rows.datasets[cell.dataset].has, MODEL)
-    absent = next((need for need in known[cell.metric][0].needs if need not in has), None)
-    return "" if absent is None else f"{absent} of {cell.dataset}"
+    absent = _lacks(known[cell.metric][0], cell.dataset, cell.method, rows)
+    return f"{absent} of {cell.method if absent == ANEW else cell.dataset}" if absent else ""
+
+
+def _lacks(metric: Metric, dataset: str, method: str, rows: Rows) -> str:
+    """The first need of a metric that a data set with a method's maps does not meet, or nothing."""
+    has = {*rows.datasets[dataset].has, MODEL, *(() if rows.methods[method].arm else (ANEW,))}
+    return next((need for need in metric.needs if need not in has), "")
 
 
 def _named(kind: str, identifier: str, known: Mapping[str, Any], maker: str) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # What a metric may need beside maps. A data set says in its row which annotations it has.
 BOXES, MASKS, MODEL = "boxes", "masks", "model"
+# Maps of other images, made while it scores: those that take a paper's artifacts cannot be.
+ANEW = "maps of other images"
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Metric:
         score: ``module:function`` below ``relmap.metrics``, ``file.py:function``, or the function itself:
             (case, method, maps) -> score rows, as ``case.tidy`` makes them.
         columns: the published numbers that are read from its rows.
-        needs: of ``BOXES``, ``MASKS``, ``MODEL``.
+        needs: of ``BOXES``, ``MASKS``, ``MODEL``, ``ANEW``.
         settings: keys below the config's ``evaluation`` (or its ``own``) that it reads.
         drawn: what of its scores is drawn at random, in words; nothing where nothing is.
     """
@@ -338,7 +340,7 @@ METRICS: dict[str, Metric] = {
                 for short, long in (("rank", "Rank correlation"), ("ssim", "SSIM"))
                 for sign in ("signed", "absolute")
             ),
-            (MODEL,),
+            (MODEL, ANEW),
             ("cascade",),
             drawn="the random weights",
         ),
@@ -379,7 +381,7 @@ METRICS: dict[str, Metric] = {
                     counted=False,
                 ),
             ),
-            (MODEL,),
+            (MODEL, ANEW),
             ("gae",),
             drawn="the mosaics and their positive images",
         ),
@@ -425,7 +427,7 @@ METRICS: dict[str, Metric] = {
                     higher_is_better=False,
                 ),
             ),
-            (MODEL,),
+            (MODEL, ANEW),
             ("local_lipschitz",),
             drawn="the noise on the pictures",
         ),
@@ -442,7 +444,7 @@ METRICS: dict[str, Metric] = {
                     digits=3,
                 ),
             ),
-            (MODEL,),
+            (MODEL, ANEW),
             ("focus",),
             drawn="the mosaics",
         ),
