@@ -109,8 +109,8 @@ def test_sum_law_of_each_reading(gamma, reading, model, images):
     expected = (gamma - 2) * torch.ones(3).double() if reading == "tau" else (gamma - 1) * scale - 1
     for name in ("features.3", "features.7"):
         torch.testing.assert_close(sums[name], expected, rtol=1e-12, atol=1e-12)
-    # 1 x 1: gamma 1, no shift; C gives nothing in sum, A and U cancel.
-    torch.testing.assert_close(sums["features.5"], torch.zeros(3).double(), rtol=0, atol=1e-13)
+    # 1 x 1: gamma 1, no shift; C gives nothing in sum, A and U cancel but for the rounding of float64 (1.2e-15 seen).
+    torch.testing.assert_close(sums["features.5"], torch.zeros(3).double(), rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("names", ["", "Psi", "C+C", "C+B", "c"])

@@ -118,7 +118,7 @@ def test_rows_of_the_rollout_sum_to_1():
     activations = explainer.propagator.forward(inputs()[0], keep=explainer.keep)
     for place in (0, 7):
         row = explainer.row(activations, inputs()[1], place)
-        torch.testing.assert_close(row.sum(-1), torch.ones(1, 8, dtype=F64), rtol=0, atol=1e-12)
+        torch.testing.assert_close(row.sum(-1), torch.ones(1, 8, dtype=F64), rtol=0, atol=4e-15)
 
 
 def test_maps_are_resized_bilinearly():
