@@ -19,16 +19,14 @@ FIGURES = {
     "clam_curves": [5, 6],
     "clam_layers": [4, 14, 15, 16, 17, 18],
 }
-PLACES = {
-    "gallery": "engine/gallery",
-    "leaderboard": "engine/leaderboard",
-    **{name: name.replace("_", "/") for name in FIGURES},
-}
-names = pytest.mark.parametrize("name", [*FIGURES, "gallery", "leaderboard"])
+# Of every paper and of the engine; a folder of the notebooks, and a name in it.
+names = pytest.mark.parametrize(
+    "name", sorted("_".join(path.relative_to(NOTEBOOKS).with_suffix("").parts) for path in NOTEBOOKS.glob("*/*.ipynb"))
+)
 
 
 def _read(name: str) -> nbformat.NotebookNode:
-    return nbformat.read(NOTEBOOKS / f"{PLACES.get(name, name)}.ipynb", as_version=4)
+    return nbformat.read(NOTEBOOKS / f"{name.replace('_', '/', 1)}.ipynb", as_version=4)
 
 
 def _code(name: str) -> list[nbformat.NotebookNode]:
