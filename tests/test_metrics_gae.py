@@ -111,7 +111,7 @@ def small_network():
 @pytest.mark.parametrize("method", ["input_x_gradient", "lrp_alpha1_beta0", "saliency", "centre_gaussian", "random"])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"masking": "cumulative"}, {"relative": "code", "steps": 4}, {"steps": 1}, {"labels": True}],
+    [{}, {"masking": "cumulative"}, {"relative": "code", "steps": 4}, {"relative": "magnitude"}, {"steps": 1}, {"labels": True}],
     ids=str,
 )
 def test_restated_one_element_at_a_time(method, settings):
@@ -134,6 +134,27 @@ def test_restated_one_element_at_a_time(method, settings):
         )
         for part in PARTS:
             assert getattr(found, part)[place] == pytest.approx(expected[part], abs=1e-10), part
+
+
+def test_a_negative_logit_turns_the_printed_change_round_and_no_other():
+    """The same fall of the logit, from 2 to 1 and from -2 to -3, when the most relevant elements go."""
+    positive, negative = (torch.tensor([[[start, start - 1.0]], [[start, start]]], dtype=F64) for start in (2.0, -2.0))
+    assert output_changes(positive, "paper").tolist() == output_changes(positive, "magnitude").tolist() == [[0.5]]
+    assert output_changes(negative, "paper").tolist() == [[-0.5]]
+    assert output_changes(negative, "magnitude").tolist() == [[0.5]]
+
+
+def test_a_common_shift_of_the_logits_keeps_the_sign_of_the_change():
+    model = small_network()
+    images, positive = torch.randn(2, 4, 3, 9, 8, generator=torch.Generator().manual_seed(1), dtype=F64), [2, 0]
+    plain = prepare(model, images, torch.tensor(positive))
+    with torch.no_grad():
+        model[-1].bias -= 50
+    shifted = prepare(model, images, torch.tensor(positive))
+    assert (shifted.states.outputs < 0).all() and torch.equal(plain.targets, shifted.targets)
+    changes = [output_changes(trials.states.outputs, "magnitude").sign() for trials in (plain, shifted)]
+    # Which elements are masked follows from gradients times inputs: the bias has no part in it.
+    assert torch.equal(*changes) and bool(changes[0].any())
 
 
 def test_cumulative_masks_exactly_the_shares():

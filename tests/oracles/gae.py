@@ -94,6 +94,8 @@ def global_attribution_evaluation(
     pairs = list(zip(outputs["lerf"][1:], outputs["morf"][1:], strict=True))
     if relative == "paper":
         of_outputs = [(le - mo) / start for le, mo in pairs]
+    elif relative == "magnitude":
+        of_outputs = [(le - mo) / abs(start) for le, mo in pairs]
     else:
         of_outputs = [changed(mo) - changed(le) for le, mo in pairs]
     apart = sum(abs(a - b) for a, b in zip(of_outputs, of_maps, strict=True))

@@ -19,8 +19,9 @@ same in each. Where a norm is 0, so is the fraction: a map without positive part
 
 Where paper and authors' code differ, settings choose: ``masking``; ``positive``, drawn uniformly (paper) or by the
 softmax that the network gives the four classes on the mosaic; ``score_classes`` of S, predicted (paper) or labels (C
-can then exceed 1); ``relative``, :math:`d^o` as in Eq. 14, or the code's difference of
-:math:`|o_0 - o_t| / (|o_0| + |o_t|)`.
+can then exceed 1); ``relative``, :math:`d^o` as in Eq. 14 (``paper``), over :math:`|o_0|` (``magnitude``), or the code's
+difference of :math:`|o_0 - o_t| / (|o_0| + |o_t|)`. Real networks give negative logits to classes that they predict;
+there Eq. 14 as printed takes a fall of the logit for a rise. Where :math:`o_0` is positive the first two are one.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from relmap.catalogue.methods import Method
     from relmap.propagation import Propagator
 
-RELATIVE = ("paper", "code")
+RELATIVE = ("paper", "magnitude", "code")
 # Elements of inputs that are made at once; bounds the memory whatever the number of mosaics.
 _ELEMENTS = 1 << 23
 
@@ -176,7 +177,7 @@ def evaluate(
         model: a classifier, or its propagator; maps are made in its precision.
         trials: of this network.
         method, parameters: as of ``relmap.explain``.
-        relative: which :math:`d^o`: ``paper`` or ``code``.
+        relative: which :math:`d^o`: ``paper``, ``magnitude`` or ``code``.
         batch_size: images at a time. It does not change the result.
 
     Raises:
@@ -239,10 +240,11 @@ def output_changes(outputs: Tensor, relative: str = "paper") -> Tensor:
         InputError: another way than ``RELATIVE``.
     """
     if relative not in RELATIVE:
-        raise InputError(f"config: `evaluation.gae.relative` is {relative!r}; choose {' or '.join(RELATIVE)}")
+        raise InputError(f"config: `evaluation.gae.relative` is {relative!r}; choose one of {', '.join(RELATIVE)}")
     first, after = outputs[..., :1], outputs[..., 1:]
-    if relative == "paper":
-        return _fraction(after[LERF] - after[MORF], first[LERF])
+    if relative != "code":
+        whole = first[LERF].abs() if relative == "magnitude" else first[LERF]
+        return _fraction(after[LERF] - after[MORF], whole)
     changed = _fraction((first - after).abs(), first.abs() + after.abs())
     return changed[MORF] - changed[LERF]
 
