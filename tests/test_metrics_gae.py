@@ -111,7 +111,14 @@ def small_network():
 @pytest.mark.parametrize("method", ["input_x_gradient", "lrp_alpha1_beta0", "saliency", "centre_gaussian", "random"])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"masking": "cumulative"}, {"relative": "code", "steps": 4}, {"relative": "magnitude"}, {"steps": 1}, {"labels": True}],
+    [
+        {},
+        {"masking": "cumulative"},
+        {"relative": "code", "steps": 4},
+        {"relative": "magnitude"},
+        {"steps": 1},
+        {"labels": True},
+    ],
     ids=str,
 )
 def test_restated_one_element_at_a_time(method, settings):

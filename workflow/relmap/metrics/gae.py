@@ -19,9 +19,9 @@ same in each. Where a norm is 0, so is the fraction: a map without positive part
 
 Where paper and authors' code differ, settings choose: ``masking``; ``positive``, drawn uniformly (paper) or by the
 softmax that the network gives the four classes on the mosaic; ``score_classes`` of S, predicted (paper) or labels (C
-can then exceed 1); ``relative``, :math:`d^o` as in Eq. 14 (``paper``), over :math:`|o_0|` (``magnitude``), or the code's
-difference of :math:`|o_0 - o_t| / (|o_0| + |o_t|)`. Real networks give negative logits to classes that they predict;
-there Eq. 14 as printed takes a fall of the logit for a rise. Where :math:`o_0` is positive the first two are one.
+can then exceed 1); ``relative``: :math:`d^o` as in Eq. 14 (``paper``), over :math:`|o_0|` (``magnitude``), or the
+code's difference of :math:`|o_0 - o_t| / (|o_0| + |o_t|)`. Real networks give negative logits to classes that they
+predict; there Eq. 14 as printed takes a fall of the logit for a rise. Of a positive :math:`o_0` the first two are one.
 """
 
 from __future__ import annotations
