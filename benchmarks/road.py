@@ -56,12 +56,14 @@ def peers() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """Who imputes one picture at a time."""
     found: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"plain spsolve": plain}
     try:
+        import relmap.torchvision_shim  # noqa: F401  the package imports torchvision
         from pytorch_grad_cam.metrics.road import NoisyLinearImputer
     except ImportError:
         print("pytorch-grad-cam is absent: `pip install grad-cam` into this environment to compare with it")
         return found
     imputer = NoisyLinearImputer(noise=0.0)
-    return {**found, "pytorch-grad-cam": lambda image, missing: imputer(image, (~missing).to(image.dtype))}
+    # It takes pictures in float32 alone.
+    return {**found, "pytorch-grad-cam": lambda image, missing: imputer(image.float(), (~missing).float()).double()}
 
 
 def cases(count: int, size: int) -> tuple[Tensor, Tensor]:
