@@ -104,8 +104,10 @@ def refuse_absent_files():
 
 def startable(model):
     """Whether the run has a model, and what its weights start from."""
-    entry, initial = config["models"][model], ROWS.models[model].initial
-    return bool(entry) and (not initial or entry["weights"] != "train" or bool(config["models"].get(initial)))
+    entry, row = config["models"][model], ROWS.models[model]
+    if row.form_of:
+        return bool(entry) and row.form_of in config["models"] and startable(row.form_of)
+    return bool(entry) and (not row.initial or entry["weights"] != "train" or bool(config["models"].get(row.initial)))
 
 
 try:
@@ -187,9 +189,14 @@ def sources(*kinds):
     return [name for name in DATASETS if name not in DERIVED and config["datasets"][name]["source"] in kinds]
 
 
+def other_forms():
+    """Models that have the weights of another on every data set."""
+    return [name for name in MODELS if ROWS.models[name].form_of]
+
+
 def trained():
-    """Models that are trained here; the others' weights come from files."""
-    return [name for name in MODELS if config["models"][name]["weights"] == "train"]
+    """Models that are trained here; the others' weights come from files, or are another model's."""
+    return [name for name in MODELS if config["models"][name]["weights"] == "train" and name not in other_forms()]
 
 
 def starting():
@@ -216,14 +223,18 @@ def finetuning():
 
 def lender(wildcards):
     """The weights that a network on another data set starts from, or has."""
-    home = ROWS.datasets[wildcards.dataset].classified_by or BASE
     model = wildcards.model
+    if model in other_forms():
+        return f"<results>/models/{wildcards.dataset}/{ROWS.models[model].form_of}.safetensors"
+    home = ROWS.datasets[wildcards.dataset].classified_by or BASE
     lent = ROWS.models[model].initial if home == BASE and model in starting() else model
     return f"<results>/models/{home}/{lent}.safetensors"
 
 
 def is_trained(dataset, model):
     """Whether anything of a network is trained on a data set."""
+    if model in other_forms():
+        return False
     if dataset == BASE:
         return model in trained() and model not in starting()
     if dataset in labelled_severally():
@@ -321,6 +332,13 @@ def model_settings(wildcards):
     row = ROWS.models[wildcards.model]
     seen = {**row.seen, **({"fit": entry["fit"]} if entry["fit"] else {})}
     return {"architecture": architecture, "head": row.head, "last": row.last, "seen": seen, **sizes}
+
+
+def fit_of(wildcards):
+    """How pictures are fitted to a network that has another's weights; None for as to that one."""
+    if wildcards.model in other_forms():
+        return model_settings(wildcards)["seen"].get("fit", "crop")
+    return ROWS.datasets[wildcards.dataset].fit
 
 
 def explained(wildcards):

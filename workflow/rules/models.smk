@@ -61,7 +61,7 @@ rule convert_weights:
         "<benchmarks>/convert_weights/{dataset}/{model}.tsv"
     wildcard_constraints:
         dataset=re.escape(BASE),
-        model=alternatives(name for name in MODELS if name not in (*trained(), *starting())),
+        model=alternatives(name for name in MODELS if name not in (*trained(), *starting(), *other_forms())),
     conda:
         "../../envs/relmap.yaml"
     threads: 1
@@ -106,7 +106,9 @@ rule train_multilabel:
         "<benchmarks>/train_multilabel/{dataset}/{model}.tsv"
     wildcard_constraints:
         dataset=alternatives(labelled_severally()),
-        model=alternatives(name for name in MODELS if name in trained() or name not in starting()),
+        model=alternatives(
+            name for name in MODELS if name in trained() or name not in (*starting(), *other_forms())
+        ),
     # What much else waits for comes first.
     priority: 20
     conda:
@@ -144,7 +146,7 @@ rule reuse_classifier:
         "<benchmarks>/reuse_classifier/{dataset}/{model}.tsv"
     wildcard_constraints:
         dataset=alternatives(borrowing()),
-        model=alternatives(MODELS),
+        model=alternatives(name for name in MODELS if name not in other_forms()),
     conda:
         "../../envs/relmap.yaml"
     threads: 1
@@ -154,7 +156,7 @@ rule reuse_classifier:
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         model=model_settings,
-        fit=lambda wildcards: ROWS.datasets[wildcards.dataset].fit,
+        fit=fit_of,
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:
@@ -173,6 +175,16 @@ use rule reuse_classifier as reuse_classifier_of_base with:
         model=alternatives(starting()),
 
 
+use rule reuse_classifier as reuse_classifier_in_another_form with:
+    log:
+        "<logs>/reuse_classifier_in_another_form/{dataset}/{model}.log",
+    benchmark:
+        "<benchmarks>/reuse_classifier_in_another_form/{dataset}/{model}.tsv"
+    wildcard_constraints:
+        dataset=alternatives(DATASETS),
+        model=alternatives(other_forms()),
+
+
 # As in the paper: the convolutions stay, the fully connected part is trained.
 rule finetune_classifier:
     input:
@@ -189,6 +201,7 @@ rule finetune_classifier:
         "<benchmarks>/finetune_classifier/{dataset}/{model}.tsv"
     wildcard_constraints:
         dataset=alternatives(finetuning()),
+        model=alternatives(name for name in MODELS if name not in other_forms()),
     # What much else waits for comes first.
     priority: 20
     conda:

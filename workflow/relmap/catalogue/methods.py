@@ -745,6 +745,20 @@ CATALOGUE: dict[str, Method] = {
             (BLOCKS,),
             variant_of="c3_lrp_released",
         ),
+        *(
+            Method(
+                f"grad_cam_x{factor}",
+                f"Grad-CAM, {factor} x",
+                "Hong et al. 2023, Figure 2: the image enlarged",
+                "enlarged:Enlarged",
+                {"factor": factor},
+                (FEATURE_MAP, PIXELS),
+                signed=False,
+                variant_of="grad_cam",
+                wraps="grad_cam",
+            )
+            for factor in (2, 3, 4, 5)
+        ),
     )
 }
 

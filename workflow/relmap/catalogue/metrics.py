@@ -475,6 +475,32 @@ METRICS: dict[str, Metric] = {
             )
             for suffix, region, needed in (("", "boxes", BOXES), ("_masks", "masks", MASKS))
         ),
+        Metric(
+            "operations",
+            "Cost of a map",
+            "operations:score",
+            (
+                Column(
+                    "map_operations",
+                    "Multiply-accumulates of a map, in billions",
+                    "counted: convolutions and matrix products, forwards and backwards",
+                    "map_operations",
+                    head="GMAC",
+                    higher_is_better=False,
+                    counted=False,
+                ),
+                Column(
+                    "map_memory",
+                    "Live memory of a map, MiB",
+                    "counted: tensors beside the model",
+                    "map_memory",
+                    head="MiB",
+                    higher_is_better=False,
+                    counted=False,
+                ),
+            ),
+            (MODEL, ANEW),
+        ),
     )
 }
 

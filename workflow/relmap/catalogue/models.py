@@ -27,6 +27,7 @@ class Model:
         smallest: least side of its input in pixels.
         one_size: whether its weights are for inputs of one size.
         initial: id of the model whose weights on the base data set it starts from; empty for its own.
+        form_of: id of the model that it is another form of, with its weights on every data set; empty for none.
         published: data set, or publisher, empty for the base -> the published file's name up to its checksum, where it
             is not ``id``.
         seen: what its published weights, or its training here, take of a picture: arguments of ``Preprocessing``
@@ -42,12 +43,21 @@ class Model:
     smallest: int = 32
     one_size: bool = False
     initial: str = ""
+    form_of: str = ""
     published: Mapping[str, str] = field(default_factory=dict)
     seen: Mapping[str, Any] = field(default_factory=lambda: IMAGENET)
 
     def construct(self, classes: int, width: float, input_size: int) -> Any:
         """The network, without weights."""
         return imported(self.maker, "relmap.models")(classes, width, input_size)
+
+
+
+
+def _squashed(id: str, label: str, **given: Any) -> Model:
+    """A network that sees whole pictures, squashed to a square, as the insertion and deletion games were first run."""
+    seen = {**given.pop("seen", IMAGENET), "fit": "squash"}
+    return Model(f"{id}_squash", f"{label}, squashed", "Petsiuk et al. 2018", form_of=id, seen=seen, **given)
 
 
 _TORCHRAY = {"seen": {**CAFFE, "fit": "aspect", "antialias": False}}
@@ -153,6 +163,33 @@ MODELS: dict[str, Model] = {
             "fc",
             initial="resnet50",
             published={"voc2007": "resnet50_voc", "coco2014": "resnet50_coco"},
+            **_TORCHRAY,
+        ),
+        _squashed("resnet50", "ResNet-50", maker="resnet:resnet50", head="fc", last="fc"),
+        _squashed(
+            "densenet121",
+            "DenseNet-121",
+            maker="concatenating:densenet121",
+            head="classifier",
+            last="classifier",
+        ),
+        _squashed(
+            "inception_v3",
+            "Inception-V3",
+            maker="concatenating:inception_v3",
+            head="fc",
+            last="fc",
+            smallest=75,
+            seen=HALVES,
+        ),
+        Model(
+            "torchray_vgg16_pooled",
+            "VGG-16, adaptive pool",
+            "Hong et al. 2023: the weights of Zhang et al. 2018, not fully convolutional",
+            "torchray:pooled_vgg16",
+            "classifier",
+            "classifier.6",
+            form_of="torchray_vgg16",
             **_TORCHRAY,
         ),
         Model(

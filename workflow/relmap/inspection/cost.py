@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
+from relmap.catalogue.methods import Method
 from relmap.explainers.base import SharedPass, as_maps
 from relmap.explainers.building import build
 from relmap.propagation import Propagator
@@ -140,7 +141,7 @@ def measure(
 
 
 def explanation(
-    model: nn.Module, images: Tensor, method: str, parameters: Mapping[str, Any] | None = None
+    model: nn.Module, images: Tensor, method: str | Method, parameters: Mapping[str, Any] | None = None
 ) -> Callable[[int], Tensor]:
     """A function of K that makes the maps (K, N, H, W) of K targets of each image.
 

@@ -88,6 +88,20 @@ class SlidingVGG(FullyConvolutionalVGG):
         return super().forward(images).mean((2, 3))
 
 
+class PooledVGG(FullyConvolutionalVGG):
+    """The same layers behind an adaptive pool to one window, as torchvision's are: (N, classes) at any size.
+
+    At the network's own input size it is the fully convolutional one.
+    """
+
+    def __init__(self, classes: int, width: float = 1.0, window: int = VGG_POOL) -> None:
+        super().__init__(classes, width, window, round_up=False)
+        self.avgpool = nn.AdaptiveAvgPool2d(window)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.avgpool(self.features(images))).flatten(1)
+
+
 class FullyConvolutionalResNet(torchvision.models.ResNet):
     """Caffe's ResNet-50, with its linear layer as a convolution of the averaged feature map."""
 
@@ -118,6 +132,11 @@ def vgg16(classes: int, width: float, input_size: int) -> nn.Module:
 def sliding_vgg16(classes: int, width: float, input_size: int) -> nn.Module:
     """torchvision's VGG-16 for images larger than ``input_size``."""
     return SlidingVGG(classes, width, _window(input_size))
+
+
+def pooled_vgg16(classes: int, width: float, input_size: int) -> nn.Module:
+    """TorchRay's VGG-16 with an adaptive pool in the place of windows."""
+    return PooledVGG(classes, width, _window(input_size))
 
 
 def resnet50(classes: int, width: float, input_size: int) -> nn.Module:
