@@ -1,0 +1,1 @@
+"""Code of the paper on UCAG: its figures."""

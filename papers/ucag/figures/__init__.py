@@ -1,0 +1,1 @@
+"""What draws UCAG's figures; the notebooks in notebooks/ucag call it."""
