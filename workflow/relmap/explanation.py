@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from relmap.catalogue.methods import CATALOGUE, Method, find
 from relmap.errors import InputError
-from relmap.explainers.base import Explainer, SharedPass, as_channel_maps, as_maps
+from relmap.explainers.base import Explainer, JointRun, SharedPass, as_channel_maps, as_maps
 from relmap.explainers.building import as_propagator, build
 from relmap.explainers.soundness import check_classes, check_images, check_maps, warn_of_growth, warn_of_noise
 from relmap.network.score_maps import pooled_scores
@@ -77,7 +77,8 @@ def compare(
 ) -> dict[str, Tensor]:
     """``explain`` by several methods, by id; ``methods`` may map them to parameters.
 
-    Those that read a forward pass share one for each batch; the others run the network themselves.
+    Those that read a forward pass share one for each batch; the others run the network themselves, of which those that
+    run it on the same inputs, such as the patches of UCAG, share these.
     """
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
@@ -148,18 +149,33 @@ def _maps_of_batch(together: _Together, images: Tensor, targets: Tensor | None, 
     activations = together.propagator.forward(batch, together.walks, together.keep)
     of_batch = explained(activations.logits, targets)
     by_target = of_batch.T  # one tensor for all methods: those that read the same backward pass share it
-    maps = {}
+    for row in together.rows.values():
+        check_classes(row, activations.logits)
+    maps, joint = {}, _joint_runs(together, batch, of_batch)
     for method, explainer in together.explainers.items():
         row = together.rows[method]
-        check_classes(row, activations.logits)
         if isinstance(explainer, SharedPass):
             found = _read(explainer, activations, by_target, batch, together.by_channel)
             warn_of_growth(row, explainer, activations, by_target, found)
         else:
             make = explainer.by_channel if together.by_channel else explainer
-            found = checked(make(batch, of_batch), of_batch, batch, method, together.by_channel)
+            found = joint[method] if method in joint else make(batch, of_batch)
+            found = checked(found, of_batch, batch, method, together.by_channel)
         check_maps(row, found, first, activations.logits.shape[1])
         maps[method] = found.to(images.device)
+    return maps
+
+
+def _joint_runs(together: _Together, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Maps (N, K, ...) of the methods that run the network on inputs of their own making and may share them."""
+    groups: dict[Hashable, dict[str, JointRun]] = {}
+    for method, explainer in together.explainers.items():
+        if isinstance(explainer, JointRun):
+            groups.setdefault((type(explainer), explainer.inputs), {})[method] = explainer
+    maps: dict[str, Tensor] = {}
+    for group in groups.values():
+        first, *_ = members = list(group.values())
+        maps |= zip(group, first.together(members, images, targets, together.by_channel), strict=True)
     return maps
 
 

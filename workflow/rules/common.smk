@@ -397,10 +397,10 @@ def pairs(pattern, datasets=None):
 
 
 def makers(methods):
-    """Files of the explainers that make some methods; their names in the catalogue are no import statements."""
+    """Files of the explainers that make some methods, ids or rows; their names in the catalogue are no imports."""
     found = []
     for method in methods:
-        row = ROWS.methods[method]
+        row = ROWS.methods.get(method, method)
         found += [maker_file(row.maker, "workflow/relmap/explainers")]
         found += makers([row.wraps]) if row.wraps else []
     return list(dict.fromkeys(found))
@@ -617,8 +617,9 @@ def files_of_papers():
     return sorted({str(path) for path in found if path.suffix in (".csv", ".yaml") or path.name == "rows.py"})
 
 
-# Every method of the catalogue, or those that the config names; what a network does not admit is left out there.
-ENGINE_METHODS = config["engine"]["methods"] or list(CATALOGUE)
+# Every method of the catalogue that wraps no other, or those that the config names; what a network does not admit is
+# left out there.
+ENGINE_METHODS = config["engine"]["methods"] or [method for method, row in CATALOGUE.items() if row.wraps is None]
 # The networks that it looks at: some suffice to compare methods.
 ENGINE_PAIRS = PAIRS[: config["engine"]["networks"]]
 COST_MODELS = [

@@ -49,7 +49,7 @@ class Method:
         signed: whether its maps have two signs.
         contrastive: whether it sets the target against the other classes.
         variant_of: the method that it is another reading of.
-        wraps: the method whose explainer its own maker takes as ``inner``.
+        wraps: the method whose explainer its own maker takes as ``inner``; the row of one that the catalogue lacks.
         arm: of a method that takes artifacts, which: methods of one arm take the same ones, and are made in one job.
         places: the pairs of data set and model that a run can make it for; None for all.
         noisy_on: keys of ``NEEDS``: networks on which its maps are known to be noise, which ``explain`` says.
@@ -65,7 +65,7 @@ class Method:
     signed: bool = True
     contrastive: bool = False
     variant_of: str | None = None
-    wraps: str | None = None
+    wraps: str | Method | None = None
     arm: str | None = None
     places: tuple[tuple[str, str], ...] | None = None
     noisy_on: tuple[str, ...] = ()
@@ -74,13 +74,16 @@ class Method:
     def to_dict(self) -> dict[str, Any]:
         """Plain values but the places, for a job's parameters. A row that names a class has none."""
         lists = {name: list(getattr(self, name)) for name in ("needs", "noisy_on")}
-        values = {**asdict(self), "parameters": dict(self.parameters), **lists}
+        wraps = self.wraps.to_dict() if isinstance(self.wraps, Method) else self.wraps
+        values = {**asdict(self), "parameters": dict(self.parameters), **lists, "wraps": wraps}
         return {key: value for key, value in values.items() if key != "places"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Method:
         """Inverse of ``to_dict``."""
-        return cls(**{**values, **{name: tuple(values[name]) for name in ("needs", "noisy_on")}})
+        lists = {name: tuple(values[name]) for name in ("needs", "noisy_on")}
+        wraps = values["wraps"]
+        return cls(**{**values, **lists, "wraps": cls.from_dict(wraps) if isinstance(wraps, Mapping) else wraps})
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -233,6 +236,33 @@ CATALOGUE: dict[str, Method] = {
             "Jiang et al. 2021",
             "baselines:BaselineMap",
             {"baseline": "layer_cam"},
+            (FEATURE_MAP,),
+            signed=False,
+        ),
+        Method(
+            "xgrad_cam",
+            "XGrad-CAM",
+            "Fu et al. 2020",
+            "baselines:BaselineMap",
+            {"baseline": "xgrad_cam"},
+            (FEATURE_MAP,),
+            signed=False,
+        ),
+        Method(
+            "wgrad_cam",
+            "WGrad-CAM",
+            "Zhang, Rao and Yang 2021, read as XGrad-CAM without its division: no code is public",
+            "baselines:BaselineMap",
+            {"baseline": "wgrad_cam"},
+            (FEATURE_MAP,),
+            signed=False,
+        ),
+        Method(
+            "norm_grad",
+            "NormGrad",
+            "Rebuffi et al. 2020, at the last map of the resolution before the last",
+            "baselines:BaselineMap",
+            {"baseline": "norm_grad"},
             (FEATURE_MAP,),
             signed=False,
         ),
@@ -761,6 +791,38 @@ CATALOGUE: dict[str, Method] = {
         ),
     )
 }
+
+
+def ucag(inner: Method, suffix: str = "", note: str = "", **parameters: Any) -> Method:
+    """UCAG of a method, ``ucag_<id><suffix>``; ``note`` says in label and citation what the parameters change."""
+    return Method(
+        f"ucag_{inner.id}{suffix}",
+        f"{inner.label}, UCAG{note}",
+        f"Hong et al., UCAG, of {inner.citation}{note}",
+        "ucag:UnfoldAndConquer",
+        parameters,
+        (*(need for need in inner.needs if need not in (BOUNDS, PIXELS)), PIXELS),
+        signed=inner.signed,
+        contrastive=inner.contrastive,
+        variant_of=f"ucag_{inner.id}" if suffix else None,
+        wraps=inner.id if CATALOGUE.get(inner.id) == inner else inner,
+        arm=inner.arm,
+        places=inner.places,
+        noisy_on=inner.noisy_on,
+    )
+
+
+_BY_UCAG = (
+    *("grad_cam", "grad_cam_pp", "xgrad_cam", "wgrad_cam"),
+    *("lrp_alpha1_beta0_rap", "clrp_two_passes", "sglrp_agf", "rap_logit_init", "rsp", "agf"),
+    *("attribution_equilibrium", "abslrp"),
+)
+for _row in (
+    *(ucag(CATALOGUE[_id]) for _id in _BY_UCAG),
+    ucag(CATALOGUE["grad_cam"], "_unweighted", ", all patches alike", weights="uniform"),
+    ucag(CATALOGUE["grad_cam"], "_plus_one", ", divided by the count plus one", count="plus_one"),
+):
+    CATALOGUE[_row.id] = _row
 
 
 def find(method: str | Method) -> Method:

@@ -261,7 +261,7 @@ def _with_labels(row: Mapping[str, Any], known: Rows) -> dict[str, Any]:
     """A row in ids with the labels of data set and model, and the method that its own refines."""
     wraps = known.methods[row["method"]].wraps if row["method"] in known.methods else None
     labels = {f"{kind}_label": known.label(row[kind]) for kind in ("dataset", "model")}
-    return {**row, **labels, "wraps": wraps or ""}
+    return {**row, **labels, "wraps": getattr(wraps, "id", wraps) or ""}
 
 
 def cells(frame: pd.DataFrame) -> Iterator[Cell]:

@@ -115,6 +115,8 @@ def _as_text(row: Any, kind: str, path: str | os.PathLike) -> Any:
                     f"{path}: {kind} names {file}, which is not in {folder}; correct the row of {row.id!r}"
                 )
             texts[name] = f"{folder / file}:{attribute}"
+    if isinstance(getattr(row, "wraps", None), Method):
+        texts["wraps"] = _as_text(row.wraps, kind, path)
     return replace(row, **texts)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
 from functools import cached_property
+from typing import Self
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,6 +36,42 @@ class Explainer(ABC):
     def by_channel(self, images: Tensor, targets: Tensor) -> Tensor:
         """What the map is of, for each channel of the images: (N, K, C, H, W); C is 1 where the method has no more."""
         return self(images, targets)[:, :, None]
+
+    def signed_activation_map(self) -> Explainer | None:
+        """Of a method like class activation maps, which shows a positive part or scales it, the one before that step.
+
+        Wrappers combine its maps and take the positive part of the sum. None of a method of another kind, whose maps
+        they take as they are.
+        """
+        return None
+
+
+class JointRun(Explainer):
+    """A method that runs the network on inputs of its own making, which methods of its kind can share.
+
+    Attributes:
+        inputs: which inputs those are; methods whose ``inputs`` are equal share them.
+    """
+
+    inputs: Hashable
+
+    @abstractmethod
+    def together(
+        self, methods: Sequence[Self], images: Tensor, targets: Tensor, by_channel: bool = False
+    ) -> list[Tensor]:
+        """Maps of each of some methods with the same ``inputs`` as this one.
+
+        Args:
+            methods: of this class.
+            images, targets: as of ``__call__``.
+            by_channel: whether channels are kept, as by ``Explainer.by_channel``.
+        """
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        return self.together([self], images, targets)[0]
+
+    def by_channel(self, images: Tensor, targets: Tensor) -> Tensor:
+        return self.together([self], images, targets, by_channel=True)[0]
 
 
 class SharedPass(Explainer):

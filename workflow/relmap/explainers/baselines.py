@@ -10,15 +10,27 @@ with ``g`` the pseudo-gradient of guided backpropagation at the image and ``M`` 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from relmap.errors import InputError
 from relmap.explainers.base import SharedPass, as_maps
-from relmap.explainers.cam import grad_cam, grad_cam_pp, hires_cam, layer_cam
+from relmap.explainers.cam import (
+    ActivationMap,
+    grad_cam,
+    grad_cam_pp,
+    hires_cam,
+    last_map_before,
+    layer_cam,
+    norm_grad,
+    wgrad_cam,
+    xgrad_cam,
+)
 from relmap.explainers.gradients import linear_approximation, magnitude, sensitivity, signal, smoothed
 from relmap.explainers.tokens import cam_layer
 from relmap.network import Graph
@@ -30,6 +42,10 @@ def _at_input(graph: Graph) -> str:
     """The input, or the embedding of its tokens."""
     embedded = [user.name for user in graph.consumers(graph.operations[0].name) if user.kind == "embedding"]
     return embedded[0] if embedded else graph.operations[0].name
+
+
+def _before_cam_layer(graph: Graph) -> str:
+    return last_map_before(graph, cam_layer(graph))
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,9 @@ BASELINES: Mapping[str, Baseline] = {
     "grad_cam_pp": Baseline("gradient", grad_cam_pp, cam_layer),
     "hires_cam": Baseline("gradient", hires_cam, cam_layer),
     "layer_cam": Baseline("gradient", layer_cam, cam_layer),
+    "xgrad_cam": Baseline("gradient", xgrad_cam, cam_layer),
+    "wgrad_cam": Baseline("gradient", wgrad_cam, cam_layer),
+    "norm_grad": Baseline("gradient", norm_grad, _before_cam_layer),
 }
 
 
@@ -100,6 +119,13 @@ class BaselineMap(SharedPass):
         self.layer = self.baseline.layer(graph) if layer is None else graph.activation_of(layer)
         self.walk = propagator.by(PASSES[self.baseline.backward])
         self.walks, self.keep = (self.walk,), (self.layer,)
+
+    def signed_activation_map(self) -> Self | None:
+        if not isinstance(self.baseline.read, ActivationMap):
+            return None
+        signed = copy.copy(self)
+        signed.baseline = replace(self.baseline, read=self.baseline.read.signed)
+        return signed
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         maps = self.baseline.read(*self._pair(activations, targets))

@@ -18,6 +18,8 @@ from relmap.propagation import Propagator
 def build(model: nn.Module | Propagator, method: str | Method, **parameters: Any) -> Explainer:
     """The explainer of a method for one model; ``parameters`` beside those that the id fixes.
 
+    Parameters that only a wrapped method takes are its own.
+
     A method that takes the range of valid inputs gets the model's own ``input_range`` (low, high) where it has one, as
     relmap's trained networks do, and none is given.
 
@@ -35,7 +37,10 @@ def build(model: nn.Module | Propagator, method: str | Method, **parameters: Any
     plain = _untraced(model)
     model = plain if first == "model" else as_propagator(model)
     if row.wraps is not None:
-        given["inner"] = build(model, row.wraps)
+        within = [name for name in _names(row.wraps) if name not in names]
+        handed = {name: given.pop(name) for name in within if name in given}
+        given["inner"] = build(model, row.wraps, **handed)
+        names = [*names, *within]
     given |= _bounds(plain, row, given)
     try:
         signature.bind(model, **given)
@@ -45,6 +50,13 @@ def build(model: nn.Module | Propagator, method: str | Method, **parameters: Any
         wrong = next((name for name in parameters if name not in free), "")
         raise InputError(f"method {row.id!r}: {error}; it {takes}{suggestion(wrong, free)}") from error
     return maker(model, **given)
+
+
+def _names(method: str | Method) -> list[str]:
+    """The parameters that a method leaves free, and those of what it wraps."""
+    row = find(method)
+    _, *names = inspect.signature(imported(row.maker, "relmap.explainers")).parameters
+    return [*_free(row, names), *(_names(row.wraps) if row.wraps is not None else ())]
 
 
 def _bounds(model: nn.Module | None, row: Method, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,13 +5,27 @@ r"""Class activation maps: the last feature map A, weighed by the gradient G of 
     \text{HiResCAM (Draelos and Carin 2020): } & M = \Big( \sum_c G_c A_c \Big)^+ \\
     \text{LayerCAM (Jiang et al. 2021): } & M = \Big( \sum_c G_c^+ A_c \Big)^+ \\
     \text{Grad-CAM++ (Chattopadhay et al. 2018): } & M = \Big( \sum_c A_c \sum_{h,w} \alpha_c\, G_c^+ \Big)^+, \quad
-    \alpha_c = \frac{G_c^2}{2 G_c^2 + G_c^3 \sum_{h,w} A_c + 10^{-6}}
+    \alpha_c = \frac{G_c^2}{2 G_c^2 + G_c^3 \sum_{h,w} A_c + 10^{-6}} \\
+    \text{XGrad-CAM (Fu et al. 2020): } & M = \Big( \sum_c A_c \,
+        \frac{\sum_{h,w} G_c A_c}{\sum_{h,w} A_c + 10^{-6}} \Big)^+ \\
+    \text{WGrad-CAM (Zhang, Rao and Yang 2021): } & M = \Big( \sum_c A_c \, \frac{1}{hw} \sum_{h,w} G_c A_c \Big)^+ \\
+    \text{NormGrad (Rebuffi et al. 2020): } & M = \Big( \sum_c A_c^2 \Big)^{1/2} \Big( \sum_c G_c^2 \Big)^{1/2}
 
 The readings, the last ReLU included, are those of the package pytorch-grad-cam: Grad-CAM++ of the logit itself, where
-its authors take the exponential of it.
+its authors take the exponential of it. Behind a mean over positions and a linear layer, G is the same everywhere, and
+XGrad-CAM is Grad-CAM.
+
+Of WGrad-CAM there is no public code, and its abstract says that the feature map weighs its gradient. Ours is the
+simplest weight that this can mean: XGrad-CAM's without the division. UCAG's Table 3 allows it: on ResNet-50 it prints
+the same numbers for Grad-CAM and XGrad-CAM, and others for WGrad-CAM, whose weight keeps the mean of A.
+
+Each is an ``ActivationMap``: what shows one calls it, what combines several takes its ``signed`` form.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import update_wrapper
 
 from torch import Tensor
 
@@ -20,27 +34,61 @@ from relmap.network.graph import Graph, Operation
 from relmap.network.layouts import FeatureMaps, feature_maps, layout_of
 
 
+class ActivationMap:
+    """A class activation map: the positive part of what a function ``signed`` of features and gradient gives."""
+
+    def __init__(self, signed: Callable[[Tensor, Tensor], Tensor]) -> None:
+        update_wrapper(self, signed)
+        self.signed = signed
+
+    def __call__(self, features: Tensor, gradient: Tensor) -> Tensor:
+        return self.signed(features, gradient).relu()
+
+
+@ActivationMap
 def grad_cam(features: Tensor, gradient: Tensor) -> Tensor:
-    """Features (N, C, h, w) and the gradient of the target's logit there to a map (N, h, w) that is not negative."""
-    return (features * gradient.mean((2, 3), keepdim=True)).sum(1).relu()
+    """Features (N, C, h, w) and the gradient of the target's logit there to a map (N, h, w)."""
+    return (features * gradient.mean((2, 3), keepdim=True)).sum(1)
 
 
+@ActivationMap
 def hires_cam(features: Tensor, gradient: Tensor) -> Tensor:
     """As ``grad_cam``, each position by its own gradient."""
-    return (features * gradient).sum(1).relu()
+    return (features * gradient).sum(1)
 
 
+@ActivationMap
 def layer_cam(features: Tensor, gradient: Tensor) -> Tensor:
     """As ``hires_cam``, by the positive gradient alone."""
-    return (features * gradient.relu()).sum(1).relu()
+    return (features * gradient.relu()).sum(1)
 
 
+@ActivationMap
 def grad_cam_pp(features: Tensor, gradient: Tensor) -> Tensor:
     """As ``grad_cam``, each channel by a weighted sum of its positive gradients."""
     positive = gradient.relu()  # of others the weight is 0, and their denominator may be too
     total = features.sum((2, 3), keepdim=True)
     alpha = positive**2 / (2 * positive**2 + total * positive**3 + 1e-6)
-    return (features * (alpha * positive).sum((2, 3), keepdim=True)).sum(1).relu()
+    return (features * (alpha * positive).sum((2, 3), keepdim=True)).sum(1)
+
+
+@ActivationMap
+def xgrad_cam(features: Tensor, gradient: Tensor) -> Tensor:
+    """As ``grad_cam``, each channel by the mean of its gradient under its features as weights."""
+    weight = (gradient * features).sum((2, 3), keepdim=True) / (features.sum((2, 3), keepdim=True) + 1e-6)
+    return (features * weight).sum(1)
+
+
+@ActivationMap
+def wgrad_cam(features: Tensor, gradient: Tensor) -> Tensor:
+    """As ``grad_cam``, each channel by the mean of its gradient times its features."""
+    return (features * (gradient * features).mean((2, 3), keepdim=True)).sum(1)
+
+
+@ActivationMap
+def norm_grad(features: Tensor, gradient: Tensor) -> Tensor:
+    """As ``grad_cam``, lengths over the channels of features and of gradient, multiplied: it has no sign."""
+    return features.norm(dim=1) * gradient.norm(dim=1)
 
 
 def last_feature_map(graph: Graph) -> str:
@@ -98,6 +146,16 @@ def stage_before(graph: Graph, layer: str) -> str:
 
 
 _POOLS = ("average_pool", "max_pool")
+
+
+def last_map_before(graph: Graph, layer: str) -> str:
+    """Name of the operation whose output is the last map of the resolution before that of a feature map.
+
+    ``features.22`` of VGG-16 and ``layer3`` of a ResNet, where the authors of NormGrad read it: ``stage_before``, behind
+    its pool. The map itself where the resolution never changes.
+    """
+    name = stage_before(graph, layer)
+    return layer if name == layer else _what_computed_it(graph, feature_maps(graph), name)
 
 
 def _has_positions(found: FeatureMaps, name: str) -> bool:

@@ -9,6 +9,8 @@ The rules are those of the authors' code: linear layers without bias, twice the 
 
 from __future__ import annotations
 
+from typing import Self
+
 from torch import Tensor
 
 from relmap.explainers.base import SharedPass
@@ -44,6 +46,9 @@ class RelevanceCAM(SharedPass):
         self.layer = last_feature_map(graph) if layer is None else graph.activation_of(layer)
         self.walk = propagator.by(relevance_cam_rules())
         self.walks, self.keep = (self.walk,), (self.layer,)
+
+    def signed_activation_map(self) -> Self:
+        return self
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         start = starts.stacked(starts.contrast, activations.logits, targets)
