@@ -341,6 +341,11 @@ def fit_of(wildcards):
     return ROWS.datasets[wildcards.dataset].fit
 
 
+def most_images(wildcards):
+    """How many test images of a data set a network is evaluated on at most: its own number, or everybody's."""
+    return config["models"][wildcards.model]["max_images"] or config["evaluation"]["max_images"]
+
+
 def explained(wildcards):
     """Which classes of an image are explained: as its data set says, else as for all of them."""
     entry = config["datasets"].get(wildcards.dataset) or {}

@@ -245,7 +245,7 @@ rule predict:
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
-        max_images=lookup(dpath="evaluation/max_images", within=config),
+        max_images=most_images,
         target=explained,
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),

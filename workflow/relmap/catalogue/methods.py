@@ -821,6 +821,7 @@ for _row in (
     *(ucag(CATALOGUE[_id]) for _id in _BY_UCAG),
     ucag(CATALOGUE["grad_cam"], "_unweighted", ", all patches alike", weights="uniform"),
     ucag(CATALOGUE["grad_cam"], "_plus_one", ", divided by the count plus one", count="plus_one"),
+    *(ucag(CATALOGUE["grad_cam"], f"_x{factor}", f", patches {factor} x", alpha=factor) for factor in (1, 2, 3, 4, 5)),
 ):
     CATALOGUE[_row.id] = _row
 
