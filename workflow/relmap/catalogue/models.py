@@ -52,8 +52,6 @@ class Model:
         return imported(self.maker, "relmap.models")(classes, width, input_size)
 
 
-
-
 def _squashed(id: str, label: str, **given: Any) -> Model:
     """A network that sees whole pictures, squashed to a square, as the insertion and deletion games were first run."""
     seen = {**given.pop("seen", IMAGENET), "fit": "squash"}

@@ -47,9 +47,7 @@ class CopiedSum(Rule):
         return any(self.read)
 
     def at(self, graph: Graph, operation: Operation) -> CopiedSum:
-        return CopiedSum(
-            tuple(any(user.kind in LAYERS for user in graph.consumers(name)) for name in operation.inputs)
-        )
+        return CopiedSum(tuple(any(user.kind in LAYERS for user in graph.consumers(name)) for name in operation.inputs))
 
     def __call__(self, record: Record, relevance: Tensor) -> tuple[Tensor, ...]:
         return tuple(

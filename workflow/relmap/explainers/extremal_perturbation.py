@@ -70,8 +70,10 @@ class ExtremalPerturbation(Explainer):
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         masks = self.masks(images, targets)
         sigma = SMOOTHING * min(images.shape[2:])
-        return gaussian_filter(masks.flatten(0, 1), math.ceil(4 * sigma), sigma, "constant").sum(1).view(
-            *targets.shape, *images.shape[2:]
+        return (
+            gaussian_filter(masks.flatten(0, 1), math.ceil(4 * sigma), sigma, "constant")
+            .sum(1)
+            .view(*targets.shape, *images.shape[2:])
         )
 
     @torch.inference_mode(False)
