@@ -24,7 +24,7 @@ from relmap.catalogue.imported import from_file
 from relmap.catalogue.methods import CATALOGUE
 from relmap.catalogue.metrics import MODEL, metric_settings
 from relmap.catalogue.papers import Cell, cells, published, read_paper
-from relmap.catalogue.rows import as_configured, load_rows, rank
+from relmap.catalogue.rows import as_configured, configured_models, load_rows, rank
 from relmap.errors import InputError
 from relmap.evidence.claims import read_claims
 from relmap.job.config import check_ids, load
@@ -104,8 +104,8 @@ def refuse_absent_files():
 
 def startable(model):
     """Whether the run has a model, and what its weights start from."""
-    entry, initial = config["models"][model], ROWS.models[model].initial
-    return bool(entry) and (not initial or entry["weights"] != "train" or bool(config["models"].get(initial)))
+    initial = ROWS.models[model].initial
+    return not initial or NETWORKS[model]["weights"] != "train" or initial in NETWORKS
 
 
 try:
@@ -121,7 +121,9 @@ try:
     # What papers' rules derive from other data sets needs no entry in the config.
     DERIVED = [name for name, row in ROWS.datasets.items() if row.derived]
     DATASETS = [*(name for name, entry in config["datasets"].items() if entry), *DERIVED]
-    MODELS = [name for name in config["models"] if startable(name)]
+    # Of a model that is trained several times, each training has its name, and the model's entry.
+    NETWORKS = configured_models(ROWS, config)
+    MODELS = [name for name in NETWORKS if startable(name)]
     PLAN = make_plan(
         PAPERS, ROWS, DATASETS, MODELS, {paper.id: claimed_by(paper) for paper in PAPERS}, config["methods"]
     )
@@ -189,14 +191,14 @@ def sources(*kinds):
 
 def trained():
     """Models that are trained here; the others' weights come from files."""
-    return [name for name in MODELS if config["models"][name]["weights"] == "train"]
+    return [name for name in MODELS if NETWORKS[name]["weights"] == "train"]
 
 
 def starting():
     """Models whose weights on the base data set are another model's: no publisher has their own."""
     rows = {name: ROWS.models[name] for name in MODELS}
     return [
-        name for name, row in rows.items() if row.initial and config["models"][name]["weights"] not in row.published
+        name for name, row in rows.items() if row.initial and NETWORKS[name]["weights"] not in row.published
     ]
 
 
@@ -281,7 +283,7 @@ def destination(wildcards):
 def published_weights(wildcards):
     """A model's file of weights: the published one, or the one that the config names."""
     dataset, model = wildcards.dataset, wildcards.model
-    source = config["models"][model]["weights"]
+    source = NETWORKS[model]["weights"]
     if source not in PUBLISHERS:
         return source
     stems = ROWS.models[model].published
@@ -303,7 +305,7 @@ def recipe(stage):
     """Params function: how a model is trained, what holds for all models and what its own entry says otherwise."""
 
     def merged(wildcards):
-        own = config["models"][wildcards.model].get(stage) or {}
+        own = NETWORKS[wildcards.model].get(stage) or {}
         common = config["training"][stage]
         augmentation = {**common["augmentation"], **own.get("augmentation", {})}
         fixed = {"start_size": 0} if "start_size" in common and ROWS.models[wildcards.model].one_size else {}
@@ -314,9 +316,10 @@ def recipe(stage):
 
 def model_settings(wildcards):
     """Size and architecture of a model; that of a user's own row is named with its file."""
-    entry = config["models"][wildcards.model]
-    own = [path for path in EXTENSIONS if wildcards.model in [row.id for row in getattr(from_file(path), "MODELS", ())]]
-    architecture = f"{own[0]}:{wildcards.model}" if own else wildcards.model
+    entry = NETWORKS[wildcards.model]
+    model = ROWS.models[wildcards.model].training_of or wildcards.model
+    own = [path for path in EXTENSIONS if model in [row.id for row in getattr(from_file(path), "MODELS", ())]]
+    architecture = f"{own[0]}:{model}" if own else model
     sizes = {key: entry[key] for key in ("weights", "width", "input_size", "resize")}
     row = ROWS.models[wildcards.model]
     seen = {**row.seen, **({"fit": entry["fit"]} if entry["fit"] else {})}
@@ -479,7 +482,8 @@ def missing_of(paper):
     printed = [cell for number in paper.tables for cell in cells(published(paper, number, ROWS))]
     shown = [*printed, *paper.measured]
     below = [replace(cell, method=method) for cell in shown for method in (*config["methods"], *paper.controls)]
-    lacking = {cell: first_lacking(cell, ROWS, DATASETS, MODELS) for cell in dict.fromkeys([*shown, *below])}
+    known = replace(ROWS, networks=paper.networks)
+    lacking = {cell: first_lacking(cell, known, DATASETS, MODELS) for cell in dict.fromkeys([*shown, *below])}
     return {str(cell): why for cell, why in lacking.items() if why}
 
 

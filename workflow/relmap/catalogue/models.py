@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relmap.catalogue.imported import imported
@@ -31,6 +31,9 @@ class Model:
             is not ``id``.
         seen: what its published weights, or its training here, take of a picture: arguments of ``Preprocessing``
             besides its sides.
+        trainings: how many networks a run may train by it that differ in their seed alone, each a row of its own
+            (:func:`with_trainings`); 0 where the row itself is the one network.
+        training_of, number: of such a network, the row that it is a training of, and which one, from 0.
     """
 
     id: str
@@ -44,10 +47,22 @@ class Model:
     initial: str = ""
     published: Mapping[str, str] = field(default_factory=dict)
     seen: Mapping[str, Any] = field(default_factory=lambda: IMAGENET)
+    trainings: int = 0
+    training_of: str = ""
+    number: int = 0
 
     def construct(self, classes: int, width: float, input_size: int) -> Any:
         """The network, without weights."""
         return imported(self.maker, "relmap.models")(classes, width, input_size)
+
+
+def with_trainings(models: Iterable[Model]) -> Iterator[Model]:
+    """The rows, and after each the networks that are its trainings: ``<id>_<number>``."""
+    for model in models:
+        yield model
+        for number in range(model.trainings):
+            own = {"id": f"{model.id}_{number}", "label": f"{model.label}, training {number}"}
+            yield replace(model, **own, trainings=0, training_of=model.id, number=number)
 
 
 _TORCHRAY = {"seen": {**CAFFE, "fit": "aspect", "antialias": False}}
@@ -164,5 +179,17 @@ MODELS: dict[str, Model] = {
             "classifier.6",
             initial="vgg16",
         ),
+        # The network of C3-LRP's tables; trained several times, each time with another seed.
+        Model(
+            "c3_resnet50",
+            "ResNet-50",
+            "He et al. 2016, fine-tuned as in C3-LRP 4.2",
+            "resnet:resnet50",
+            "fc",
+            "fc",
+            initial="resnet50",
+            trainings=5,
+        ),
     )
 }
+MODELS = {model.id: model for model in with_trainings(MODELS.values())}
