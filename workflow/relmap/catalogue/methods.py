@@ -21,6 +21,7 @@ BOUNDS = "bounds"
 FEATURE_MAP = "feature map"
 BLOCKS = "residual blocks"
 ATTENTION = "attention"
+BRANCH = "attention branch"
 ARTIFACTS = "artifacts"
 PIXELS = "pixels"
 
@@ -29,6 +30,7 @@ NEEDS = {
     FEATURE_MAP: "a convolutional network with a last feature map",
     BLOCKS: "made for networks of residual blocks",
     ATTENTION: "a network with attention",
+    BRANCH: "a network with an attention branch (Fukui et al. 2019), which it names as its attention_map",
     ARTIFACTS: "takes artifacts, files that a paper's rules make",
     PIXELS: "an input of real numbers, such as pictures; no token ids",
 }
@@ -703,6 +705,15 @@ CATALOGUE: dict[str, Method] = {
             (ATTENTION, PIXELS),
             signed=False,
             variant_of="tibav",
+        ),
+        Method(
+            "attention_branch_network",
+            "ABN",
+            "Fukui et al. 2019, the network's own attention",
+            "branch_attention:BranchAttention",
+            {},
+            (BRANCH, PIXELS),
+            signed=False,
         ),
         # C3-LRP
         Method("c3_lrp", "C3-LRP", "Otsuki et al. 2024, Eq. 1 and 2", "c3:C3LRP", {}, (BLOCKS,)),
