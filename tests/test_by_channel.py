@@ -4,7 +4,7 @@ import pytest
 import relmap
 import torch
 from reference_nets import inputs, network
-from relmap.catalogue.methods import ATTENTION, CATALOGUE, Method
+from relmap.catalogue.methods import ATTENTION, BRANCH, CATALOGUE, Method
 from relmap.errors import InputError
 from relmap.explainers.base import Explainer
 from relmap.propagation import Propagator
@@ -18,7 +18,7 @@ def propagator():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("method", [n for n, m in CATALOGUE.items() if ATTENTION not in m.needs])
+@pytest.mark.parametrize("method", [n for n, m in CATALOGUE.items() if not {ATTENTION, BRANCH} & set(m.needs)])
 def test_merged_they_are_the_map(propagator, method):
     images, targets = inputs()[0][:2], inputs()[1].T[:2]
     merged = relmap.explain(propagator, images, targets, method)

@@ -4,7 +4,7 @@ import pytest
 import relmap
 import torch
 from reference_nets import inputs, network
-from relmap.catalogue.methods import ATTENTION, CATALOGUE
+from relmap.catalogue.methods import ATTENTION, BRANCH, CATALOGUE
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -21,7 +21,7 @@ ILL_CONDITIONED |= {"rap", "crap", "lrp_alpha2_beta1_rap"}
 
 @pytest.mark.parametrize(
     "method",
-    [n for n, row in CATALOGUE.items() if n not in ILL_CONDITIONED and ATTENTION not in row.needs],
+    [n for n, row in CATALOGUE.items() if n not in ILL_CONDITIONED and not {ATTENTION, BRANCH} & set(row.needs)],
 )
 @pytest.mark.parametrize("architecture", ["vgg16", "resnet50"])
 def test_cuda_equals_cpu(architecture, method):

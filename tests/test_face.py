@@ -9,14 +9,14 @@ import pytest
 import relmap
 import torch
 from reference_nets import inputs, network
-from relmap.catalogue.methods import ATTENTION, CATALOGUE, NEEDS, Method
+from relmap.catalogue.methods import ATTENTION, BRANCH, CATALOGUE, NEEDS, Method
 from relmap.catalogue.papers import read_paper, read_papers
 from relmap.catalogue.rows import load_rows
 from relmap.explainers.base import Relevance
 from relmap.propagation import composites, starts
 
 PAPERS = Path(__file__).parents[1] / "papers"
-ON_IMAGES = tuple(name for name, row in CATALOGUE.items() if ATTENTION not in row.needs)
+ON_IMAGES = tuple(name for name, row in CATALOGUE.items() if not {ATTENTION, BRANCH} & set(row.needs))
 
 
 @pytest.fixture(scope="module")

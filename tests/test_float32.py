@@ -8,7 +8,7 @@ import relmap
 import torch
 from random_networks import CLASSES, IMAGE, Network
 from reference_nets import inputs, logit_signs, network, vectors
-from relmap.catalogue.methods import ATTENTION
+from relmap.catalogue.methods import ATTENTION, BRANCH
 from relmap.propagation import Propagator, composites, starts
 from relmap.propagation.rules import AlphaBeta, ZBox
 from relmap.propagation.rules.base import total, with_total
@@ -140,7 +140,7 @@ ILL_CONDITIONED = {
     "resnet50": {"rap", "rap_logit_init", "crap", "abslrp_normalised", "abslrp_normalised_vgg"}
     | {"abslrp_normalised_resnet", "abslrp_eq12_without_bias"},
 }
-METHODS = [method.id for method in relmap.methods() if ATTENTION not in method.needs]
+METHODS = [method.id for method in relmap.methods() if not {ATTENTION, BRANCH} & set(method.needs)]
 
 
 @pytest.mark.parametrize("architecture", ILL_CONDITIONED)

@@ -9,7 +9,7 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from random_networks import BLOCKS, CLASSES, IMAGE, PLAIN, Network, lists, networks
 from reference_nets import inputs, network
-from relmap.catalogue.methods import ATTENTION, CATALOGUE
+from relmap.catalogue.methods import ATTENTION, BRANCH, CATALOGUE
 from relmap.errors import InputError
 from relmap.propagation import Propagator, composites, starts
 from relmap.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, Pass, Share, ZBox
@@ -659,7 +659,7 @@ TARGETS = torch.tensor([[0, 3], [1, 1], [2, 0], [3, 1]])
 def maps_by(method: str, name: str, x: Tensor, targets: Tensor, *, inplace: bool = False, size: int = 16) -> Tensor:
     """Maps (N, K, H, W), in float64. A model without what a method needs skips the test."""
     propagator = Propagator(Network(NETWORKS[name], 11, True, inplace))
-    if ATTENTION in CATALOGUE[method].needs:  # what these do is tested on transformers
+    if {ATTENTION, BRANCH} & set(CATALOGUE[method].needs):  # what these do is tested on transformers
         pytest.skip("made for attention")
     return relmap.explain(propagator, x, targets, method, batch_size=size)
 

@@ -5,7 +5,7 @@ import relmap
 import torch
 from random_networks import CLASSES, Network
 from reference_nets import inputs, logit_signs, network
-from relmap.catalogue.methods import ATTENTION, CATALOGUE
+from relmap.catalogue.methods import ATTENTION, BRANCH, CATALOGUE
 from relmap.explainers.base import Relevance
 from relmap.explainers.plain_lrp import LRPAlphaBeta, LRPComposite, LRPEpsilon
 from relmap.propagation import Propagator, composites, starts
@@ -32,7 +32,7 @@ CONTROLS = {"constant", "random", "random_normal", "centre_gaussian"}
 METHODS = [
     method.id
     for method in relmap.methods()
-    if ATTENTION not in method.needs and method.id not in CONTROLS | WEIGHED.keys()
+    if not {ATTENTION, BRANCH} & set(method.needs) and method.id not in CONTROLS | WEIGHED.keys()
 ]
 
 

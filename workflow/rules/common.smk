@@ -314,6 +314,12 @@ def recipe(stage):
     return merged
 
 
+def training_seed(wildcards):
+    """Seed of a model's trainings."""
+    own = config["models"][wildcards.model]["seed"]
+    return config["seed"] if own is None else own
+
+
 def model_settings(wildcards):
     """Size and architecture of a model; that of a user's own row is named with its file."""
     entry = NETWORKS[wildcards.model]

@@ -21,6 +21,7 @@ BOUNDS = "bounds"
 FEATURE_MAP = "feature map"
 BLOCKS = "residual blocks"
 ATTENTION = "attention"
+BRANCH = "attention branch"
 ARTIFACTS = "artifacts"
 PIXELS = "pixels"
 
@@ -29,6 +30,7 @@ NEEDS = {
     FEATURE_MAP: "a convolutional network with a last feature map",
     BLOCKS: "made for networks of residual blocks",
     ATTENTION: "a network with attention",
+    BRANCH: "a network with an attention branch (Fukui et al. 2019), which it names as its attention_map",
     ARTIFACTS: "takes artifacts, files that a paper's rules make",
     PIXELS: "an input of real numbers, such as pictures; no token ids",
 }
@@ -704,6 +706,15 @@ CATALOGUE: dict[str, Method] = {
             signed=False,
             variant_of="tibav",
         ),
+        Method(
+            "attention_branch_network",
+            "ABN",
+            "Fukui et al. 2019, the network's own attention",
+            "branch_attention:BranchAttention",
+            {},
+            (BRANCH, PIXELS),
+            signed=False,
+        ),
         # C3-LRP
         Method("c3_lrp", "C3-LRP", "Otsuki et al. 2024, Eq. 1 and 2", "c3:C3LRP", {}, (BLOCKS,)),
         Method(
@@ -744,6 +755,54 @@ CATALOGUE: dict[str, Method] = {
             {"mode": "latest"},
             (BLOCKS,),
             variant_of="c3_lrp_released",
+        ),
+        # Its contour choice, around its maps and others
+        Method(
+            "c3_lrp_contour",
+            "C3-LRP with contour",
+            "Otsuki et al. 2024, Eq. 1 to 4",
+            "contour:contoured",
+            {},
+            (BLOCKS, PIXELS),
+            wraps="c3_lrp",
+        ),
+        Method(
+            "c3_lrp_c1c",
+            "C3-LRP with C1C",
+            "Otsuki et al. 2024, Table 2, the choice of Iida et al. 2023",
+            "contour:contoured",
+            {"choice": "highest"},
+            (BLOCKS, PIXELS),
+            variant_of="c3_lrp_contour",
+            wraps="c3_lrp",
+        ),
+        Method(
+            "c3_lrp_released_contour",
+            "C3-LRP, released, with contour",
+            "keio-smilab24/LRP-for-ResNet, Otsuki et al. 2024, Eq. 3 and 4",
+            "contour:contoured",
+            {},
+            (BLOCKS, PIXELS),
+            wraps="c3_lrp_released",
+        ),
+        Method(
+            "c3_lrp_released_c1c",
+            "C3-LRP, released, with C1C",
+            "keio-smilab24/LRP-for-ResNet, the choice of Iida et al. 2023",
+            "contour:contoured",
+            {"choice": "highest"},
+            (BLOCKS, PIXELS),
+            variant_of="c3_lrp_released_contour",
+            wraps="c3_lrp_released",
+        ),
+        Method(
+            "input_x_gradient_contour",
+            "Input x Gradient with contour",
+            "Shrikumar et al. 2016, Otsuki et al. 2024, Eq. 3 and 4",
+            "contour:contoured",
+            {},
+            (PIXELS,),
+            wraps="input_x_gradient",
         ),
     )
 }

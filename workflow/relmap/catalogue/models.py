@@ -27,6 +27,9 @@ class Model:
         smallest: least side of its input in pixels.
         one_size: whether its weights are for inputs of one size.
         initial: id of the model whose weights on the base data set it starts from; empty for its own.
+        fresh: its parts that ``initial`` has not: with random weights, so that it is nothing before it is trained.
+        stage: the module, of those that it calls one after the other, from which on fine-tuning can train its last
+            stage; empty where it cannot.
         published: data set, or publisher, empty for the base -> the published file's name up to its checksum, where it
             is not ``id``.
         seen: what its published weights, or its training here, take of a picture: arguments of ``Preprocessing``
@@ -45,6 +48,8 @@ class Model:
     smallest: int = 32
     one_size: bool = False
     initial: str = ""
+    fresh: tuple[str, ...] = ()
+    stage: str = ""
     published: Mapping[str, str] = field(default_factory=dict)
     seen: Mapping[str, Any] = field(default_factory=lambda: IMAGENET)
     trainings: int = 0
@@ -72,7 +77,7 @@ MODELS: dict[str, Model] = {
     for model in (
         Model("vgg16", "VGG-16", "Simonyan and Zisserman 2014", "vgg:vgg16", "classifier", "classifier.6"),
         Model("vgg19", "VGG-19", "Simonyan and Zisserman 2014", "vgg:vgg19", "classifier", "classifier.6"),
-        Model("resnet50", "ResNet-50", "He et al. 2016", "resnet:resnet50", "fc", "fc"),
+        Model("resnet50", "ResNet-50", "He et al. 2016", "resnet:resnet50", "fc", "fc", stage="layer4"),
         Model(
             "resnet50_ram",
             "ResNet-50, timm's ram_in1k",
@@ -81,6 +86,7 @@ MODELS: dict[str, Model] = {
             "fc",
             "fc",
             initial="resnet50",
+            stage="layer4",
             published={"timm": "resnet50_ram"},
         ),
         Model(
@@ -146,8 +152,8 @@ MODELS: dict[str, Model] = {
             published={"": "alexnet-owt"},
         ),
         Model("vgg11", "VGG-11", "Simonyan and Zisserman 2014", "vgg:vgg11", "classifier", "classifier.6"),
-        Model("resnet18", "ResNet-18", "He et al. 2016", "resnet:resnet18", "fc", "fc"),
-        Model("resnet101", "ResNet-101", "He et al. 2016", "resnet:resnet101", "fc", "fc"),
+        Model("resnet18", "ResNet-18", "He et al. 2016", "resnet:resnet18", "fc", "fc", stage="layer4"),
+        Model("resnet101", "ResNet-101", "He et al. 2016", "resnet:resnet101", "fc", "fc", stage="layer4"),
         Model(
             "torchray_vgg16",
             "VGG-16, fully convolutional",
@@ -188,7 +194,32 @@ MODELS: dict[str, Model] = {
             "fc",
             "fc",
             initial="resnet50",
+            stage="layer4",
             trainings=5,
+        ),
+        # Both forms by their reference code: the group's of C3-LRP, and the authors'.
+        Model(
+            "abn_resnet50",
+            "Attention Branch Network, ResNet-50",
+            "Fukui et al. 2019, as the group of C3-LRP has it",
+            "abn:resnet50",
+            "fc",
+            "fc",
+            initial="resnet50",
+            fresh=("attention_branch",),
+            stage="attention_branch",
+            trainings=5,
+        ),
+        Model(
+            "abn_resnet50_official",
+            "Attention Branch Network, official, ResNet-50",
+            "Fukui et al. 2019",
+            "abn:official_resnet50",
+            "fc",
+            "fc",
+            initial="resnet50",
+            fresh=("attention_branch",),
+            stage="attention_branch",
         ),
     )
 }
