@@ -28,7 +28,7 @@ ANEW = "maps of other images"
 
 @dataclass(frozen=True)
 class Column:
-    """A published number: the mean over pairs of score rows of one name, at some levels.
+    """A published number: the mean over pairs of score rows of one name, at some levels or over all.
 
     Attributes:
         id, label, citation: its name in papers and tables, its name for readers, its definition.
@@ -39,6 +39,7 @@ class Column:
         scale: printed number over ours.
         digits: decimals.
         higher_is_better: its direction.
+        over: what of the levels: ``mean``, or ``area``, that under the curve by the trapezoid rule, over their range.
         mean: over what: ``pairs``, or ``classes``, the mean of the classes' means, as the pointing game has it.
         against: method whose mean this one's is compared with: the number is then mean / its mean - 1.
         spread: what is printed after a plus-minus sign: ``pairs``, the standard deviation over pairs, or nothing.
@@ -56,6 +57,7 @@ class Column:
     scale: float = 1
     digits: int = 4
     higher_is_better: bool = True
+    over: str = "mean"
     mean: str = "pairs"
     against: str = ""
     spread: str = ""

@@ -26,6 +26,21 @@ class Interval:
     pairs: int
 
 
+def area_under(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """The area under curves by the trapezoid rule, over the range of their levels: a constant curve's is its value.
+
+    Args:
+        values: (N, L), of at least two levels.
+        levels: (L,) or (N, L), ascending.
+
+    Returns:
+        (N,) float64.
+    """
+    values, levels = np.asarray(values, dtype=np.float64), np.asarray(levels, dtype=np.float64)
+    area = ((values[:, 1:] + values[:, :-1]) / 2 * np.diff(levels)).sum(axis=1)
+    return area / (levels[..., -1] - levels[..., 0])
+
+
 def bootstrap_mean(
     values: np.ndarray,
     confidence: float = 0.95,

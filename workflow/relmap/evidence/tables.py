@@ -21,7 +21,14 @@ from relmap.catalogue.metrics import Column
 from relmap.catalogue.papers import FLAGS, PRINTED, Cell, cells
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
-from relmap.evidence.statistics import RESAMPLES, Interval, bootstrap_change, bootstrap_mean, bootstrap_trainings
+from relmap.evidence.statistics import (
+    RESAMPLES,
+    Interval,
+    area_under,
+    bootstrap_change,
+    bootstrap_mean,
+    bootstrap_trainings,
+)
 from relmap.job.files import atomic_paths
 
 CELL = ["dataset", "model", "method", "metric"]
@@ -54,7 +61,8 @@ def image_scores(
 ) -> pd.DataFrame:
     """Turn score rows of one data set and model into per-pair values of the published numbers.
 
-    Each column of a metric's row (``relmap.catalogue.metrics``) is the mean over the levels of a pair that it chooses.
+    Each column of a metric's row (``relmap.catalogue.metrics``) is the mean over the levels of a pair that it chooses, or
+    the area under its curve.
 
     Args:
         rows: columns image_id, target, method, metric, level, value; one or several metric families.
@@ -80,7 +88,7 @@ def image_scores(
         _check_pairs(family, metric, where)
         _check_levels(family, metric, where)
         _check_values(family, metric, where)
-        parts += [_means(family, column) for column in columns if column.rows == metric]
+        parts += [_over_levels(family, column) for column in columns if column.rows == metric]
     scores = pd.concat(parts, ignore_index=True).assign(dataset=dataset, model=model)[[*CELL, *PAIR, "value"]]
     return scores if pairs is None else _with_flags(scores, pairs, where)
 
@@ -140,11 +148,18 @@ def _check_values(family: pd.DataFrame, metric: str, where: str) -> None:
         )
 
 
-def _means(family: pd.DataFrame, column: Column) -> pd.DataFrame:
-    """Of each pair and method, the mean over the levels that a published number is read from."""
+def _over_levels(family: pd.DataFrame, column: Column) -> pd.DataFrame:
+    """Of each pair and method, the mean over the levels that a published number is read from, or the area."""
     chosen = family if column.levels is None else family[column.levels(family["level"])]
-    values = chosen.groupby(["method", *PAIR], sort=False)["value"].mean().reset_index()
-    return values.assign(metric=column.id)
+    pairs = chosen.groupby(["method", *PAIR], sort=False)
+    if column.over != "area":
+        return pairs["value"].mean().reset_index().assign(metric=column.id)
+    # All pairs have as many levels; groups of images of other sizes may have others.
+    owners = pairs.ngroup().to_numpy()
+    order = chosen.iloc[np.lexsort((chosen["level"], owners))]
+    curves, levels = (order[key].to_numpy(np.float64).reshape(owners.max() + 1, -1) for key in ("value", "level"))
+    found = order.iloc[:: curves.shape[1]][["method", *PAIR]].reset_index(drop=True)
+    return found.assign(value=area_under(curves, levels), metric=column.id)
 
 
 def load_scores(

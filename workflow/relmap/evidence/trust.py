@@ -7,7 +7,7 @@ r"""How far a number can be trusted, whatever it says of methods: of each number
   bootstrap interval of a difference, the median over pairs of methods;
 - the stability of the order: Kendall's tau between the orders by two disjoint random sets of n images each, its mean
   over draws, n an eighth, a quarter and half of the images; and the smallest of these n with a mean tau of at least .8;
-- of numbers that are means over levels, Kendall's tau between the order by all levels and by every second or third
+- of numbers that are means or areas over levels, Kendall's tau between the order by all levels and by every second or third
   one, counted from the last: whether the steps are fine enough;
 - what of it is drawn at random. Scores keep one draw of each pair, so its spread over seeds is not told apart from
   that over images: where every image has draws of its own, resolution and stability contain both.
@@ -22,9 +22,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from relmap.catalogue.metrics import Column
 from relmap.catalogue.rows import Rows
 from relmap.evidence.leaderboard import FEWEST
 from relmap.evidence.rankings import Board, boards, kendall, limits, means_of, settled, shared, totals
+from relmap.evidence.statistics import area_under
 from relmap.evidence.tables import PAIR
 
 STABLE = 0.8
@@ -161,8 +163,8 @@ def level_dependence(
         known: the run's rows.
 
     Returns:
-        (data set, network, number) -> levels, tau_second_level, tau_third_level, for numbers that are means over two
-        levels or more; NaN where fewer levels are left than two, or there are fewer than three methods.
+        (data set, network, number) -> levels, tau_second_level, tau_third_level, for numbers that are read from
+        two levels or more; NaN where fewer levels are left than two, or there are fewer than three methods.
     """
     found = {}
     for name, family in rows.groupby("metric"):
@@ -173,26 +175,36 @@ def level_dependence(
         family = family.iloc[np.lexsort(keys)]
         values = family["value"].to_numpy(float).reshape(-1, count)
         pairs = family[["method", *PAIR]].iloc[::count].assign(dataset=dataset, model=model)
+        levels = family["level"].to_numpy(float).reshape(-1, count)
         for column in (column for _, column in known.columns().values() if column.rows == name):
             counts = np.ones(len(family), bool) if column.levels is None else column.levels(family["level"]).to_numpy()
             chosen = np.flatnonzero(counts.reshape(-1, count).all(axis=0))
             if len(chosen) > 1:
-                found[dataset, model, column.id] = _thinned(pairs.assign(metric=column.id), values, chosen, known)
+                found[dataset, model, column.id] = _thinned(pairs.assign(metric=column.id), values, levels, chosen, column, known)
     return found
 
 
-def _thinned(pairs: pd.DataFrame, values: np.ndarray, chosen: np.ndarray, known: Rows) -> dict[str, float]:
+def _thinned(
+    pairs: pd.DataFrame, values: np.ndarray, levels: np.ndarray, chosen: np.ndarray, column: Column, known: Rows
+) -> dict[str, float]:
     """How many levels a number has, and its order by some of them against that by all.
 
     Args:
         pairs: N rows of method and pair.
         values: (N, levels).
-        chosen: places of the levels that the number is a mean over.
+        levels: (N, levels), ascending.
+        chosen: places of the levels that the number is read from.
+        column: the number.
         known: the run's rows.
     """
-    some = {"": chosen} | {name: chosen[::-1][::step] for name, step in THINNED.items()}
+
+    def number(places: np.ndarray) -> np.ndarray:
+        own = values[:, places]
+        return area_under(own, levels[:, places]) if column.over == "area" else own.mean(axis=1)
+
+    some = {"": chosen} | {name: np.sort(chosen[::-1][::step]) for name, step in THINNED.items()}
     of_levels = {
-        name: next(iter(boards(pairs.assign(value=values[:, places].mean(axis=1)), known)), None)
+        name: next(iter(boards(pairs.assign(value=number(places)), known)), None)
         for name, places in some.items()
         if len(places) > 1
     }

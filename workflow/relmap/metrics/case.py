@@ -17,7 +17,7 @@ from relmap.data.images import Preprocessing, by_size, load_boxes, load_images, 
 from relmap.data.manifest import Manifest
 from relmap.data.regions import rectangles_of
 from relmap.errors import InputError
-from relmap.evidence.evaluation import places_of, rows_of, tidy
+from relmap.evidence.evaluation import evaluation_rows, places_of, rows_of, tidy
 from relmap.evidence.maps import Maps
 
 T = TypeVar("T")
@@ -138,6 +138,16 @@ class Case:
         """Ids of the first ``count`` images of all groups, of all images for None."""
         everything = self.pairs if self.among is None else self.among
         return everything["image_id"].unique()[:count].tolist()
+
+    def of_some_images(self, count: int | None) -> Case:
+        """Those of these pairs that are of ``count`` images of all groups, drawn evenly over the classes; maybe none.
+
+        The drawing is that of the images that a run evaluates: few are some of many.
+        """
+        if count is None:
+            return self
+        drawn = self.manifest.frame["image_id"].iloc[evaluation_rows(self.manifest, count, self.seed)]
+        return self.where(f"image_id in {drawn.tolist()}")
 
     def of(self, maps: Maps) -> Tensor:
         """(N, H, W) maps of these pairs, of one size, out of a store that holds them among others.

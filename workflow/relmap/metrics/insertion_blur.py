@@ -122,8 +122,10 @@ def insertion_predictions(
     return top_classes(model, len(images) * len(wanted), inserted, images.device, batch_size).view(-1, len(wanted))
 
 
-def gaussian_blur(images: Tensor, kernel: int, sigma: float) -> Tensor:
+def gaussian_blur(images: Tensor, kernel: int, sigma: float, key: str = "insertion") -> Tensor:
     """Images (N, C, H, W) filtered by a Gaussian cut off at ``kernel`` x ``kernel`` pixels; borders reflect.
+
+    ``key`` of the config's ``evaluation`` is what an error names.
 
     Raises:
         InputError: an even kernel, a sigma that is not positive, or an image that the kernel does not fit into.
@@ -132,7 +134,7 @@ def gaussian_blur(images: Tensor, kernel: int, sigma: float) -> Tensor:
     if kernel % 2 == 0 or sigma <= 0 or half >= min(images.shape[2:]):
         height, width = images.shape[2:]
         raise InputError(
-            f"config: `evaluation.insertion` has kernel {kernel} and sigma {sigma:g}; give an odd kernel of less than "
+            f"config: `evaluation.{key}` has kernel {kernel} and sigma {sigma:g}; give an odd kernel of less than "
             f"twice the side of the images, {height} x {width} here, and a positive sigma"
         )
     return gaussian_filter(images, half, sigma, "reflect")

@@ -45,6 +45,37 @@ def entry_ranks(maps: Tensor, ties: str = "strict", descending: bool = True) -> 
     return ranks.view(maps.shape)
 
 
+def taken(maps: Tensor, counts: Tensor, ties: str = "strict", ranks: Tensor | None = None) -> Tensor:
+    """How many pixels are taken, most relevant first, where so many are wanted.
+
+    A tie comes whole at the end of the strict order too, so that what ``at_once`` takes are the first so many of it.
+
+    Args:
+        maps: (N, ...) relevance of P pixels.
+        counts: (T,) numbers wanted, 0 to P.
+        ties: as in ``entry_ranks``; ``strict`` takes what is wanted.
+        ranks: the strict ranks of the maps, where they are known.
+
+    Returns:
+        (N, T) int64: the numbers wanted, or under ``at_once`` of the pixels at or above the last one that is wanted.
+
+    Raises:
+        InputError: a map is not finite, or another rule of ties.
+    """
+    if ties not in TIES:
+        raise InputError(f"config: `evaluation.ties` is {ties!r}; choose {' or '.join(TIES)}")
+    wanted = counts.to(maps.device, torch.int64).expand(len(maps), -1)
+    if ties == "strict":
+        return wanted
+    flat, ranks = as_relevance(maps).flatten(1), entry_ranks(maps) if ranks is None else ranks
+    found = torch.empty_like(wanted)
+    for want, out, order, some in split(wanted, found, ranks.flatten(1), flat, pixels=_PIXELS_PER_SORT):
+        falling = torch.empty_like(some).scatter_(1, order.long(), some)
+        last = falling.gather(1, (want - 1).clamp(min=0))
+        out.copy_(torch.searchsorted(-falling, -last, right=True))
+    return found.masked_fill(wanted == 0, 0)
+
+
 def average_ranks(maps: Tensor) -> Tensor:
     """Ranks from 1 on, ascending; equal pixels share the mean of theirs, as Spearman's correlation takes them.
 
