@@ -315,9 +315,9 @@ def recipe(stage):
 
 
 def training_seed(wildcards):
-    """Seed of a model's trainings."""
-    own = config["models"][wildcards.model]["seed"]
-    return config["seed"] if own is None else own
+    """Seed of a model's trainings: its own or the run's, plus which of several networks it is."""
+    own = NETWORKS[wildcards.model]["seed"]
+    return (config["seed"] if own is None else own) + ROWS.models[wildcards.model].number
 
 
 def model_settings(wildcards):
