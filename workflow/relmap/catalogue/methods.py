@@ -118,6 +118,14 @@ CATALOGUE: dict[str, Method] = {
             control=True,
         ),
         Method(
+            "centre_square",
+            "Centre square",
+            "control: 1 in the middle quarter of either side, 0 elsewhere",
+            "controls:CentreSquare",
+            signed=False,
+            control=True,
+        ),
+        Method(
             "edges",
             "Edges",
             "control: edges of the picture by Sobel's filter",
@@ -424,6 +432,14 @@ CATALOGUE: dict[str, Method] = {
             {"alpha": 1.0, "beta": 0.0},
             (BOUNDS,),
             variant_of="lrp_alpha1_beta0",
+        ),
+        Method(
+            "lrp_alpha1_beta0_rap_centred",
+            "LRP-alpha1-beta0, RAP's code, less its mean",
+            "Gur et al. 2021: what AGF's segmentation protocol does to LRP's maps",
+            "centred:Centred",
+            variant_of="lrp_alpha1_beta0_rap",
+            wraps="lrp_alpha1_beta0_rap",
         ),
         Method(
             "lrp_alpha2_beta1_rap",

@@ -180,7 +180,9 @@ def level_dependence(
             counts = np.ones(len(family), bool) if column.levels is None else column.levels(family["level"]).to_numpy()
             chosen = np.flatnonzero(counts.reshape(-1, count).all(axis=0))
             if len(chosen) > 1:
-                found[dataset, model, column.id] = _thinned(pairs.assign(metric=column.id), values, levels, chosen, column, known)
+                found[dataset, model, column.id] = _thinned(
+                    pairs.assign(metric=column.id), values, levels, chosen, column, known
+                )
     return found
 
 

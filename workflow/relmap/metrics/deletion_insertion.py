@@ -134,9 +134,7 @@ def points(total: int, steps: int, kind: str = "paper") -> tuple[list[int], list
         step = max(1, round(total * _RELEASED_STEP * 100 / (_RELEASED_PIXELS * steps)))
         inputs = max(2, math.ceil((total - 1) / step))
         return [min(step * (k + 1) + 1, total) for k in range(inputs)], [(k + 1) / inputs for k in range(inputs)]
-    raise InputError(
-        f"config: `evaluation.deletion_insertion_black.points` is {kind!r}; choose paper or released"
-    )
+    raise InputError(f"config: `evaluation.deletion_insertion_black.points` is {kind!r}; choose paper or released")
 
 
 def probabilities(
