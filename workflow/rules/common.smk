@@ -611,8 +611,11 @@ def files_of_papers():
 
 # Every method of the catalogue, or those that the config names; what a network does not admit is left out there.
 ENGINE_METHODS = config["engine"]["methods"] or list(CATALOGUE)
-# The networks that it looks at: some suffice to compare methods.
-ENGINE_PAIRS = PAIRS[: config["engine"]["networks"]]
+# The networks that it looks at: some suffice to compare methods. Of a model that is trained several times the first, after
+# the others.
+ENGINE_PAIRS = sorted(
+    (pair for pair in PAIRS if not ROWS.models[pair[1]].number), key=lambda pair: bool(ROWS.models[pair[1]].training_of)
+)[: config["engine"]["networks"]]
 COST_MODELS = [
     model
     for dataset, model in ENGINE_PAIRS
@@ -640,10 +643,12 @@ ENGINE_FIGURES = [
     for suffix in ("png", "pdf", "json")
     for path in engine_pairs(f"<results>/figures/gallery_{{dataset}}_{{model}}.{suffix}")
 ]
-# What all methods are ranked by.
+# What all methods are ranked by: of a model that is trained several times, by its first network, so that none weighs more
+# than another.
 LEADERBOARD_SCORES = [
     f"<results>/scores/{dataset}/{model}/{metric}.parquet"
     for dataset, model, metric in sorted(PLAN.scores, key=lambda key: rank(*key))
+    if not ROWS.models[model].number
 ]
 LEADERBOARD_NAMES = ["leaderboard_ranks", "leaderboard_agreement"]
 LEADERBOARD_TABLES = [
