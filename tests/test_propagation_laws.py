@@ -14,6 +14,7 @@ from relmap.errors import InputError
 from relmap.propagation import Propagator, composites, starts
 from relmap.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, Pass, Share, ZBox
 from torch import Tensor, nn
+from trials import tried
 
 BOX = ZBox(-6.0, 6.0)
 COMPOSITES = {
@@ -661,7 +662,7 @@ def maps_by(method: str, name: str, x: Tensor, targets: Tensor, *, inplace: bool
     propagator = Propagator(Network(NETWORKS[name], 11, True, inplace))
     if {ATTENTION, BRANCH} & set(CATALOGUE[method].needs):  # what these do is tested on transformers
         pytest.skip("made for attention")
-    return relmap.explain(propagator, x, targets, method, batch_size=size)
+    return relmap.explain(propagator, x, targets, tried(method), batch_size=size)
 
 
 def same(maps: Tensor, others: Tensor, tolerance: float = 1e-9, floor: float = 0.0) -> None:
@@ -706,11 +707,11 @@ def test_methods_share_a_forward_pass_without_touching_each_other(name):
     alone = {}
     for method in METHODS:
         try:
-            alone[method] = relmap.explain(net, x, TARGETS[:2], method)
+            alone[method] = relmap.explain(net, x, TARGETS[:2], tried(method))
         except InputError:
             continue
     assert len(alone) > 10
     for order in (list(alone), list(alone)[::-1]):
-        together = relmap.compare(net, x, TARGETS[:2], order)
+        together = relmap.compare(net, x, TARGETS[:2], list(map(tried, order)))
         for method, maps in together.items():
             same(maps, alone[method], 1e-12)

@@ -11,6 +11,7 @@ from relmap.explainers.plain_lrp import LRPAlphaBeta, LRPComposite, LRPEpsilon
 from relmap.propagation import Propagator, composites, starts
 from test_propagation_laws import NETWORKS, draw, images
 from torch import Tensor, nn
+from trials import tried
 
 TARGETS = torch.tensor([[0, 3], [1, 1], [2, 0], [3, 1]])
 
@@ -45,7 +46,7 @@ def unit(maps: Tensor) -> Tensor:
 def maps_with(constant: float, name: str, method: str) -> Tensor:
     net = Network(NETWORKS[name], 11, True)
     net.linear.bias.data += constant
-    return unit(relmap.explain(Propagator(net), images(4, 4), TARGETS, method))
+    return unit(relmap.explain(Propagator(net), images(4, 4), TARGETS, tried(method)))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

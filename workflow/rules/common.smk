@@ -611,6 +611,8 @@ def files_of_papers():
 
 # Every method of the catalogue, or those that the config names; what a network does not admit is left out there.
 ENGINE_METHODS = config["engine"]["methods"] or list(CATALOGUE)
+# Those that run the network hundreds of times cost that; they are measured where the config names them.
+COST_METHODS = config["engine"]["methods"] or [name for name in CATALOGUE if not CATALOGUE[name].trial]
 # The networks that it looks at: some suffice to compare methods. Of a model that is trained several times the first, after
 # the others.
 ENGINE_PAIRS = sorted(

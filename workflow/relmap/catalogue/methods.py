@@ -56,6 +56,8 @@ class Method:
         places: the pairs of data set and model that a run can make it for; None for all.
         noisy_on: keys of ``NEEDS``: networks on which its maps are known to be noise, which ``explain`` says.
         control: whether it knows nothing of the trained network: what a metric gives it, it gives for nothing.
+        trial: free parameters for a first look by a method that otherwise runs the network hundreds of times or more:
+            tests and comparisons of cost take them, no table does.
     """
 
     id: str
@@ -72,11 +74,12 @@ class Method:
     places: tuple[tuple[str, str], ...] | None = None
     noisy_on: tuple[str, ...] = ()
     control: bool = False
+    trial: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values but the places, for a job's parameters. A row that names a class has none."""
         lists = {name: list(getattr(self, name)) for name in ("needs", "noisy_on")}
-        values = {**asdict(self), "parameters": dict(self.parameters), **lists}
+        values = {**asdict(self), "parameters": dict(self.parameters), "trial": dict(self.trial), **lists}
         return {key: value for key, value in values.items() if key != "places"}
 
     @classmethod
@@ -683,6 +686,107 @@ CATALOGUE: dict[str, Method] = {
             (ATTENTION,),
             contrastive=True,
             variant_of="abslrp",
+        ),
+        # The network run again and again
+        Method(
+            "rise",
+            "RISE",
+            "Petsiuk et al. 2018, as in TorchRay: 8,000 masks of 7 x 7 cells, sigmoid scores",
+            "rise:RISE",
+            {},
+            (PIXELS,),
+            signed=False,
+            trial={"masks": 24},
+        ),
+        Method(
+            "rise_softmax",
+            "RISE, softmax",
+            "Petsiuk et al. 2018, TorchRay's masks, softmax scores as in the paper",
+            "rise:RISE",
+            {"score": "softmax"},
+            (PIXELS,),
+            signed=False,
+            variant_of="rise",
+            trial={"masks": 24},
+        ),
+        Method(
+            "rise_keio",
+            "RISE, 9 x 9 cells",
+            "Petsiuk et al. 2018, as in keio-smilab24/LRP-for-ResNet: 5,000 masks of 9 x 9 cells",
+            "rise:KeioRISE",
+            {},
+            (PIXELS,),
+            signed=False,
+            variant_of="rise",
+            trial={"masks": 24},
+        ),
+        Method(
+            "extremal_perturbation",
+            "Extremal perturbation",
+            "Fong et al. 2019, as TorchRay's pointing game on VOC runs it: areas 0.025, 0.05, 0.1, 0.2",
+            "extremal_perturbation:ExtremalPerturbation",
+            {},
+            (PIXELS,),
+            signed=False,
+            trial={"iterations": 4},
+        ),
+        Method(
+            "extremal_perturbation_coco",
+            "Extremal perturbation, COCO's areas",
+            "Fong et al. 2019, as TorchRay's pointing game on COCO runs it: areas 0.018, 0.025, 0.05, 0.1",
+            "extremal_perturbation:ExtremalPerturbation",
+            {"areas": [0.018, 0.025, 0.05, 0.1]},
+            (PIXELS,),
+            signed=False,
+            variant_of="extremal_perturbation",
+            trial={"iterations": 4},
+        ),
+        Method(
+            "cameras",
+            "CAMERAS",
+            "Jalwana et al. 2021, sizes of the same prediction",
+            "cameras:CAMERAS",
+            {},
+            (FEATURE_MAP, PIXELS),
+            signed=False,
+            trial={"scales": [1, 1.5]},
+        ),
+        Method(
+            "cameras_ucag",
+            "CAMERAS, all sizes",
+            "Jalwana et al. 2021, as in KU-HJH/UCAG: all sizes count",
+            "cameras:CAMERAS",
+            {"agreeing": False},
+            (FEATURE_MAP, PIXELS),
+            signed=False,
+            variant_of="cameras",
+            trial={"scales": [1, 1.5]},
+        ),
+        Method(
+            "full_grad",
+            "FullGrad",
+            "Srinivas and Fleuret 2019",
+            "full_grad:FullGrad",
+            {},
+            (FEATURE_MAP,),
+            signed=False,
+        ),
+        Method(
+            "lrp_epsilon_captum",
+            "LRP, captum",
+            "captum 0.9, default rules, on a network whose sums it does not see, as torchvision's ResNets",
+            "captum_lrp:CaptumLRP",
+            {},
+            variant_of="lrp_epsilon",
+            noisy_on=(BLOCKS,),
+        ),
+        Method(
+            "lrp_epsilon_captum_sums",
+            "LRP, captum, sums as modules",
+            "captum 0.9, default rules, sums as its Addition_Module",
+            "captum_lrp:CaptumLRP",
+            {"sums": "shared"},
+            variant_of="lrp_epsilon",
         ),
         # Attention
         Method(

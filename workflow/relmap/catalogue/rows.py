@@ -138,10 +138,25 @@ def _as_text(row: Any, kind: str, path: str | os.PathLike) -> Any:
 
 
 def as_configured(rows: Rows, config: Mapping[str, Any]) -> Rows:
-    """The rows with what a data set has by the format that the config gives it: a folder of folders has no boxes."""
-    formats = {name: row for name, row in (rows.datasets | FORMATS).items() if row.reader}
-    found = dict(rows.datasets)
-    for name, entry in config["datasets"].items():
+    """The rows with what the config says of them.
+
+    A data set has what the format has that the config gives it: a folder of folders has no boxes. A method has the
+    parameters that the config gives it, as if its id fixed them: they are in all that a job is told of it.
+
+    Raises:
+        InputError: an unknown format or method, or a parameter that a method's id fixes.
+    """
+    return replace(
+        rows,
+        datasets=_with_formats(rows.datasets, config["datasets"]),
+        methods=_with_parameters(rows.methods, config.get("explainers") or {}),
+    )
+
+
+def _with_formats(datasets: Mapping[str, DataSet], entries: Mapping[str, Any]) -> dict[str, DataSet]:
+    formats = {name: row for name, row in (datasets | FORMATS).items() if row.reader}
+    found = dict(datasets)
+    for name, entry in entries.items():
         if not entry or name not in found:
             continue
         form = entry["format"] or name
@@ -149,7 +164,23 @@ def as_configured(rows: Rows, config: Mapping[str, Any]) -> Rows:
             raise InputError(f"config: `datasets.{name}.format` is `{form}`; choose one of {', '.join(formats)}")
         if form != name:
             found[name] = replace(found[name], reader=formats[form].reader, has=formats[form].has)
-    return replace(rows, datasets=found)
+    return found
+
+
+def _with_parameters(methods: Mapping[str, Method], entries: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Method]:
+    found = dict(methods)
+    for name, parameters in entries.items():
+        if name not in found:
+            raise InputError(f"config: `explainers.{name}`: no row of a method has this id{suggestion(name, found)}")
+        row = found[name]
+        fixed = next((key for key in parameters if key in row.parameters), None)
+        if fixed:
+            raise InputError(
+                f"config: `explainers.{name}.{fixed}`: the id fixes it to {row.parameters[fixed]!r}; choose another "
+                "method, or add a row of your own"
+            )
+        found[name] = replace(row, parameters={**row.parameters, **parameters})
+    return found
 
 
 def configured_models(rows: Rows, config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
