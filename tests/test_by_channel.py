@@ -4,10 +4,11 @@ import pytest
 import relmap
 import torch
 from reference_nets import inputs, network
-from relmap.catalogue.methods import ATTENTION, CATALOGUE, Method
+from relmap.catalogue.methods import ATTENTION, BRANCH, CATALOGUE, Method
 from relmap.errors import InputError
 from relmap.explainers.base import Explainer
 from relmap.propagation import Propagator
+from trials import tried
 
 MERGED_BY_MAXIMUM = {"saliency", "deconvnet", "guided_backprop", "smoothgrad"}
 
@@ -18,11 +19,11 @@ def propagator():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("method", [n for n, m in CATALOGUE.items() if ATTENTION not in m.needs])
+@pytest.mark.parametrize("method", [n for n, m in CATALOGUE.items() if not {ATTENTION, BRANCH} & set(m.needs)])
 def test_merged_they_are_the_map(propagator, method):
     images, targets = inputs()[0][:2], inputs()[1].T[:2]
-    merged = relmap.explain(propagator, images, targets, method)
-    found = relmap.explain(propagator, images, targets, method, by_channel=True)
+    merged = relmap.explain(propagator, images, targets, tried(method))
+    found = relmap.explain(propagator, images, targets, tried(method), by_channel=True)
     assert found.shape in {(2, 2, channels, 64, 64) for channels in (1, 3)}
     expected = found.abs().amax(2) if method in MERGED_BY_MAXIMUM else found.sum(2)
     torch.testing.assert_close(merged, expected)

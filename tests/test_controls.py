@@ -8,7 +8,9 @@ import relmap
 import torch
 from reference_nets import inputs, network
 from relmap.catalogue.methods import CATALOGUE
-from relmap.explainers.controls import Edges
+from relmap.explainers.centred import Centred
+from relmap.explainers.controls import CentreSquare, Edges
+from relmap.metrics.average_precision import above_mean
 from relmap.network.random_weights import randomise
 
 
@@ -57,5 +59,38 @@ def test_random_network_is_the_method_on_random_weights(name):
 
 def test_controls_are_marked():
     marked = {name for name, row in CATALOGUE.items() if row.control}
-    assert marked == {"constant", "random", "random_normal", "centre_gaussian", "edges", "random_network"}
+    assert marked == {
+        "constant",
+        "random",
+        "random_normal",
+        "centre_gaussian",
+        "centre_square",
+        "edges",
+        "random_network",
+    }
     assert marked == {name for name, row in CATALOGUE.items() if row.citation.startswith("control:")}
+
+
+def test_the_centre_square_is_a_quarter_of_either_side():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 13, 4))
+    found = relmap.explain(model, torch.randn(2, 3, 8, 13), 1, "centre_square")
+    expected = torch.zeros(2, 8, 13)
+    expected[:, 3:5, 5:8] = 1
+    assert torch.equal(found, expected)
+    tiny = CentreSquare(model)(torch.ones(1, 3, 1, 1), torch.zeros(1, 2, dtype=torch.long))
+    assert torch.equal(tiny, torch.ones(1, 2, 1, 1)), "a pixel at least"
+
+
+def test_centred_is_the_inner_map_less_its_mean():
+    """Of two targets each by itself; positive where the map exceeds its mean, nowhere if it is constant."""
+    images, targets = inputs(torch.float32)
+    model = network("vgg16", torch.float32)
+    given = images[:3], targets[:, :3].T
+    inner = relmap.explain(model, *given, "lrp_alpha1_beta0_rap")
+    found = relmap.explain(model, *given, "lrp_alpha1_beta0_rap_centred")
+    expected = inner.double() - inner.double().mean((2, 3), keepdim=True)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-12)
+    assert torch.equal(found.flatten(0, 1) > 0, above_mean(inner.flatten(0, 1))) and (inner > 0).double().mean() > 0.9
+    for value in (0.1, -3e-5, 1e9):
+        constant = Centred(None, inner=lambda x, t, value=value: torch.full((1, 1, 7, 9), value))
+        assert not constant(None, None).any()

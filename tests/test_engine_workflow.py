@@ -10,7 +10,7 @@ import pytest
 import relmap
 import torch
 from reference_nets import network
-from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, PIXELS
+from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, BRANCH, CATALOGUE, FEATURE_MAP, PIXELS
 from relmap.catalogue.rows import Rows, label
 from relmap.errors import InputError
 from relmap.explainers.building import build
@@ -44,7 +44,7 @@ def test_what_is_admitted_can_be_built(propagators, name):
     for method in methods:
         build(propagators[name], method)
     left_out = CATALOGUE.keys() - set(methods)
-    assert all({BLOCKS, ATTENTION} & set(CATALOGUE[method].needs) for method in left_out)
+    assert all({BLOCKS, ATTENTION, BRANCH} & set(CATALOGUE[method].needs) for method in left_out)
     assert ("c3_lrp" in methods) == (name == "resnet50")
 
 

@@ -6,6 +6,7 @@ import torch
 from reference_nets import inputs, network
 from relmap.catalogue.methods import ATTENTION, BLOCKS, CATALOGUE, FEATURE_MAP, PIXELS
 from relmap.models.text import BertClassifier, BertSettings
+from trials import tried
 
 METHODS = [name for name, row in CATALOGUE.items() if not {BLOCKS, FEATURE_MAP}.intersection(row.needs)]
 PADDED = 6
@@ -34,9 +35,9 @@ def vision():
 def test_pictures(method, vision):
     images, targets = inputs()
     images, targets = images[:2], targets[:, :2].T
-    maps = relmap.explain(vision, images, targets, method)
+    maps = relmap.explain(vision, images, targets, tried(method))
     assert maps.shape == (2, 2, 64, 64) and maps.isfinite().all() and maps.abs().sum() > 0
-    alone = relmap.explain(vision, images[1:], targets[1:], method)
+    alone = relmap.explain(vision, images[1:], targets[1:], tried(method))
     torch.testing.assert_close(maps[1:], alone, rtol=1e-5, atol=1e-8 * maps.abs().max().item())
 
 

@@ -16,6 +16,7 @@ from relmap.models import build
 from relmap.network.affine import DERIVED, KEPT
 from relmap.propagation import composites, starts
 from torch import nn
+from trials import tried
 
 
 def plain():
@@ -113,7 +114,7 @@ def test_nothing_is_left_of_a_model_that_nobody_holds(model):
     for method in (row.id for row in CATALOGUE.values() if unfit.isdisjoint(row.needs)):
         propagator = relmap.Propagator(model)
         with contextlib.suppress(InputError):  # made for other networks
-            relmap.explain(propagator, x, 1, method)
+            relmap.explain(propagator, x, 1, tried(method))
         left[method] = [weakref.ref(tensor) for tensors in derived(propagator).values() for tensor in tensors]
         left[method] += [weakref.ref(propagator), weakref.ref(propagator.graph)]
         del propagator

@@ -6,7 +6,7 @@ import torch
 from relmap.errors import InputError
 from relmap.metrics import ranking
 from relmap.metrics.lerf import lerf_predictions, removal_steps
-from relmap.metrics.ranking import average_ranks, entry_ranks
+from relmap.metrics.ranking import average_ranks, entry_ranks, taken
 from torch import nn
 
 
@@ -26,6 +26,22 @@ def test_restated_slowly(descending):
             assert set(np.flatnonzero(one < n)) == set(order[:n])
             expected = signed <= signed[order[n - 1]] if n else np.zeros(30, dtype=bool)
             np.testing.assert_array_equal(all_of_tie < n, expected)
+
+
+@pytest.mark.parametrize("pixels", [1, 1 << 20])
+def test_how_many_are_taken(monkeypatch, pixels):
+    """As many as have a rank below the number wanted; at once they are the first so many of the strict order."""
+    monkeypatch.setattr(ranking, "_PIXELS_PER_SORT", pixels)
+    maps, counts = tied_maps(), torch.arange(31)
+    strict = entry_ranks(maps).flatten(1)
+    for ties in ranking.TIES:
+        ranks = entry_ranks(maps, ties).flatten(1)
+        found = taken(maps, counts, ties)
+        assert torch.equal(found, (ranks[:, None] < counts[:, None]).sum(2))
+        assert torch.equal(strict[:, None] < found[..., None], ranks[:, None] < counts[:, None])
+        assert torch.equal(taken(maps, counts[[7, 0, 30]], ties, strict.view(maps.shape)), found[:, [7, 0, 30]])
+    assert taken(torch.ones(1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1]), "at_once").tolist() == [[0, 4]]
+    assert taken(torch.tensor([[0.0, -0.0, 1.0]]), torch.tensor([2]), "at_once").tolist() == [[3]]
 
 
 def test_by_hand():
@@ -62,5 +78,7 @@ def test_least_relevant_first_with_ties_at_once():
 def test_other_rules_are_refused():
     with pytest.raises(InputError, match=r"evaluation\.ties"):
         entry_ranks(tied_maps(), "random")
+    with pytest.raises(InputError, match=r"evaluation\.ties"):
+        taken(tied_maps(), torch.tensor([1]), "random")
     with pytest.raises(InputError, match="map 0 contains NaN"):
         average_ranks(torch.full((1, 2, 2), torch.nan))

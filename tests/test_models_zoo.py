@@ -16,7 +16,8 @@ from relmap.propagation import Propagator
 from relmap.torchvision_shim import torchvision
 from torch import nn
 
-MADE = [name for name, row in MODELS.items() if row.maker]
+# What is trained several times has the architecture of its row.
+MADE = [name for name, row in MODELS.items() if row.maker and not row.training_of]
 CONVOLUTIONAL = [name for name in MADE if not MODELS[name].one_size]  # tests/test_models_vit.py has the others
 NETS = Path(__file__).parent / "reference" / "nets"
 
@@ -76,6 +77,7 @@ LAST_MAPS = {
     "vgg19": "features.35",
     "resnet18": "layer4.1.relu_1",
     "resnet50": "layer4.2.relu_2",
+    "c3_resnet50": "layer4.2.relu_2",
     "resnet50_ram": "layer4.2.relu_2",
     "resnet101": "layer4.2.relu_2",
     "alexnet": "features.12",

@@ -9,11 +9,12 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from random_networks import BLOCKS, CLASSES, IMAGE, PLAIN, Network, lists, networks
 from reference_nets import inputs, network
-from relmap.catalogue.methods import ATTENTION, CATALOGUE
+from relmap.catalogue.methods import ATTENTION, BRANCH, CATALOGUE
 from relmap.errors import InputError
 from relmap.propagation import Propagator, composites, starts
 from relmap.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, Pass, Share, ZBox
 from torch import Tensor, nn
+from trials import tried
 
 BOX = ZBox(-6.0, 6.0)
 COMPOSITES = {
@@ -659,9 +660,9 @@ TARGETS = torch.tensor([[0, 3], [1, 1], [2, 0], [3, 1]])
 def maps_by(method: str, name: str, x: Tensor, targets: Tensor, *, inplace: bool = False, size: int = 16) -> Tensor:
     """Maps (N, K, H, W), in float64. A model without what a method needs skips the test."""
     propagator = Propagator(Network(NETWORKS[name], 11, True, inplace))
-    if ATTENTION in CATALOGUE[method].needs:  # what these do is tested on transformers
+    if {ATTENTION, BRANCH} & set(CATALOGUE[method].needs):  # what these do is tested on transformers
         pytest.skip("made for attention")
-    return relmap.explain(propagator, x, targets, method, batch_size=size)
+    return relmap.explain(propagator, x, targets, tried(method), batch_size=size)
 
 
 def same(maps: Tensor, others: Tensor, tolerance: float = 1e-9, floor: float = 0.0) -> None:
@@ -706,11 +707,11 @@ def test_methods_share_a_forward_pass_without_touching_each_other(name):
     alone = {}
     for method in METHODS:
         try:
-            alone[method] = relmap.explain(net, x, TARGETS[:2], method)
+            alone[method] = relmap.explain(net, x, TARGETS[:2], tried(method))
         except InputError:
             continue
     assert len(alone) > 10
     for order in (list(alone), list(alone)[::-1]):
-        together = relmap.compare(net, x, TARGETS[:2], order)
+        together = relmap.compare(net, x, TARGETS[:2], list(map(tried, order)))
         for method, maps in together.items():
             same(maps, alone[method], 1e-12)

@@ -5,12 +5,13 @@ import relmap
 import torch
 from random_networks import CLASSES, Network
 from reference_nets import inputs, logit_signs, network
-from relmap.catalogue.methods import ATTENTION, CATALOGUE
+from relmap.catalogue.methods import ATTENTION, BRANCH, CATALOGUE
 from relmap.explainers.base import Relevance
 from relmap.explainers.plain_lrp import LRPAlphaBeta, LRPComposite, LRPEpsilon
 from relmap.propagation import Propagator, composites, starts
 from test_propagation_laws import NETWORKS, draw, images
 from torch import Tensor, nn
+from trials import tried
 
 TARGETS = torch.tensor([[0, 3], [1, 1], [2, 0], [3, 1]])
 
@@ -32,7 +33,7 @@ CONTROLS = {"constant", "random", "random_normal", "centre_gaussian"}
 METHODS = [
     method.id
     for method in relmap.methods()
-    if ATTENTION not in method.needs and method.id not in CONTROLS | WEIGHED.keys()
+    if not {ATTENTION, BRANCH} & set(method.needs) and method.id not in CONTROLS | WEIGHED.keys()
 ]
 
 
@@ -45,7 +46,7 @@ def unit(maps: Tensor) -> Tensor:
 def maps_with(constant: float, name: str, method: str) -> Tensor:
     net = Network(NETWORKS[name], 11, True)
     net.linear.bias.data += constant
-    return unit(relmap.explain(Propagator(net), images(4, 4), TARGETS, method))
+    return unit(relmap.explain(Propagator(net), images(4, 4), TARGETS, tried(method)))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

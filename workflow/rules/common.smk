@@ -24,7 +24,7 @@ from relmap.catalogue.imported import from_file
 from relmap.catalogue.methods import CATALOGUE
 from relmap.catalogue.metrics import MODEL, metric_settings
 from relmap.catalogue.papers import Cell, cells, published, read_paper
-from relmap.catalogue.rows import as_configured, load_rows, rank
+from relmap.catalogue.rows import as_configured, configured_models, load_rows, rank
 from relmap.errors import InputError
 from relmap.evidence.claims import read_claims
 from relmap.job.config import check_ids, load
@@ -104,10 +104,10 @@ def refuse_absent_files():
 
 def startable(model):
     """Whether the run has a model, and what its weights start from."""
-    entry, row = config["models"][model], ROWS.models[model]
+    row = ROWS.models[model]
     if row.form_of:
-        return bool(entry) and row.form_of in config["models"] and startable(row.form_of)
-    return bool(entry) and (not row.initial or entry["weights"] != "train" or bool(config["models"].get(row.initial)))
+        return row.form_of in NETWORKS and startable(row.form_of)
+    return not row.initial or NETWORKS[model]["weights"] != "train" or row.initial in NETWORKS
 
 
 try:
@@ -123,7 +123,9 @@ try:
     # What papers' rules derive from other data sets needs no entry in the config.
     DERIVED = [name for name, row in ROWS.datasets.items() if row.derived]
     DATASETS = [*(name for name, entry in config["datasets"].items() if entry), *DERIVED]
-    MODELS = [name for name in config["models"] if startable(name)]
+    # Of a model that is trained several times, each training has its name, and the model's entry.
+    NETWORKS = configured_models(ROWS, config)
+    MODELS = [name for name in NETWORKS if startable(name)]
     PLAN = make_plan(
         PAPERS, ROWS, DATASETS, MODELS, {paper.id: claimed_by(paper) for paper in PAPERS}, config["methods"]
     )
@@ -196,14 +198,14 @@ def other_forms():
 
 def trained():
     """Models that are trained here; the others' weights come from files, or are another model's."""
-    return [name for name in MODELS if config["models"][name]["weights"] == "train" and name not in other_forms()]
+    return [name for name in MODELS if NETWORKS[name]["weights"] == "train" and name not in other_forms()]
 
 
 def starting():
     """Models whose weights on the base data set are another model's: no publisher has their own."""
     rows = {name: ROWS.models[name] for name in MODELS}
     return [
-        name for name, row in rows.items() if row.initial and config["models"][name]["weights"] not in row.published
+        name for name, row in rows.items() if row.initial and NETWORKS[name]["weights"] not in row.published
     ]
 
 
@@ -292,7 +294,7 @@ def destination(wildcards):
 def published_weights(wildcards):
     """A model's file of weights: the published one, or the one that the config names."""
     dataset, model = wildcards.dataset, wildcards.model
-    source = config["models"][model]["weights"]
+    source = NETWORKS[model]["weights"]
     if source not in PUBLISHERS:
         return source
     stems = ROWS.models[model].published
@@ -314,7 +316,7 @@ def recipe(stage):
     """Params function: how a model is trained, what holds for all models and what its own entry says otherwise."""
 
     def merged(wildcards):
-        own = config["models"][wildcards.model].get(stage) or {}
+        own = NETWORKS[wildcards.model].get(stage) or {}
         common = config["training"][stage]
         augmentation = {**common["augmentation"], **own.get("augmentation", {})}
         fixed = {"start_size": 0} if "start_size" in common and ROWS.models[wildcards.model].one_size else {}
@@ -323,11 +325,18 @@ def recipe(stage):
     return merged
 
 
+def training_seed(wildcards):
+    """Seed of a model's trainings: its own or the run's, plus which of several networks it is."""
+    own = NETWORKS[wildcards.model]["seed"]
+    return (config["seed"] if own is None else own) + ROWS.models[wildcards.model].number
+
+
 def model_settings(wildcards):
     """Size and architecture of a model; that of a user's own row is named with its file."""
-    entry = config["models"][wildcards.model]
-    own = [path for path in EXTENSIONS if wildcards.model in [row.id for row in getattr(from_file(path), "MODELS", ())]]
-    architecture = f"{own[0]}:{wildcards.model}" if own else wildcards.model
+    entry = NETWORKS[wildcards.model]
+    model = ROWS.models[wildcards.model].training_of or wildcards.model
+    own = [path for path in EXTENSIONS if model in [row.id for row in getattr(from_file(path), "MODELS", ())]]
+    architecture = f"{own[0]}:{model}" if own else model
     sizes = {key: entry[key] for key in ("weights", "width", "input_size", "resize")}
     row = ROWS.models[wildcards.model]
     seen = {**row.seen, **({"fit": entry["fit"]} if entry["fit"] else {})}
@@ -343,7 +352,7 @@ def fit_of(wildcards):
 
 def most_images(wildcards):
     """How many test images of a data set a network is evaluated on at most: its own number, or everybody's."""
-    return config["models"][wildcards.model]["max_images"] or config["evaluation"]["max_images"]
+    return NETWORKS[wildcards.model]["max_images"] or config["evaluation"]["max_images"]
 
 
 def explained(wildcards):
@@ -502,7 +511,8 @@ def missing_of(paper):
     printed = [cell for number in paper.tables for cell in cells(published(paper, number, ROWS))]
     shown = [*printed, *paper.measured]
     below = [replace(cell, method=method) for cell in shown for method in (*config["methods"], *paper.controls)]
-    lacking = {cell: first_lacking(cell, ROWS, DATASETS, MODELS) for cell in dict.fromkeys([*shown, *below])}
+    known = replace(ROWS, networks=paper.networks)
+    lacking = {cell: first_lacking(cell, known, DATASETS, MODELS) for cell in dict.fromkeys([*shown, *below])}
     return {str(cell): why for cell, why in lacking.items() if why}
 
 
@@ -625,8 +635,13 @@ def files_of_papers():
 # Every method of the catalogue that wraps no other, or those that the config names; what a network does not admit is
 # left out there.
 ENGINE_METHODS = config["engine"]["methods"] or [method for method, row in CATALOGUE.items() if row.wraps is None]
-# The networks that it looks at: some suffice to compare methods.
-ENGINE_PAIRS = PAIRS[: config["engine"]["networks"]]
+# Those that run the network hundreds of times cost that; they are measured where the config names them.
+COST_METHODS = config["engine"]["methods"] or [name for name in CATALOGUE if not CATALOGUE[name].trial]
+# The networks that it looks at: some suffice to compare methods. Of a model that is trained several times the first, after
+# the others.
+ENGINE_PAIRS = sorted(
+    (pair for pair in PAIRS if not ROWS.models[pair[1]].number), key=lambda pair: bool(ROWS.models[pair[1]].training_of)
+)[: config["engine"]["networks"]]
 COST_MODELS = [
     model
     for dataset, model in ENGINE_PAIRS
@@ -654,10 +669,12 @@ ENGINE_FIGURES = [
     for suffix in ("png", "pdf", "json")
     for path in engine_pairs(f"<results>/figures/gallery_{{dataset}}_{{model}}.{suffix}")
 ]
-# What all methods are ranked by.
+# What all methods are ranked by: of a model that is trained several times, by its first network, so that none weighs more
+# than another.
 LEADERBOARD_SCORES = [
     f"<results>/scores/{dataset}/{model}/{metric}.parquet"
     for dataset, model, metric in sorted(PLAN.scores, key=lambda key: rank(*key))
+    if not ROWS.models[model].number
 ]
 LEADERBOARD_NAMES = ["leaderboard_ranks", "leaderboard_agreement"]
 LEADERBOARD_TABLES = [

@@ -33,6 +33,7 @@ rule compare_methods:
     params:
         pairs=ENGINE_PAIRS,
         methods=lookup(dpath="engine/methods", within=config),
+        explainers=lookup(dpath="explainers", within=config),
         images=lookup(dpath="engine/images", within=config),
         device=lookup(dpath="compute/device", within=config),
     message:
@@ -47,7 +48,7 @@ rule measure_cost:
         manifest=[f"<results>/manifests/{dataset}.parquet" for dataset, _ in ENGINE_PAIRS[:1]],
         weights=[f"<results>/models/{ENGINE_PAIRS[0][0]}/{model}.safetensors" for model in COST_MODELS],
         cards=[f"<results>/models/{ENGINE_PAIRS[0][0]}/{model}.json" for model in COST_MODELS],
-        library=library("workflow/scripts/measure_cost.py", *makers(ENGINE_METHODS)),
+        library=library("workflow/scripts/measure_cost.py", *makers(COST_METHODS)),
     output:
         csv=report("<results>/tables/cost.csv", caption="../report/cost.rst", category="Engine"),
         md="<results>/tables/cost.md",
@@ -64,7 +65,8 @@ rule measure_cost:
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         models=COST_MODELS,
-        methods=lookup(dpath="engine/methods", within=config),
+        methods=COST_METHODS,
+        explainers=lookup(dpath="explainers", within=config),
         images=lookup(dpath="engine/cost/images", within=config),
         repetitions=lookup(dpath="engine/cost/repetitions", within=config),
         device=lookup(dpath="compute/device", within=config),

@@ -35,7 +35,7 @@ rule pretrain_classifier:
         runtime=60,
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
-        seed=lookup(dpath="seed", within=config),
+        seed=training_seed,
         model=model_settings,
         training=recipe("pretrain"),
         precision=lookup(dpath="compute/precision", within=config),
@@ -119,7 +119,7 @@ rule train_multilabel:
         runtime=600,
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
-        seed=lookup(dpath="seed", within=config),
+        seed=training_seed,
         model=model_settings,
         training=recipe("multilabel"),
         precision=lookup(dpath="compute/precision", within=config),
@@ -185,10 +185,10 @@ use rule reuse_classifier as reuse_classifier_in_another_form with:
         model=alternatives(other_forms()),
 
 
-# As in the paper: the convolutions stay, the fully connected part is trained.
+# A network of the base, or one that starts from it, trained on: its fully connected part, last stage, or all of it.
 rule finetune_classifier:
     input:
-        pretrained=f"<results>/models/{BASE}/{{model}}.safetensors",
+        pretrained=lender,
         manifest="<results>/manifests/{dataset}.parquet",
         library=model_library("workflow/scripts/finetune_classifier.py"),
     output:
@@ -212,7 +212,7 @@ rule finetune_classifier:
         runtime=60,
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
-        seed=lookup(dpath="seed", within=config),
+        seed=training_seed,
         model=model_settings,
         training=recipe("finetune"),
         precision=lookup(dpath="compute/precision", within=config),

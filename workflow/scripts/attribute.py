@@ -37,6 +37,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
         attrs = {
             "method": method.id,
             "label": method.label,
+            "parameters": dict(method.parameters),
             "dataset": subject.manifest.info.dataset,
             "fingerprint": subject.manifest.info.fingerprint,
             "model": subject.card.architecture,

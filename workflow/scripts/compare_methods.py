@@ -29,7 +29,8 @@ with job(snakemake.log[0], snakemake.threads) as log:
                 continue
             table = conservation(propagator, images, targets, method)
             steps.append(table.assign(dataset=dataset, model=model, method=method))
-        maps = compare(propagator, images[:1], targets[:1], methods)
+        given = {method: params.explainers.get(method, {}) for method in methods}
+        maps = compare(propagator, images[:1], targets[:1], given)
         with atomic_path(store) as temporary:
             np.savez_compressed(
                 temporary,

@@ -1,5 +1,6 @@
 """Decide a paper's claims by paired tests on our rows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,8 @@ from relmap.job.logs import job
 
 with job(snakemake.log[0]):
     params, given = snakemake.params, snakemake.input
-    paper, known = read_paper(Path(given.paper).parent), load_rows(given.extensions)
+    paper = read_paper(Path(given.paper).parent)
+    known = replace(load_rows(given.extensions), networks=paper.networks)
     printed = pd.concat([published(paper, number, known) for number in paper.tables], ignore_index=True)
     claims = read_claims(given.claims[0], list(dict.fromkeys(printed["method"])), known)
     scores = load_scores(given.scores, known, given.targets)

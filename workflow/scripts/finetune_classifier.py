@@ -1,4 +1,4 @@
-"""Train the fully connected part of a pretrained network on another data set."""
+"""Train a pretrained network on another data set: its fully connected part, its last stage, or all of it."""
 
 from relmap.data.images import Preprocessing
 from relmap.data.manifest import read_manifest
@@ -6,16 +6,28 @@ from relmap.job.device import choose_device
 from relmap.job.logs import job
 from relmap.models.card import load_model
 from relmap.models.finished import checkpoint_of, write_trained
-from relmap.models.sources import normalisation_of, training_source
+from relmap.models.sources import normalisation_of, preprocessing_of, training_source
 from relmap.models.training import TrainingConfig, finetune
+from relmap.models.transfer import transferred
+from relmap.models.zoo import architecture_of
+
+PARTS = {"head": "fully connected part trained on {}, the rest", "all": "trained on {} from"}
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, name = snakemake.params, snakemake.params.model["architecture"]
     recipe = TrainingConfig.from_mapping({**params.training, "precision": params.precision})
     manifest = read_manifest(snakemake.input.manifest)
-    model, pretrained = load_model(snakemake.input.pretrained, choose_device(params.device))
-    preprocessing = Preprocessing.from_dict(pretrained.preprocessing)
+    model, pretrained = load_model(snakemake.input.pretrained)
+    preprocessing, size = Preprocessing.from_dict(pretrained.preprocessing), pretrained.input_size
     classes = manifest.info.class_names
+    if pretrained.architecture != name:
+        # Its first layer knows the colours as they were normalised for it.
+        colours = {key: tuple(pretrained.preprocessing[key]) for key in ("mean", "std")}
+        size = params.model["input_size"]
+        preprocessing = preprocessing_of({**params.model["seen"], **colours}, params.model["resize"], size)
+        lent, sizes = str(snakemake.input.pretrained), (len(classes), params.model["width"], size)
+        model = transferred(model, name, *sizes, keep_last=False, seed=params.seed, source=lent)
+    model = model.to(choose_device(params.device))
     fit = finetune(
         model,
         name,
@@ -23,12 +35,14 @@ with job(snakemake.log[0], snakemake.threads) as log:
         training_source(manifest, preprocessing, snakemake.threads),
         recipe,
         normalisation_of(preprocessing),
-        pretrained.input_size,
+        size,
         seed=params.seed,
         checkpoint=checkpoint_of(snakemake.output.weights),
         identity=f"{manifest.info.fingerprint} {pretrained.sha256}",
         name=name,
     )
+    stage = f"{architecture_of(name).stage} and what follows trained on {{}}, the rest"
+    part = PARTS.get(recipe.trainable, stage)
     card = write_trained(
         model,
         fit,
@@ -39,7 +53,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
         workers=snakemake.threads,
         architecture=name,
         width=pretrained.width,
-        input_size=pretrained.input_size,
-        origin=f"fully connected part trained on {manifest.info.dataset}, the rest {pretrained.origin}",
+        input_size=size,
+        origin=f"{part.format(manifest.info.dataset)} {pretrained.origin}",
     )
     log.info("accuracies %s", card.accuracies)

@@ -18,7 +18,8 @@ with job(snakemake.log[0], THREADS) as log:
         subject = Subject.open(snakemake.input.manifest[0], weights, params.device, params.images, THREADS)
         images, _ = next(subject.batches(subject.manifest.rows("test")[: params.images]))
         methods = admitted(trace(subject.model), params.methods)
-        table = measure(subject.model, images, methods, repetitions=params.repetitions)
+        given = {method: params.explainers.get(method, {}) for method in methods}
+        table = measure(subject.model, images, given, repetitions=params.repetitions)
         table.insert(0, "model", model)
         tables.append(table)
         log.info("%s: %d methods", model, len(methods))

@@ -1,16 +1,18 @@
 """A paper's tables: published beside ours, with the controls, as CSV, Markdown and LaTeX."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from relmap.catalogue.papers import published, read_paper
 from relmap.catalogue.rows import load_rows
 from relmap.evidence.significance import significance
-from relmap.evidence.tables import fill, load_scores, measured, write_frame, write_table
+from relmap.evidence.tables import fill, load_scores, measured, trainings_note, write_frame, write_table
 from relmap.job.logs import job
 
 with job(snakemake.log[0]):
     params, given = snakemake.params, snakemake.input
-    paper, known = read_paper(Path(given.paper).parent), load_rows(given.extensions)
+    paper = read_paper(Path(given.paper).parent)
+    known = replace(load_rows(given.extensions), networks=paper.networks)
     scores = load_scores(given.scores, known, given.targets)
     for (number, table), output in zip(paper.tables.items(), snakemake.output.csv, strict=True):
         frame = published(paper, number, known)
@@ -24,7 +26,8 @@ with job(snakemake.log[0]):
             params.guests,
         )
         filled = fill(frame, scores, *settings)
-        write_table(filled, output, f"{paper.short}, Table {number}. {table['caption']}", table["rows"])
+        caption = f"{paper.short}, Table {number}. {table['caption']}{trainings_note(filled)}"
+        write_table(filled, output, caption, table["rows"])
     for output in snakemake.output.measured:
         frame = measured(
             paper.measured,

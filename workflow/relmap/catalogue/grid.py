@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from relmap.catalogue.metrics import ANEW, MODEL, Metric
@@ -58,7 +58,7 @@ def make_plan(
         claimed: paper -> the cells that its claims compare.
         guests: methods that the config sets beside every paper's own.
     """
-    known = rows.columns()
+    columns = rows.columns()
     asked: list[tuple[Place, str]] = []
     missing: dict[Cell, str] = {}
     by_paper: dict[str, tuple[Place, ...]] = {}
@@ -66,20 +66,33 @@ def make_plan(
     for paper in papers:
         printed = [cell for number in paper.tables for cell in cells(published(paper, number, rows))]
         both = (*printed, *paper.measured, *(claimed or {}).get(paper.id, ()))
-        lacking = {cell: first_lacking(cell, rows, datasets, models) for cell in both}
+        known = replace(rows, networks=paper.networks)
+        lacking = {cell: first_lacking(cell, known, datasets, models) for cell in both}
         count += len(printed)
         missing |= {cell: lacking[cell] for cell in printed if lacking[cell]}
-        own = [((c.dataset, c.model, known[c.metric][0].id), c.method) for c in both if not lacking[c]]
+        own = [
+            ((c.dataset, network, columns[c.metric][0].id), c.method)
+            for c in both
+            if not lacking[c]
+            for network in known.trainings(c.model, c.method)
+            if network in models
+        ]
         by_paper[paper.id] = tuple(dict.fromkeys(place for place, _ in own))
-        asked += [*own, *_beside(by_paper[paper.id], (*guests, *paper.controls), rows)]
+        asked += [*own, *_beside(by_paper[paper.id], (*guests, *paper.controls), known)]
     maps = [(place[:2], method) for place, method in asked]
     maps += [((data, model), method) for data, model, method in rows.wanted if data in datasets and model in models]
     return Plan(_grouped(maps), _grouped(asked), by_paper, missing, count)
 
 
 def _beside(places: Iterable[Place], methods: Sequence[str], rows: Rows) -> Iterator[tuple[Place, str]]:
-    """Guests, controls, and the methods that the run's files want of a pair, wherever the paper has scores."""
+    """Guests, controls, and the methods that the run's files want of a pair, wherever the paper has scores.
+
+    Not on networks that stand in for the table's under one method: no other method's cell is read from them.
+    """
+    special = {one for models in rows.networks.values() for own in models.values() for one in rows.trainings(own)}
     for place in places:
+        if place[1] in special:
+            continue
         wanted = [method for *pair, method in rows.wanted if tuple(pair) == place[:2]]
         for method in (*methods, *wanted):
             lacking = _lacking_map(Cell(*place[:2], method, ""), rows)
@@ -104,10 +117,13 @@ def first_lacking(cell: Cell, rows: Rows, datasets: Iterable[str], models: Itera
     """
     if cell.dataset not in datasets:
         return _named("data set", cell.dataset, rows.datasets, "reader")
-    if cell.model not in models:
-        return _named("model", cell.model, rows.models, "maker")
+    networks = rows.trainings(cell.model, cell.method)
+    here = next((network for network in networks if network in models), None)
+    if here is None:
+        named = rows.networks.get(cell.method, {}).get(cell.model, cell.model)
+        return _named("model", named, rows.models, "maker")
     unknown = f"variant {cell.variant}" if cell.variant and not cell.select else ""
-    return _lacking_map(cell, rows) or _lacking_score(cell, rows) or unknown
+    return _lacking_map(replace(cell, model=here), rows) or _lacking_score(cell, rows) or unknown
 
 
 def _lacking_map(cell: Cell, rows: Rows) -> str:

@@ -21,6 +21,7 @@ BOUNDS = "bounds"
 FEATURE_MAP = "feature map"
 BLOCKS = "residual blocks"
 ATTENTION = "attention"
+BRANCH = "attention branch"
 ARTIFACTS = "artifacts"
 PIXELS = "pixels"
 
@@ -29,6 +30,7 @@ NEEDS = {
     FEATURE_MAP: "a convolutional network with a last feature map",
     BLOCKS: "made for networks of residual blocks",
     ATTENTION: "a network with attention",
+    BRANCH: "a network with an attention branch (Fukui et al. 2019), which it names as its attention_map",
     ARTIFACTS: "takes artifacts, files that a paper's rules make",
     PIXELS: "an input of real numbers, such as pictures; no token ids",
 }
@@ -54,6 +56,8 @@ class Method:
         places: the pairs of data set and model that a run can make it for; None for all.
         noisy_on: keys of ``NEEDS``: networks on which its maps are known to be noise, which ``explain`` says.
         control: whether it knows nothing of the trained network: what a metric gives it, it gives for nothing.
+        trial: free parameters for a first look by a method that otherwise runs the network hundreds of times or more:
+            tests and comparisons of cost take them, no table does.
     """
 
     id: str
@@ -70,12 +74,14 @@ class Method:
     places: tuple[tuple[str, str], ...] | None = None
     noisy_on: tuple[str, ...] = ()
     control: bool = False
+    trial: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values but the places, for a job's parameters. A row that names a class has none."""
         lists = {name: list(getattr(self, name)) for name in ("needs", "noisy_on")}
         wraps = self.wraps.to_dict() if isinstance(self.wraps, Method) else self.wraps
-        values = {**asdict(self), "parameters": dict(self.parameters), **lists, "wraps": wraps}
+        values = {**asdict(self), "parameters": dict(self.parameters), "trial": dict(self.trial), **lists}
+        values["wraps"] = wraps
         return {key: value for key, value in values.items() if key != "places"}
 
     @classmethod
@@ -115,6 +121,14 @@ CATALOGUE: dict[str, Method] = {
             "Centre",
             "control: a Gaussian at the centre",
             "controls:CentreGaussian",
+            signed=False,
+            control=True,
+        ),
+        Method(
+            "centre_square",
+            "Centre square",
+            "control: 1 in the middle quarter of either side, 0 elsewhere",
+            "controls:CentreSquare",
             signed=False,
             control=True,
         ),
@@ -454,6 +468,14 @@ CATALOGUE: dict[str, Method] = {
             variant_of="lrp_alpha1_beta0",
         ),
         Method(
+            "lrp_alpha1_beta0_rap_centred",
+            "LRP-alpha1-beta0, RAP's code, less its mean",
+            "Gur et al. 2021: what AGF's segmentation protocol does to LRP's maps",
+            "centred:Centred",
+            variant_of="lrp_alpha1_beta0_rap",
+            wraps="lrp_alpha1_beta0_rap",
+        ),
+        Method(
             "lrp_alpha2_beta1_rap",
             "LRP-alpha2-beta1, RAP's code",
             "wjNam/Relative_Attributing_Propagation: batch norms passed, signed residual shares",
@@ -696,6 +718,107 @@ CATALOGUE: dict[str, Method] = {
             contrastive=True,
             variant_of="abslrp",
         ),
+        # The network run again and again
+        Method(
+            "rise",
+            "RISE",
+            "Petsiuk et al. 2018, as in TorchRay: 8,000 masks of 7 x 7 cells, sigmoid scores",
+            "rise:RISE",
+            {},
+            (PIXELS,),
+            signed=False,
+            trial={"masks": 24},
+        ),
+        Method(
+            "rise_softmax",
+            "RISE, softmax",
+            "Petsiuk et al. 2018, TorchRay's masks, softmax scores as in the paper",
+            "rise:RISE",
+            {"score": "softmax"},
+            (PIXELS,),
+            signed=False,
+            variant_of="rise",
+            trial={"masks": 24},
+        ),
+        Method(
+            "rise_keio",
+            "RISE, 9 x 9 cells",
+            "Petsiuk et al. 2018, as in keio-smilab24/LRP-for-ResNet: 5,000 masks of 9 x 9 cells",
+            "rise:KeioRISE",
+            {},
+            (PIXELS,),
+            signed=False,
+            variant_of="rise",
+            trial={"masks": 24},
+        ),
+        Method(
+            "extremal_perturbation",
+            "Extremal perturbation",
+            "Fong et al. 2019, as TorchRay's pointing game on VOC runs it: areas 0.025, 0.05, 0.1, 0.2",
+            "extremal_perturbation:ExtremalPerturbation",
+            {},
+            (PIXELS,),
+            signed=False,
+            trial={"iterations": 4},
+        ),
+        Method(
+            "extremal_perturbation_coco",
+            "Extremal perturbation, COCO's areas",
+            "Fong et al. 2019, as TorchRay's pointing game on COCO runs it: areas 0.018, 0.025, 0.05, 0.1",
+            "extremal_perturbation:ExtremalPerturbation",
+            {"areas": [0.018, 0.025, 0.05, 0.1]},
+            (PIXELS,),
+            signed=False,
+            variant_of="extremal_perturbation",
+            trial={"iterations": 4},
+        ),
+        Method(
+            "cameras",
+            "CAMERAS",
+            "Jalwana et al. 2021, sizes of the same prediction",
+            "cameras:CAMERAS",
+            {},
+            (FEATURE_MAP, PIXELS),
+            signed=False,
+            trial={"scales": [1, 1.5]},
+        ),
+        Method(
+            "cameras_ucag",
+            "CAMERAS, all sizes",
+            "Jalwana et al. 2021, as in KU-HJH/UCAG: all sizes count",
+            "cameras:CAMERAS",
+            {"agreeing": False},
+            (FEATURE_MAP, PIXELS),
+            signed=False,
+            variant_of="cameras",
+            trial={"scales": [1, 1.5]},
+        ),
+        Method(
+            "full_grad",
+            "FullGrad",
+            "Srinivas and Fleuret 2019",
+            "full_grad:FullGrad",
+            {},
+            (FEATURE_MAP,),
+            signed=False,
+        ),
+        Method(
+            "lrp_epsilon_captum",
+            "LRP, captum",
+            "captum 0.9, default rules, on a network whose sums it does not see, as torchvision's ResNets",
+            "captum_lrp:CaptumLRP",
+            {},
+            variant_of="lrp_epsilon",
+            noisy_on=(BLOCKS,),
+        ),
+        Method(
+            "lrp_epsilon_captum_sums",
+            "LRP, captum, sums as modules",
+            "captum 0.9, default rules, sums as its Addition_Module",
+            "captum_lrp:CaptumLRP",
+            {"sums": "shared"},
+            variant_of="lrp_epsilon",
+        ),
         # Attention
         Method(
             "attention_last_layer",
@@ -733,6 +856,15 @@ CATALOGUE: dict[str, Method] = {
             (ATTENTION, PIXELS),
             signed=False,
             variant_of="tibav",
+        ),
+        Method(
+            "attention_branch_network",
+            "ABN",
+            "Fukui et al. 2019, the network's own attention",
+            "branch_attention:BranchAttention",
+            {},
+            (BRANCH, PIXELS),
+            signed=False,
         ),
         # C3-LRP
         Method("c3_lrp", "C3-LRP", "Otsuki et al. 2024, Eq. 1 and 2", "c3:C3LRP", {}, (BLOCKS,)),
@@ -775,6 +907,54 @@ CATALOGUE: dict[str, Method] = {
             (BLOCKS,),
             variant_of="c3_lrp_released",
         ),
+        # Its contour choice, around its maps and others
+        Method(
+            "c3_lrp_contour",
+            "C3-LRP with contour",
+            "Otsuki et al. 2024, Eq. 1 to 4",
+            "contour:contoured",
+            {},
+            (BLOCKS, PIXELS),
+            wraps="c3_lrp",
+        ),
+        Method(
+            "c3_lrp_c1c",
+            "C3-LRP with C1C",
+            "Otsuki et al. 2024, Table 2, the choice of Iida et al. 2023",
+            "contour:contoured",
+            {"choice": "highest"},
+            (BLOCKS, PIXELS),
+            variant_of="c3_lrp_contour",
+            wraps="c3_lrp",
+        ),
+        Method(
+            "c3_lrp_released_contour",
+            "C3-LRP, released, with contour",
+            "keio-smilab24/LRP-for-ResNet, Otsuki et al. 2024, Eq. 3 and 4",
+            "contour:contoured",
+            {},
+            (BLOCKS, PIXELS),
+            wraps="c3_lrp_released",
+        ),
+        Method(
+            "c3_lrp_released_c1c",
+            "C3-LRP, released, with C1C",
+            "keio-smilab24/LRP-for-ResNet, the choice of Iida et al. 2023",
+            "contour:contoured",
+            {"choice": "highest"},
+            (BLOCKS, PIXELS),
+            variant_of="c3_lrp_released_contour",
+            wraps="c3_lrp_released",
+        ),
+        Method(
+            "input_x_gradient_contour",
+            "Input x Gradient with contour",
+            "Shrikumar et al. 2016, Otsuki et al. 2024, Eq. 3 and 4",
+            "contour:contoured",
+            {},
+            (PIXELS,),
+            wraps="input_x_gradient",
+        ),
         *(
             Method(
                 f"grad_cam_x{factor}",
@@ -813,7 +993,7 @@ def ucag(inner: Method, suffix: str = "", note: str = "", **parameters: Any) -> 
 
 
 _BY_UCAG = (
-    *("grad_cam", "grad_cam_pp", "xgrad_cam", "wgrad_cam"),
+    *("grad_cam", "grad_cam_pp", "xgrad_cam", "wgrad_cam", "full_grad"),
     *("lrp_alpha1_beta0_rap", "clrp_two_passes", "sglrp_agf", "rap_logit_init", "rsp", "agf"),
     *("attribution_equilibrium", "abslrp"),
 )

@@ -272,7 +272,7 @@ METRICS: dict[str, Metric] = {
                     counted=False,
                 ),
                 Column(
-                    "pixel_accuracy_above_zero",
+                    "pixel_accuracy",
                     "Pixel accuracy of the positive pixels",
                     "Gur et al. 2021",
                     "pixel_accuracy_above_zero",
@@ -502,6 +502,130 @@ METRICS: dict[str, Metric] = {
                 ),
             ),
             (MODEL, ANEW),
+        ),
+        Metric(
+            "deletion_insertion",
+            "Deletion and insertion",
+            "deletion_insertion:score",
+            (
+                Column(
+                    "deletion_auc",
+                    "Area under the target's probability, most relevant pixels deleted",
+                    "Petsiuk et al. 2018, as UCAG",
+                    "deletion_probability",
+                    head="deletion",
+                    higher_is_better=False,
+                    over="area",
+                ),
+                Column(
+                    "insertion_auc",
+                    "Area under the target's probability, most relevant pixels inserted before a blurred picture",
+                    "Petsiuk et al. 2018, as UCAG",
+                    "insertion_probability",
+                    head="insertion",
+                    over="area",
+                ),
+            ),
+            (MODEL,),
+            ("deletion_insertion", "ties"),
+        ),
+        Metric(
+            "deletion_insertion_black",
+            "Deletion and insertion before black",
+            "deletion_insertion:score_black",
+            tuple(
+                column
+                for suffix, rule in (("", ""), ("_at_once", ", ties at once"))
+                for column in (
+                    Column(
+                        f"insertion_auc_black{suffix}",
+                        f"Area under the target's probability, most relevant pixels inserted before black{rule}",
+                        "C3-LRP, Eq. 5 and 6" if not rule else "C3-LRP, released code's rule of ties",
+                        f"insertion_black_probability{suffix}",
+                        head=f"insertion{rule}",
+                        digits=3,
+                        over="area",
+                        counted=False,
+                    ),
+                    Column(
+                        f"deletion_auc_black{suffix}",
+                        f"Area under the target's probability, most relevant pixels blackened{rule}",
+                        "C3-LRP, Eq. 5 and 6" if not rule else "C3-LRP, released code's rule of ties",
+                        f"deletion_black_probability{suffix}",
+                        head=f"deletion{rule}",
+                        digits=3,
+                        higher_is_better=False,
+                        over="area",
+                        counted=False,
+                    ),
+                    Column(
+                        f"id_score{suffix}",
+                        f"Insertion less deletion, black{rule}",
+                        "C3-LRP, Section 4.3" if not rule else "C3-LRP, released code's rule of ties",
+                        f"id_score{suffix}",
+                        head=f"ID score{rule}",
+                        digits=3,
+                        counted=not rule,
+                    ),
+                )
+            ),
+            (MODEL,),
+            ("deletion_insertion_black",),
+        ),
+        Metric(
+            "energy_pointing",
+            "Energy-based pointing game",
+            "energy_pointing:score",
+            (
+                Column(
+                    "energy_pointing",
+                    "Positive relevance in the region, of the map brought to [0, 1]",
+                    "Wang et al. 2020, as UCAG",
+                    "energy_pointing",
+                    mean="classes",
+                ),
+            ),
+            (BOXES,),
+        ),
+        Metric(
+            "density",
+            "Map density",
+            "density:score",
+            (
+                Column(
+                    "positive_density",
+                    "Target's probability of the picture times the map, over the map's mean",
+                    "Jalwana et al. 2021",
+                    "positive_density",
+                    head="D+",
+                    digits=2,
+                ),
+                Column(
+                    "negative_density",
+                    "Target's probability of the picture times the rest of the map, over the rest's mean",
+                    "Jalwana et al. 2021",
+                    "negative_density",
+                    head="D-",
+                    digits=2,
+                    higher_is_better=False,
+                ),
+            ),
+            (MODEL,),
+        ),
+        Metric(
+            "accuracy",
+            "Accuracy of the network",
+            "accuracy:score",
+            (
+                Column(
+                    "accuracy",
+                    "Accuracy of the network on the pictures that are explained",
+                    "of the network, whatever the method",
+                    "accuracy",
+                    digits=3,
+                    counted=False,
+                ),
+            ),
         ),
     )
 }

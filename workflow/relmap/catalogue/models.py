@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relmap.catalogue.imported import imported
@@ -28,10 +28,16 @@ class Model:
         one_size: whether its weights are for inputs of one size.
         initial: id of the model whose weights on the base data set it starts from; empty for its own.
         form_of: id of the model that it is another form of, with its weights on every data set; empty for none.
+        fresh: its parts that ``initial`` has not: with random weights, so that it is nothing before it is trained.
+        stage: the module, of those that it calls one after the other, from which on fine-tuning can train its last
+            stage; empty where it cannot.
         published: data set, or publisher, empty for the base -> the published file's name up to its checksum, where it
             is not ``id``.
         seen: what its published weights, or its training here, take of a picture: arguments of ``Preprocessing``
             besides its sides.
+        trainings: how many networks a run may train by it that differ in their seed alone, each a row of its own
+            (:func:`with_trainings`); 0 where the row itself is the one network.
+        training_of, number: of such a network, the row that it is a training of, and which one, from 0.
     """
 
     id: str
@@ -44,8 +50,13 @@ class Model:
     one_size: bool = False
     initial: str = ""
     form_of: str = ""
+    fresh: tuple[str, ...] = ()
+    stage: str = ""
     published: Mapping[str, str] = field(default_factory=dict)
     seen: Mapping[str, Any] = field(default_factory=lambda: IMAGENET)
+    trainings: int = 0
+    training_of: str = ""
+    number: int = 0
 
     def construct(self, classes: int, width: float, input_size: int) -> Any:
         """The network, without weights."""
@@ -58,6 +69,15 @@ def _squashed(id: str, label: str, **given: Any) -> Model:
     return Model(f"{id}_squash", f"{label}, squashed", "Petsiuk et al. 2018", form_of=id, seen=seen, **given)
 
 
+def with_trainings(models: Iterable[Model]) -> Iterator[Model]:
+    """The rows, and after each the networks that are its trainings: ``<id>_<number>``."""
+    for model in models:
+        yield model
+        for number in range(model.trainings):
+            own = {"id": f"{model.id}_{number}", "label": f"{model.label}, training {number}"}
+            yield replace(model, **own, trainings=0, training_of=model.id, number=number)
+
+
 _TORCHRAY = {"seen": {**CAFFE, "fit": "aspect", "antialias": False}}
 
 MODELS: dict[str, Model] = {
@@ -65,7 +85,7 @@ MODELS: dict[str, Model] = {
     for model in (
         Model("vgg16", "VGG-16", "Simonyan and Zisserman 2014", "vgg:vgg16", "classifier", "classifier.6"),
         Model("vgg19", "VGG-19", "Simonyan and Zisserman 2014", "vgg:vgg19", "classifier", "classifier.6"),
-        Model("resnet50", "ResNet-50", "He et al. 2016", "resnet:resnet50", "fc", "fc"),
+        Model("resnet50", "ResNet-50", "He et al. 2016", "resnet:resnet50", "fc", "fc", stage="layer4"),
         Model(
             "resnet50_ram",
             "ResNet-50, timm's ram_in1k",
@@ -74,6 +94,7 @@ MODELS: dict[str, Model] = {
             "fc",
             "fc",
             initial="resnet50",
+            stage="layer4",
             published={"timm": "resnet50_ram"},
         ),
         Model(
@@ -139,8 +160,8 @@ MODELS: dict[str, Model] = {
             published={"": "alexnet-owt"},
         ),
         Model("vgg11", "VGG-11", "Simonyan and Zisserman 2014", "vgg:vgg11", "classifier", "classifier.6"),
-        Model("resnet18", "ResNet-18", "He et al. 2016", "resnet:resnet18", "fc", "fc"),
-        Model("resnet101", "ResNet-101", "He et al. 2016", "resnet:resnet101", "fc", "fc"),
+        Model("resnet18", "ResNet-18", "He et al. 2016", "resnet:resnet18", "fc", "fc", stage="layer4"),
+        Model("resnet101", "ResNet-101", "He et al. 2016", "resnet:resnet101", "fc", "fc", stage="layer4"),
         Model(
             "torchray_vgg16",
             "VGG-16, fully convolutional",
@@ -199,5 +220,42 @@ MODELS: dict[str, Model] = {
             "classifier.6",
             initial="vgg16",
         ),
+        # The network of C3-LRP's tables; trained several times, each time with another seed.
+        Model(
+            "c3_resnet50",
+            "ResNet-50",
+            "He et al. 2016, fine-tuned as in C3-LRP 4.2",
+            "resnet:resnet50",
+            "fc",
+            "fc",
+            initial="resnet50",
+            stage="layer4",
+            trainings=5,
+        ),
+        # Both forms by their reference code: the group's of C3-LRP, and the authors'.
+        Model(
+            "abn_resnet50",
+            "Attention Branch Network, ResNet-50",
+            "Fukui et al. 2019, as the group of C3-LRP has it",
+            "abn:resnet50",
+            "fc",
+            "fc",
+            initial="resnet50",
+            fresh=("attention_branch",),
+            stage="attention_branch",
+            trainings=5,
+        ),
+        Model(
+            "abn_resnet50_official",
+            "Attention Branch Network, official, ResNet-50",
+            "Fukui et al. 2019",
+            "abn:official_resnet50",
+            "fc",
+            "fc",
+            initial="resnet50",
+            fresh=("attention_branch",),
+            stage="attention_branch",
+        ),
     )
 }
+MODELS = {model.id: model for model in with_trainings(MODELS.values())}

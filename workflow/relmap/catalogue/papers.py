@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,8 @@ class Paper:
         extra: tables that the paper's own rules make: name and caption.
         measured: cells that its figures show beside those of its tables.
         significance: what is tested behind the stars of its tables, where it prints any.
+        networks: method -> model -> the model that stands in its place under that method: a method with a network of
+            its own stands in the same column as those that explain the table's.
     """
 
     id: str
@@ -94,6 +96,7 @@ class Paper:
     extra: tuple[Mapping[str, str], ...]
     measured: tuple[Cell, ...] = ()
     significance: Significance | None = None
+    networks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def read_papers(folder: str | os.PathLike) -> list[Paper]:
@@ -127,7 +130,28 @@ def read_paper(folder: str | os.PathLike) -> Paper:
             for ids in product(*(block[kind] for kind in ("datasets", "models", "methods", "metrics")))
         ),
         _significance(content.get("significance"), tables, folder / "paper.yaml"),
+        _networks(tables, folder / "paper.yaml"),
     )
+
+
+def _networks(tables: Mapping[int, Mapping[str, Any]], path: Path) -> dict[str, dict[str, str]]:
+    """Methods of tables that have networks of their own, in ids.
+
+    Raises:
+        InputError: two tables say otherwise of one method and model.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for number, table in tables.items():
+        for entry in table["methods"].values():
+            ids = entry["id"].values() if isinstance(entry["id"], Mapping) else [entry["id"]]
+            for method, (printed, own) in product(ids, entry.get("models", {}).items()):
+                model = table["models"].get(printed, printed)
+                if found.setdefault(method, {}).setdefault(model, own) != own:
+                    raise InputError(
+                        f"{path}: table {number}: `methods`: {method} has another network in the place of {model} than "
+                        "in another table; give one of them an id of its own"
+                    )
+    return found
 
 
 def _significance(

@@ -18,7 +18,7 @@ from relmap.catalogue.datasets import DATASETS, FORMATS, DataSet
 from relmap.catalogue.imported import from_file
 from relmap.catalogue.methods import CATALOGUE, Method
 from relmap.catalogue.metrics import METRICS, Column, Metric, columns
-from relmap.catalogue.models import MODELS, Model
+from relmap.catalogue.models import MODELS, Model, with_trainings
 from relmap.errors import InputError, suggestion
 
 _KINDS = {"METHODS": Method, "METRICS": Metric, "DATASETS": DataSet, "MODELS": Model}
@@ -28,13 +28,26 @@ _MAKERS = {"METHODS": "maker", "METRICS": "score", "DATASETS": "reader", "MODELS
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a run, by id; ``wanted`` are the triples that its files ask for by themselves."""
+    """The rows of a run, by id.
+
+    Attributes:
+        methods, metrics, datasets, models: the rows.
+        wanted: the triples (data set, model, method) that its files ask for by themselves.
+        networks: method -> model -> the model that stands in its place under that method. A paper says so of methods
+            that have networks of their own (``Paper.networks``).
+    """
 
     methods: Mapping[str, Method] = field(default_factory=lambda: CATALOGUE)
     metrics: Mapping[str, Metric] = field(default_factory=lambda: METRICS)
     datasets: Mapping[str, DataSet] = field(default_factory=lambda: DATASETS)
     models: Mapping[str, Model] = field(default_factory=lambda: MODELS)
     wanted: tuple[tuple[str, str, str], ...] = ()
+    networks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def trainings(self, model: str, method: str = "") -> tuple[str, ...]:
+        """The networks that a model's name stands for under a method, in their order: its trainings, or itself."""
+        model = self.networks.get(method, {}).get(model, model)
+        return tuple(row.id for row in self.models.values() if row.training_of == model) or (model,)
 
     def columns(self) -> dict[str, tuple[Metric, Column]]:
         """Id of a published number -> its metric, and how it is read from that one's rows."""
@@ -69,7 +82,9 @@ def load_rows(files: Iterable[str | os.PathLike] = (), config: Mapping[str, Any]
     for path in files:
         module = from_file(path)
         for kind in _KINDS:
-            _add(found[kind], getattr(module, kind, ()), kind, path)
+            rows = getattr(module, kind, ())
+            own = list(with_trainings(rows)) if kind == "MODELS" and _are_models(rows) else rows
+            _add(found[kind], own, kind, path)
         if config is not None:
             getattr(module, "check", lambda config: None)(config)
             _add(found["METHODS"], getattr(module, "methods", lambda config: ())(config), "METHODS", path)
@@ -85,6 +100,10 @@ def load_rows(files: Iterable[str | os.PathLike] = (), config: Mapping[str, Any]
             f"{path}: wanted() names the method {unknown!r}, which no row has{suggestion(unknown, found['METHODS'])}"
         )
     return Rows(*found.values(), tuple(dict.fromkeys(wanted)))
+
+
+def _are_models(rows: Any) -> bool:
+    return isinstance(rows, Sequence) and all(isinstance(row, Model) for row in rows)
 
 
 def _add(known: dict[str, Any], rows: Sequence[Any], kind: str, path: str | os.PathLike) -> None:
@@ -121,10 +140,25 @@ def _as_text(row: Any, kind: str, path: str | os.PathLike) -> Any:
 
 
 def as_configured(rows: Rows, config: Mapping[str, Any]) -> Rows:
-    """The rows with what a data set has by the format that the config gives it: a folder of folders has no boxes."""
-    formats = {name: row for name, row in (rows.datasets | FORMATS).items() if row.reader}
-    found = dict(rows.datasets)
-    for name, entry in config["datasets"].items():
+    """The rows with what the config says of them.
+
+    A data set has what the format has that the config gives it: a folder of folders has no boxes. A method has the
+    parameters that the config gives it, as if its id fixed them: they are in all that a job is told of it.
+
+    Raises:
+        InputError: an unknown format or method, or a parameter that a method's id fixes.
+    """
+    return replace(
+        rows,
+        datasets=_with_formats(rows.datasets, config["datasets"]),
+        methods=_with_parameters(rows.methods, config.get("explainers") or {}),
+    )
+
+
+def _with_formats(datasets: Mapping[str, DataSet], entries: Mapping[str, Any]) -> dict[str, DataSet]:
+    formats = {name: row for name, row in (datasets | FORMATS).items() if row.reader}
+    found = dict(datasets)
+    for name, entry in entries.items():
         if not entry or name not in found:
             continue
         form = entry["format"] or name
@@ -132,7 +166,39 @@ def as_configured(rows: Rows, config: Mapping[str, Any]) -> Rows:
             raise InputError(f"config: `datasets.{name}.format` is `{form}`; choose one of {', '.join(formats)}")
         if form != name:
             found[name] = replace(found[name], reader=formats[form].reader, has=formats[form].has)
-    return replace(rows, datasets=found)
+    return found
+
+
+def _with_parameters(methods: Mapping[str, Method], entries: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Method]:
+    found = dict(methods)
+    for name, parameters in entries.items():
+        if name not in found:
+            raise InputError(f"config: `explainers.{name}`: no row of a method has this id{suggestion(name, found)}")
+        row = found[name]
+        fixed = next((key for key in parameters if key in row.parameters), None)
+        if fixed:
+            raise InputError(
+                f"config: `explainers.{name}.{fixed}`: the id fixes it to {row.parameters[fixed]!r}; choose another "
+                "method, or add a row of your own"
+            )
+        found[name] = replace(row, parameters={**row.parameters, **parameters})
+    return found
+
+
+def configured_models(rows: Rows, config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Networks of a run -> their entries in its config; those that are null are left out.
+
+    An entry whose row has several trainings stands for the first ``trainings`` of them; one of these may have an entry
+    of its own, or be null.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for name, entry in (config.get("models") or {}).items():
+        if name not in rows.models or not rows.models[name].trainings:
+            found |= {name: entry} if entry else {}
+        elif entry:
+            alike = rows.trainings(name)[: entry.get("trainings")]
+            found |= {one: entry for one in alike if one not in config["models"]}
+    return found
 
 
 def label(identifier: str) -> str:

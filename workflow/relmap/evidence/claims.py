@@ -17,6 +17,11 @@ opposite ones.
   significantly against it, both after Holm's correction.
 - Otherwise it is undecided: absence of significance is evidence for neither side.
 
+*Several trainings.* Where a model stands for trainings that differ in their seed, the difference is the mean over them
+of their mean differences, each between networks of one number, and an image's share of it is flipped as one: the images
+are the sample, the trainings are given. Beside it stands in how many trainings the comparison holds by its sign. A sign
+test over K trainings alone cannot go below p = 2 / 2^K (.06 of five), so it decides nothing.
+
 *Published verdict*: the same quantifiers on the printed numbers, without tests: ``supported`` or ``contradicted`` by
 the paper's own table, or ``supported but for suspect cells`` when only comparisons with cells that the transcription
 marks as suspect contradict it.
@@ -35,7 +40,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from relmap.catalogue.papers import FLAGS
+from relmap.catalogue.papers import FLAGS, Cell
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError, suggestion
 from relmap.evidence.statistics import PERMUTATIONS, class_weights, holm, sign_flip_test
@@ -45,10 +50,9 @@ from relmap.evidence.tables import (
     by_cell,
     classes_of,
     digits,
-    has_values,
     images_of,
     paired_differences,
-    values_of,
+    trainings_of,
 )
 
 DETAILS = (
@@ -68,6 +72,8 @@ DETAILS = (
     "holm_against",
     "n_images",
 )
+# Of claims about models that stand for several trainings: how many there are, and in how many the comparison holds.
+_OF_TRAININGS = ("n_trainings", "trainings_for")
 _CLAIM_KEYS = {"id", "text", "source", "table", "quantifier", "comparisons"}
 _BLOCK_KEYS = {"relation", "datasets", "models", "metrics", "pairs"}
 _QUANTIFIERS = ("all", "most")
@@ -91,8 +97,14 @@ class Comparison:
     high: float = 0.0
     select: str = ""
 
+    def sides(self) -> tuple[Cell, Cell]:
+        """The two cells."""
+        return tuple(
+            Cell(self.dataset, self.model, method, self.metric, "", self.select) for method in (self.first, self.second)
+        )
+
     def cells(self) -> tuple[tuple[str, str, str, str], tuple[str, str, str, str]]:
-        """Keys of the two methods' values."""
+        """Data set, model, method and metric of the two."""
         return tuple((self.dataset, self.model, method, self.metric) for method in (self.first, self.second))
 
     def __str__(self) -> str:
@@ -115,12 +127,15 @@ class Claim:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """Of one comparison: mean difference, number of images, p-values for and against."""
+    """Of one comparison: mean difference, number of images, p-values for and against; of several trainings, how many
+    there are and in how many it holds."""
 
     difference: float
     images: int
     p_for: float
     p_against: float
+    trainings: int = 1
+    trainings_for: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,13 +193,15 @@ def decide(
     Returns:
         The claims (claim, text, source, table, quantifier, ours, published_verdict, verdict, evidence, n_images: the
         fewest images behind a comparison), and all their comparisons (claim, dataset, model, metric, first, second,
-        relation, published_difference, difference, p_for, p_against, holm_for, holm_against, n_images).
+        relation, published_difference, difference, p_for, p_against, holm_for, holm_against, n_images; where a model
+        stands for several trainings, n_trainings and trainings_for).
 
     A claim with a comparison that this run has no scores for has the verdict ``no data``, and its evidence names them.
     """
     selects = {comparison.select for claim in claims for comparison in claim.comparisons}
     values = {select: by_cell(scores, select) for select in selects}
-    columns = (known or Rows()).columns()
+    known = known or Rows()
+    columns = known.columns()
     by_class = frozenset(name for name, (_, column) in columns.items() if column.mean == "classes")
     printed = {tuple(row[key] for key in (*CELL, "select")): row for _, row in published.iterrows() if row["value"]}
     known_evidence: dict[Comparison, _Evidence] = {}
@@ -192,19 +209,21 @@ def decide(
     for claim in claims:
         differences = [_printed_difference(comparison, printed) for comparison in claim.comparisons]
         summary = _summary(claim, _published_verdict(claim, differences, printed))
-        lacking = _first_lacking(claim, values)
+        lacking = _first_lacking(claim, values, known)
         if lacking:
             summaries.append(summary | {"verdict": "no data", "evidence": _no_scores(lacking), "n_images": 0})
             continue
         for comparison in claim.comparisons:
             if comparison not in known_evidence:  # claims share comparisons
                 drawing = permutations, seed, comparison.metric in by_class
-                known_evidence[comparison] = _compare(comparison, values[comparison.select], claim.id, *drawing)
+                sides = trainings_of(comparison.sides(), values[comparison.select], known)
+                known_evidence[comparison] = _compare(comparison, sides, claim.id, *drawing)
         tested = _tested(claim, [known_evidence[comparison] for comparison in claim.comparisons])
         decision = {"verdict": _verdict(tested, significance), "evidence": _in_words(tested, significance)}
         summaries.append(summary | decision | {"n_images": min(e.images for e in tested.evidence)})
         details += _details(tested, differences)
-    return pd.DataFrame(summaries), pd.DataFrame(details, columns=DETAILS)
+    several = any(evidence.trainings > 1 for evidence in known_evidence.values())
+    return pd.DataFrame(summaries), pd.DataFrame(details, columns=[*DETAILS, *(_OF_TRAININGS if several else ())])
 
 
 def _summary(claim: Claim, published_verdict: str) -> dict[str, Any]:
@@ -220,10 +239,10 @@ def _summary(claim: Claim, published_verdict: str) -> dict[str, Any]:
     }
 
 
-def _first_lacking(claim: Claim, values: Mapping[str, Values]) -> tuple[str, str, str, str] | None:
-    """The first cell of a claim without scores."""
-    compared = ((c.select, cell) for c in claim.comparisons for cell in c.cells())
-    return next((cell for select, cell in compared if not has_values(values[select], cell)), None)
+def _first_lacking(claim: Claim, values: Mapping[str, Values], known: Rows) -> Cell | None:
+    """The first cell of a claim without scores, or whose networks are none of the other's."""
+    compared = ((c, sides) for c in claim.comparisons for sides in (*([one] for one in c.sides()), c.sides()))
+    return next((sides[0] for c, sides in compared if not trainings_of(sides, values[c.select], known)), None)
 
 
 def _tested(claim: Claim, evidence: Sequence[_Evidence]) -> _Tested:
@@ -249,6 +268,8 @@ def _details(tested: _Tested, differences: Sequence[float]) -> list[dict[str, An
             "holm_for": adjusted_for,
             "holm_against": adjusted_against,
             "n_images": e.images,
+            "n_trainings": e.trainings,
+            "trainings_for": e.trainings_for,
         }
         for comparison, e, difference, adjusted_for, adjusted_against in zip(
             tested.claim.comparisons, tested.evidence, differences, tested.holm_for, tested.holm_against, strict=True
@@ -317,22 +338,28 @@ def _expand(block: dict, where: str, methods: Sequence[str], rows: Rows) -> list
     ]
 
 
-def _no_scores(cell: tuple[str, str, str, str]) -> str:
-    dataset, model, method, metric = cell
-    return f"no scores of {method} for {metric} on {dataset} with {model} in this run"
+def _no_scores(cell: Cell) -> str:
+    return f"no scores of {cell.method} for {cell.metric} on {cell.dataset} with {cell.model} in this run"
 
 
 def _compare(
-    comparison: Comparison, values: Values, claim: str, permutations: int, seed: int, by_class: bool
+    comparison: Comparison,
+    trainings: Sequence[Sequence[pd.Series]],
+    claim: str,
+    permutations: int,
+    seed: int,
+    by_class: bool,
 ) -> _Evidence:
-    first, second = (values_of(values, cell, f"claim {claim}") for cell in comparison.cells())
-    d = paired_differences(first, second)
-    if not len(d):
+    """``trainings``: of each the values of the two sides."""
+    parts = [paired_differences(*sides) for sides in trainings]
+    if not all(map(len, parts)):
         raise InputError(f"claim {claim}: {comparison} have no image in common; score the same images with all methods")
 
-    images = images_of(d)
-    # The mean of classes' means is a weighted mean of pairs.
-    d = d.to_numpy() * (class_weights(classes_of(d)) if by_class else 1)
+    images = np.concatenate([images_of(part) for part in parts])
+    # The mean of classes' means is a weighted mean of pairs; that over trainings one of all their pairs.
+    weighted = [part.to_numpy() * (class_weights(classes_of(part)) if by_class else 1) for part in parts]
+    signs = sum(_is_true(comparison, float(part.mean())) for part in weighted)
+    d = np.concatenate([part * (len(images) / (len(parts) * len(part))) for part in weighted])
 
     def p(differences: np.ndarray, alternative: str = "greater") -> float:
         return sign_flip_test(differences, alternative, permutations, seed, images)
@@ -343,7 +370,7 @@ def _compare(
     else:
         p_for = max(p(d - comparison.low), p(comparison.high - d))
         p_against = min(1.0, 2 * min(p(comparison.low - d), p(d - comparison.high)))
-    return _Evidence(float(d.mean()), len(set(images)), p_for, p_against)
+    return _Evidence(float(d.mean()), len(set(images)), p_for, p_against, len(parts), signs)
 
 
 def _verdict(tested: _Tested, level: float) -> str:
@@ -406,6 +433,9 @@ def _in_words(tested: _Tested, level: float) -> str:
     differences = [e.difference for e in tested.evidence]
     text = f"{sum(held)} of {len(held)} comparisons hold, {sum(reversed_)} are reversed; differences "
     text += f"{digits(min(differences), True)} to {digits(max(differences), True)}"
+    if max(e.trainings for e in tested.evidence) > 1:
+        fewest = min(tested.evidence, key=lambda e: e.trainings_for / e.trainings)
+        text += f"; each in at least {fewest.trainings_for} of {fewest.trainings} trainings"
     return text + _listed("reversed", tested, reversed_) + _listed("open", tested, open_)
 
 

@@ -116,6 +116,79 @@ def bootstrap_change(
     return Interval(float(values.mean() / base.mean()) - 1, float(low), float(high), count, len(values))
 
 
+def bootstrap_trainings(
+    trainings: Sequence[np.ndarray],
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    images: Sequence[np.ndarray] | None = None,
+    classes: Sequence[np.ndarray] | None = None,
+    bases: Sequence[np.ndarray] | None = None,
+) -> tuple[Interval, float]:
+    """Mean over trainings of their means, with its percentile bootstrap over trainings and images.
+
+    The trainings, which differ in their seed, have the same images, so the two are crossed: each resample draws
+    trainings with replacement, and images with replacement once for all of them (the pigeonhole bootstrap, Owen 2007).
+    Images drawn apart in each training would average away what all trainings find hard. Of K trainings the part that
+    they contribute to the variance is too small by (K - 1) / K, as of any bootstrap of few.
+
+    Args:
+        trainings: of each the values (N_k,); NaN is left out.
+        confidence, resamples, seed: as of ``bootstrap_mean``, whose images are drawn alike: of one training it is that.
+        images: of each the image of each value; those of one name are the same picture.
+        classes: of each the class of each value, where the number is the mean of the classes' means.
+        bases: of each what its values are compared with; the number is then mean / their mean - 1, by training.
+
+    Returns:
+        The interval, with all images of all trainings, and all their values; and the standard deviation of the
+        trainings' numbers, with n - 1, NaN of one. Trainings without a value, or without a number, are left out.
+    """
+    images = images or [np.arange(len(values)) for values in trainings]
+    rows = [np.asarray(values, dtype=np.float64) for values in trainings]
+    sides = [rows] if bases is None else [rows, [np.asarray(values, dtype=np.float64) for values in bases]]
+    known = [~np.isnan(np.sum(parts, axis=0)) for parts in zip(*sides, strict=True)]
+    names = np.unique(np.concatenate([np.asarray(own)[kept] for own, kept in zip(images, known, strict=True)]))
+    numbers, resampled, pairs = [], [], 0
+    for place, kept in enumerate(known):
+        if not kept.any():
+            continue
+        own = np.searchsorted(names, np.asarray(images[place])[kept])
+        drawing = len(names), own, resamples, seed
+        parts = [side[place][kept] for side in sides]
+        if classes is not None:
+            _, kinds = np.unique(np.asarray(classes[place])[kept], return_inverse=True)
+            means = [float((np.bincount(kinds, part) / np.bincount(kinds)).mean()) for part in parts]
+            drawn = [_resampled_class_means(part, *drawing[:2], kinds, *drawing[2:]) for part in parts]
+        else:
+            means = [float(part.mean()) for part in parts]
+            drawn = [_resampled_means(part, *drawing) for part in parts]
+        if bases is not None:
+            if not means[1]:
+                continue
+            means = [means[0] / means[1] - 1]
+            drawn = [np.divide(*drawn, out=np.full(len(drawn[0]), np.nan), where=drawn[1] != 0) - 1]
+        numbers.append(means[0])
+        resampled.append(drawn[0])
+        pairs += int(kept.sum())
+    if not numbers:
+        return Interval(np.nan, np.nan, np.nan, 0, 0), np.nan
+    count = len(numbers)
+    # Another stream than the images'.
+    chosen = np.random.default_rng([seed, 1]).integers(count, size=(resamples, count))
+    means = _known_mean(np.take_along_axis(np.array(resampled).T, chosen, axis=1))
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(means, [tail, 1 - tail])
+    spread = float(np.std(numbers, ddof=1)) if count > 1 else np.nan
+    return Interval(float(np.mean(numbers)), float(low), float(high), len(names), pairs), spread
+
+
+def _known_mean(values: np.ndarray) -> np.ndarray:
+    """Means of rows over what is not NaN; NaN of a row of nothing else."""
+    known = ~np.isnan(values)
+    sums, counts = np.where(known, values, 0).sum(axis=1), known.sum(axis=1)
+    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
+
+
 def _grouped(images: np.ndarray | None, values: int) -> tuple[int, np.ndarray]:
     """How many images there are, and the number of each value's."""
     if images is None:
@@ -141,12 +214,16 @@ def drawn_counts(count: int, resamples: int, seed: int | Sequence[int]) -> Itera
 
 def _resampled_means(values: np.ndarray, count: int, own: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     # One value an image: its mean needs no counts, and the values keep their own order.
-    if count == len(values):
+    if count == len(values) == len(np.unique(own)):
         ordered = np.empty_like(values)
         ordered[own] = values
         return np.concatenate([ordered[drawn].mean(axis=1) for drawn in _draws(count, resamples, seed)])
-    sums, counts = np.bincount(own, values), np.bincount(own).astype(np.float64)
-    parts = [sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1) for drawn in _draws(count, resamples, seed)]
+    sums, counts = np.bincount(own, values, count), np.bincount(own, minlength=count).astype(np.float64)
+    parts = []
+    for drawn in _draws(count, resamples, seed):
+        above, below = sums[drawn].sum(axis=1), counts[drawn].sum(axis=1)
+        # A resample of images without a value tells no mean.
+        parts.append(np.divide(above, below, out=np.full(len(drawn), np.nan), where=below > 0))
     return np.concatenate(parts)
 
 

@@ -11,7 +11,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import yaml
 from relmap.catalogue.grid import first_lacking
 from relmap.catalogue.papers import Paper, cells, published, read_paper, read_papers
 from relmap.catalogue.papers import read_table as read_whole
-from relmap.catalogue.rows import Rows, as_configured, load_rows
+from relmap.catalogue.rows import Rows, as_configured, configured_models, load_rows
 from relmap.errors import InputError
 from relmap.job.config import load
 
@@ -88,14 +88,14 @@ def status_of(
     known = read_papers(folder)
     at = {paper.folder.resolve() for paper in known}
     papers = [*known, *(paper for paper in own if paper.folder.resolve() not in at)]
-    datasets, models = (_chosen(config, kind) for kind in ("datasets", "models"))
+    datasets = [name for name, entry in (config.get("datasets") or {}).items() if entry]
     of_run = [paper for paper in papers if paper.folder.resolve() in {one.folder.resolve() for one in own}]
     together = _rows(of_run, config)
     # A paper that the run leaves out is asked what it could fill beside nothing but itself.
     rows = {
         paper.folder: together if paper in of_run else _rows([paper], {**config, "extensions": []}) for paper in papers
     }
-    return [_status(paper, rows[paper.folder], datasets, models, Path(results)) for paper in papers]
+    return [_status(paper, rows[paper.folder], config, datasets, Path(results)) for paper in papers]
 
 
 def as_text(statuses: Iterable[Status]) -> str:
@@ -158,13 +158,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{results}\n\n{as_text(statuses)}", end="")
 
 
-def _status(paper: Paper, rows: Rows, datasets: Sequence[str], models: Sequence[str], results: Path) -> Status:
+def _status(paper: Paper, rows: Rows, config: Mapping[str, Any], datasets: Sequence[str], results: Path) -> Status:
+    known = replace(rows, networks=paper.networks)
+    models = configured_models(rows, config)
     lacking: Counter[str] = Counter()
     filled = 0
     for number in paper.tables:
         printed = published(paper, number, rows)
         wanted = cells(printed[printed["value"] != ""])
-        lacking.update(first_lacking(cell, rows, datasets, models) for cell in wanted)
+        lacking.update(first_lacking(cell, known, datasets, models) for cell in wanted)
         filled += _filled(results / "tables" / f"{paper.id}_table{number}.csv")
     count = lacking.total()
     fillable = lacking.pop("", 0)
@@ -198,10 +200,6 @@ def _rows(papers: Sequence[Paper], config: Mapping[str, Any]) -> Rows:
         return as_configured(load_rows({path.resolve(): path for path in files}.values(), config), config)
     except KeyError as error:
         raise InputError(f"the run's config.yaml: lacks the key {error}; delete it and run again") from error
-
-
-def _chosen(config: Mapping[str, Any], kind: str) -> list[str]:
-    return [name for name, entry in (config.get(kind) or {}).items() if entry]
 
 
 def _read_yaml(path: Path) -> Any:

@@ -1,7 +1,8 @@
 """The papers' tables: published beside reproduced, with intervals, as CSV, Markdown and LaTeX.
 
 Score rows (one per image, method, metric and level) become per-pair values of the published metrics
-(:func:`image_scores`); the mean of those over images fills a published cell (:func:`fill`). A cell
+(:func:`image_scores`); the mean of those over images fills a published cell (:func:`fill`). Where
+a model stands for several trainings, which differ in their seed, the cell is the mean over them of their means. A cell
 without scores stays empty and says what it lacks.
 """
 
@@ -20,7 +21,14 @@ from relmap.catalogue.metrics import Column
 from relmap.catalogue.papers import FLAGS, PRINTED, Cell, cells
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
-from relmap.evidence.statistics import RESAMPLES, Interval, area_under, bootstrap_change, bootstrap_mean
+from relmap.evidence.statistics import (
+    RESAMPLES,
+    Interval,
+    area_under,
+    bootstrap_change,
+    bootstrap_mean,
+    bootstrap_trainings,
+)
 from relmap.job.files import atomic_paths
 
 CELL = ["dataset", "model", "method", "metric"]
@@ -260,7 +268,8 @@ def fill(
     Returns:
         The published rows in their order, the guests', the controls' (``role`` tells them apart), and ``reproduced``,
         ``ci_low``, ``ci_high``, ``reproduced_std`` over pairs, ``n_images`` and ``n_pairs``. A cell that this run has
-        no ingredient for has no value, and ``missing`` names the first ingredient that it lacks.
+        no ingredient for has no value, and ``missing`` names the first ingredient that it lacks. Where a model stands
+        for several trainings, ``n_trainings`` says how many the run has, and ``reproduced_std`` is theirs (n - 1).
     """
     known = known or Rows()
     below = [
@@ -269,7 +278,19 @@ def fill(
     ]
     table = pd.concat([published.assign(role="published"), *below], ignore_index=True)
     ours = _our_values(list(cells(table)), scores, (confidence, resamples, seed), known, missing or {})
-    return table.assign(**{name: [getattr(one, name) for one in ours] for name in _Ours.__dataclass_fields__})
+    names = [name for name in _Ours.__dataclass_fields__ if name != "n_trainings" or _of_trainings(ours)]
+    return table.assign(**{name: [getattr(one, name) for one in ours] for name in names})
+
+
+def trainings_note(table: pd.DataFrame) -> str:
+    """What a filled table's caption says of trainings: how many stand behind its cells; nothing of single networks."""
+    if "n_trainings" not in table or not table["n_trainings"].any():
+        return ""
+    counts = table[table["n_trainings"] > 0].groupby("label", sort=False)["n_trainings"].max()
+    most = int(counts.max())
+    fewer = ", ".join(f"{label}: {count}" for label, count in counts.items() if count != most)
+    what = "mean ± standard deviation (n - 1) over {} trainings" if most > 1 else "{} training"
+    return f" Ours: {what.format(most)}{f' ({fewer})' if fewer else ''}; seeds differ, all else is the same."
 
 
 def measured(
@@ -289,7 +310,8 @@ def measured(
         scores, confidence, resamples, seed, control_methods, known, missing: as of :func:`fill`.
 
     Returns:
-        The columns of ``MEASURED``, a row for each cell; one that has no value says what it lacks.
+        The columns of ``MEASURED``, a row for each cell; one that has no value says what it lacks. Where a model stands
+        for several trainings, also ``n_trainings`` and ``std``, as of :func:`fill`.
     """
     known = known or Rows()
     groups: dict[Cell, dict[Cell, None]] = {}
@@ -306,7 +328,13 @@ def measured(
         )
         for cell, one in zip(asked, ours, strict=True)
     ]
-    return pd.DataFrame(rows, columns=list(MEASURED))
+    frame = pd.DataFrame(rows, columns=list(MEASURED))
+    if not _of_trainings(ours):
+        return frame
+    spreads = [one.reproduced_std if one.n_trainings else np.nan for one in ours]
+    frame.insert(frame.columns.get_loc("ci_low"), "std", spreads)
+    frame.insert(frame.columns.get_loc("missing"), "n_trainings", [one.n_trainings for one in ours])
+    return frame
 
 
 @dataclass(frozen=True)
@@ -320,6 +348,12 @@ class _Ours:
     n_images: int = 0
     n_pairs: int = 0
     missing: str = ""
+    n_trainings: int = 0
+
+
+def _of_trainings(ours: Iterable[_Ours]) -> bool:
+    """Whether any value is one of several trainings; tables of single networks say nothing of them."""
+    return any(one.n_trainings for one in ours)
 
 
 def _our_values(
@@ -334,21 +368,64 @@ def _our_values(
     columns = known.columns()
     ours = []
     for cell in asked:
-        lacking = _lacking(cell, values[cell.select], missing)
         column = columns[cell.metric][1] if cell.metric in columns else None
         # What a value is compared with must be there too.
         against = replace(cell, method=column.against, variant="") if column and column.against else None
-        if against and not lacking:
-            lacking = _lacking(against, values[cell.select], missing)
+        if len(known.trainings(cell.model, cell.method)) > 1:
+            ours.append(_our_trainings(cell, against, column, values[cell.select], known, resampling, missing))
+            continue
+        sides = [one for one in (cell, against) if one]
+        lacking = next(filter(None, (_lacking(one, values[cell.select], known, missing) for one in sides)), "")
         if lacking:
             ours.append(_Ours(missing=lacking))
             continue
-        found = values[cell.select][_key(cell)]
+        found, *base = (values[cell.select][_single_key(one, known)] for one in sides)
         if against:
-            ours.append(_our_change(found, values[cell.select][_key(against)], against.method, *resampling))
+            ours.append(_our_change(found, *base, against.method, *resampling))
         else:
             ours.append(_our_value(found, *resampling, column.mean == "classes"))
     return ours
+
+
+def _our_trainings(
+    cell: Cell,
+    against: Cell | None,
+    column: Column | None,
+    values: Values,
+    known: Rows,
+    resampling: tuple[float, int, int],
+    missing: Mapping[str, str],
+) -> _Ours:
+    """Of a model that stands for several trainings: what is there of them."""
+    sides = [one for one in (cell, against) if one]
+    lacking = next((missing[str(one)] for one in sides if str(one) in missing), "")
+    own = trainings_of(sides, values, known) if not lacking and (cell.select or not cell.variant) else []
+    if not own:
+        return _Ours(missing=lacking or f"scores of {cell}")
+    joined = [pd.concat(dict(enumerate(parts)), axis=1).dropna() for parts in own]
+    interval, spread = bootstrap_trainings(
+        [one[0].to_numpy() for one in joined],
+        *resampling,
+        [images_of(one) for one in joined],
+        [classes_of(one) for one in joined] if column.mean == "classes" else None,
+        [one[1].to_numpy() for one in joined] if against else None,
+    )
+    if not interval.n:
+        return _Ours(missing=f"a change: the mean of {against.method} is 0")
+    return _Ours(interval.mean, interval.low, interval.high, spread, interval.n, interval.pairs, "", len(own))
+
+
+def trainings_of(sides: Sequence[Cell], values: Values, known: Rows) -> list[list[pd.Series]]:
+    """Of every training that the run has of all of some cells, their per-pair values.
+
+    Cells of one model may be of several networks (``Rows.networks``); those of one number belong together, and a single
+    network belongs to each.
+    """
+    networks = [known.trainings(side.model, side.method) for side in sides]
+    most = min((len(own) for own in networks if len(own) > 1), default=1)
+    numbered = zip(*(own * most if len(own) == 1 else own[:most] for own in networks), strict=True)
+    keys = [[_key(replace(s, model=own)) for s, own in zip(sides, each, strict=True)] for each in numbered]
+    return [[values[key] for key in each] for each in keys if all(has_values(values, key) for key in each)]
 
 
 def _our_change(
@@ -367,15 +444,20 @@ def _our_value(values: pd.Series, confidence: float, resamples: int, seed: int, 
     return _Ours(interval.mean, interval.low, interval.high, values.std(ddof=0), interval.n, interval.pairs)
 
 
-def _lacking(cell: Cell, values: Values, missing: Mapping[str, str]) -> str:
+def _lacking(cell: Cell, values: Values, known: Rows, missing: Mapping[str, str]) -> str:
     """What a cell lacks, in words: what the run knows of, or else its scores; nothing if it has a value."""
-    scored = has_values(values, _key(cell)) and bool(cell.select or not cell.variant)
+    scored = has_values(values, _single_key(cell, known)) and bool(cell.select or not cell.variant)
     return missing.get(str(cell), "" if scored else f"scores of {cell}")
 
 
 def _key(cell: Cell) -> tuple[str, str, str, str]:
-    """Where a cell's values are found."""
+    """Where a network's values are found."""
     return cell.dataset, cell.model, cell.method, cell.metric
+
+
+def _single_key(cell: Cell, known: Rows) -> tuple[str, str, str, str]:
+    """Where a cell's values are found, whose model stands for a single network."""
+    return _key(replace(cell, model=known.trainings(cell.model, cell.method)[0]))
 
 
 def _rows_below(published: pd.DataFrame, methods: Sequence[str], role: str, known: Rows) -> list[pd.DataFrame]:
@@ -571,7 +653,8 @@ def _ours(record: Mapping[str, Any]) -> str:
     """Our value at the table's own scale and digits, with its spread where the table prints one."""
     value, places = record["reproduced"] * record["scale"], record["digits"]
     text = digits(value) if places == 4 else f"{value:.{places}f}"
-    spread = record["spread"] == "pairs" and record["std"]
+    several = record.get("n_trainings", 0) > 1
+    spread = several or (record["spread"] == "pairs" and record["std"])
     return f"{text} ± {record['reproduced_std'] * record['scale']:.{places}f}" if spread else text
 
 

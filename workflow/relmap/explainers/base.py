@@ -112,7 +112,7 @@ class SharedPass(Explainer):
         return as_maps(self.read(activations, targets.T), images.shape).transpose(0, 1)
 
     def by_channel(self, images: Tensor, targets: Tensor) -> Tensor:
-        activations = self.walks[0].propagator.forward(images, self.walks, self.keep)
+        activations = self.propagator.forward(images, self.walks, self.keep)
         return as_channel_maps(self.read_by_channel(activations, targets.T), images.shape).transpose(0, 1)
 
 

@@ -4,9 +4,9 @@ r"""CAMERAS (Jalwana et al. 2021): features and gradients of the image at severa
     M = \Big( \sum_c \bar A_c\, \bar G_c \Big)^+, \qquad
     \bar A = \frac{1}{|S|} \sum_{s \in S} U A(x_s), \quad \bar G = \frac{1}{|S|} \sum_{s \in S} U \nabla_A z_t(x_s)
 
-with A the last feature map, x_s the image enlarged bicubically to size s (the first is the image itself), U the bilinear
-enlargement of a feature map to the image's size, and M brought to [0, 1]: each position is weighed by its own mean
-gradient, without a spatial mean. The sizes are 224, 324, ... 924 for images of 224, and in proportion for others.
+with A the last feature map, x_s the image enlarged bicubically to size s (the first is the image itself), U the
+bilinear enlargement of a feature map to the image's size, and M brought to [0, 1]: each position is weighed by its own
+mean gradient, without a spatial mean. The sizes are 224, 324, ... 924 for images of 224, and in proportion for others.
 
 S holds the sizes at which the network predicts what it predicts at the first, where the target is that class. The
 authors' code (VisMIL/CAMERAS) asks for no more where the target is another: all sizes count. The copy in UCAG's

@@ -6,9 +6,9 @@ in convolutions, linear layers, batch norms (a layer of their own, with their bi
 an epsilon this is Input x Gradient, as it is in every network whose sums are modules of captum's own
 (``Addition_Module``), which share by their inputs.
 
-**Sums that are written ``a + b``**, as torchvision's ResNets have them, captum does not see. It multiplies the gradient
-that arrives at a layer's input x by x, all of it: that of the layer, which is a quotient by the layer's output, and that
-of the sum, which is the sum's relevance and no quotient:
+**Sums that are written ``a + b``**, as torchvision's ResNets have them, captum does not see. It multiplies the
+gradient that arrives at a layer's input x by x, all of it: that of the layer, which is a quotient by the layer's
+output, and that of the sum, which is the sum's relevance and no quotient:
 
 .. math:: R_x = x \Big( \sum_j w_{ij} \frac{R_j}{z_j} + R_{x+F(x)} \Big), \qquad R_{F(x)} = R_{x+F(x)}
 

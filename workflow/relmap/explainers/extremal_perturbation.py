@@ -1,4 +1,4 @@
-r"""Extremal perturbations (Fong, Patrick and Vedaldi 2019): the smooth mask of a given area that keeps the logit highest.
+r"""Extremal perturbations (Fong, Patrick and Vedaldi 2019): smooth masks of given areas that keep the logit highest.
 
 For each area a, gradient ascent on the mask's parameters :math:`p \in [0, 1]`, one every ``step`` pixels, seeks
 
@@ -9,11 +9,11 @@ For each area a, gradient ascent on the mask's parameters :math:`p \in [0, 1]`, 
 
 with r the sorted mask that is 1 on a share a of its P pixels and 0 elsewhere. :math:`x \circ M` is the image blurred by
 a Gaussian of :math:`(1 - M)\, 20` pixels, interpolated between 8 levels from 20 to none. It is the paper's preservation
-game with TorchRay's settings: 800 steps of SGD at 0.01 with momentum and dampening 0.9 from p = 1, p cut to [0, 1] after
-each, lambda from 300 on growing by 1.0035 a step, the image flipped in every other step. The mask is defined on the
-image and a margin of sigma around it; P counts both. The map is the sum over the areas of the masks, each smoothed by a
-Gaussian of 0.09 of the shorter side (zeros beyond the border), as TorchRay's pointing game does; that smooths after
-resizing to the picture's own size, this before. A score map counts by its mean over positions.
+game with TorchRay's settings: 800 steps of SGD at 0.01 with momentum and dampening 0.9 from p = 1, p cut to [0, 1]
+after each, lambda from 300 on growing by 1.0035 a step, the image flipped in every other step. The mask is defined on
+the image and a margin of sigma around it; P counts both. The map is the sum over the areas of the masks, each smoothed
+by a Gaussian of 0.09 of the shorter side (zeros beyond the border), as TorchRay's pointing game does; that smooths
+after resizing to the picture's own size, this before. A score map counts by its mean over positions.
 
 TorchRay's images have a shorter side of 224. For others the step (7 pixels there, at least 1), sigma (3 steps) and the
 blur (20 pixels) are scaled by the shorter side over 224, the step to whole pixels.

@@ -4,16 +4,16 @@ r"""FullGrad (Srinivas and Fleuret 2019): the input's part of the logit, and tha
     z_t(x) = \sum_i x_i \frac{\partial z_t}{\partial x_i} + \sum_l \sum_j b_{lj} \frac{\partial z_t}{\partial h_{lj}},
     \qquad R = \sum_c \psi(x * \nabla_x z_t)_c + \sum_l \sum_c U\, \psi(b_l * \nabla_{h_l} z_t)_c
 
-with :math:`h_l = W_l\,\cdot + b_l` each affine layer. The first equation, completeness, is exact where all else is linear
-piece by piece and without constants of its own: ReLU, pools, sums. The map takes the absolute value of each term,
-brings it to [0, 1], :math:`\psi(a) = (|a| - \min |a|) / (\max |a| - \min |a| + 10^{-6})` over all channels and positions
-of one image's layer, enlarges it bilinearly with aligned corners (U), and sums channels. Layers whose outputs have no
-positions, the linear ones, count in completeness but not in the map.
+with :math:`h_l = W_l\,\cdot + b_l` each affine layer. The first equation, completeness, is exact where all else is
+linear piece by piece and without constants of its own: ReLU, pools, sums. The map takes the absolute value of each
+term, brings it to [0, 1], :math:`\psi(a) = (|a| - \min |a|) / (\max |a| - \min |a| + 10^{-6})` over all channels and
+positions of one image's layer, enlarges it bilinearly with aligned corners (U), and sums channels. Layers whose
+outputs have no positions, the linear ones, count in completeness but not in the map.
 
 The layers are the authors': a batch norm is one of its own, with the bias ``shift - gain mean / std`` that it has in
 evaluation mode, and a convolution before it keeps its own bias. Were the two folded into one layer, the term of both
-would stand at the batch norm's output, its bias ``gain b / std + shift - gain mean / std``: completeness is the same, the
-map is not, for absolute values are taken of each layer. Constants that other operations add (a smooth activation, a
+would stand at the batch norm's output, its bias ``gain b / std + shift - gain mean / std``: completeness is the same,
+the map is not, for absolute values are taken of each layer. Constants that other operations add (a smooth activation, a
 layer norm, ``1 + x``) are no biases here, as with the authors: completeness then fails by them.
 """
 
@@ -51,7 +51,7 @@ class FullGrad(SharedPass):
         return maps.unsqueeze(2)
 
     def each_term(self, activations: Activations, targets: Tensor, see: Callable[[Tensor], None]) -> None:
-        """Hand over the terms (K, N, ...) of targets (K, N), from the last layer's bias to the input; their total is z_t.
+        """Hand over the terms (K, N, ...) of targets (K, N), the input's last; their total is z_t.
 
         Args:
             activations: of a forward pass that kept what ``walks`` and ``keep`` ask for.

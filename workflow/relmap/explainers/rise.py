@@ -20,6 +20,7 @@ images of another size see the same cells.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import NormalDist
 from typing import Literal
 
 import torch
@@ -81,8 +82,8 @@ class RISE(Explainer):
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         if not images.is_floating_point() or images.dim() != 4:
             raise InputError(
-                f"RISE: the input is {images.dtype} of shape {tuple(images.shape)}, and its masks are of pictures; give "
-                "images (N, C, H, W)"
+                f"RISE: the input is {images.dtype} of shape {tuple(images.shape)}, and its masks are of pictures; "
+                "give images (N, C, H, W)"
             )
         total = torch.zeros(*targets.shape, *images.shape[2:], dtype=torch.float64, device=images.device)
         for masks in self.drawn(tuple(images.shape[2:]), max(1, self.batch // len(images))):
@@ -96,15 +97,7 @@ class RISE(Explainer):
         return (_rescaled(maps) if self.rescale else maps).to(images.dtype)
 
     def drawn(self, size: tuple[int, int], count: int) -> Iterator[Tensor]:
-        """The masks (m, H, W) in float64 in their order, ``count`` at a time.
-
-        Raises:
-            InputError: the image has fewer pixels than the grid has cells.
-        """
-        if min(size) < self.cells:
-            raise InputError(
-                f"RISE: images of {size[0]} x {size[1]} pixels are smaller than {self.cells} x {self.cells} cells"
-            )
+        """The masks (m, H, W) in float64 in their order, ``count`` at a time."""
         # A row of uniform numbers for each mask: its cells, and where it is cut out.
         draws = torch.rand(self.masks, self.cells**2 + 2, generator=generator(self.seed, "rise"), dtype=torch.float64)
         enlarge = [enlargement(self.cells, side, self.border) for side in size]
@@ -115,6 +108,20 @@ class RISE(Explainer):
                 shift = (rows[:, axis] * -(-side // self.cells)).long()
                 cut.append(enlarge[axis][shift[:, None] + torch.arange(side)])  # (m, side, cells)
             yield cut[0] @ kept @ cut[1].mT
+
+
+class KeioRISE(RISE):
+    """The C3-LRP group's reading.
+
+    Args:
+        propagator, masks, seed, batch: as for ``RISE``.
+    """
+
+    def __init__(self, propagator: Propagator, *, masks: int = 5000, seed: int = 0, batch: int = 64) -> None:
+        below = 0.3
+        keep = NormalDist().cdf(below)
+        reading = {"cells": 9, "border": "replicate", "score": "softmax", "rescale": True}
+        super().__init__(propagator, masks=masks, keep=keep, divisor=below, seed=seed, batch=batch, **reading)
 
 
 def enlargement(cells: int, side: int, border: str) -> Tensor:

@@ -119,7 +119,7 @@ def warn_of_noise(row: Method, graph: Graph) -> None:
     """Say so where a method is known to leave noise on a network of this kind."""
     if BLOCKS in row.noisy_on and residual_blocks(graph):
         warnings.warn(
-            f"method {row.id!r} shares relevance at skip connections by signed inputs, as its authors do; on trained "
+            f"method {row.id!r} treats skip connections as its authors do, by signed shares or by copies; on trained "
             "residual networks what arrives is noise, little better than random maps, and float32 and float64 "
             "disagree: choose abslrp or lrp_alpha1_beta0 there",
             RelevanceWarning,

@@ -90,8 +90,8 @@ def points_in_pictures(maps: Tensor, sizes: np.ndarray, preprocessing: Preproces
         preprocessing: how the network came to see them.
     """
     points = np.empty((len(maps), 2), dtype=np.int64)
-    for (height, width), places in _groups(sizes):
-        left, top, right, bottom = _seen(preprocessing, width, height, maps.shape[1:])
+    for (height, width), places in by_picture_size(sizes):
+        left, top, right, bottom = place_seen(preprocessing, width, height, maps.shape[1:])
         found = points_of(maps[torch.from_numpy(places).to(maps.device)], bottom - top, right - left)
         points[places] = found.cpu().numpy() + np.array([left, top])
     return points
@@ -136,14 +136,16 @@ def from_rectangles(points: np.ndarray, rectangles: np.ndarray) -> np.ndarray:
     return np.where((last < first).any(axis=1), np.inf, (apart**2).sum(axis=1))
 
 
-def _groups(sizes: np.ndarray) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+def by_picture_size(sizes: np.ndarray) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
     """Each distinct height and width, and the places of the pictures that have them."""
     distinct, which = np.unique(sizes, axis=0, return_inverse=True)
     for number, (height, width) in enumerate(distinct.tolist()):
         yield (height, width), np.flatnonzero(which.reshape(-1) == number)
 
 
-def _seen(preprocessing: Preprocessing, width: int, height: int, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+def place_seen(
+    preprocessing: Preprocessing, width: int, height: int, shape: tuple[int, int]
+) -> tuple[int, int, int, int]:
     """What a network's input of ``shape`` shows of a picture: left, top, right and bottom, in whole pixels."""
     new_width, new_height = preprocessing.resized(width, height)
     left, top = preprocessing.corner(width, height)

@@ -26,7 +26,7 @@ class State:
 
     epoch: int = 0
     best_epoch: int = 0
-    best_score: tuple[float, float] = (-1.0, -math.inf)
+    best_score: tuple[float, float] = (-math.inf, -math.inf)
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 

@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from relmap.errors import InputError
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -80,23 +82,42 @@ def _in_unit_range(batch: torch.Tensor) -> torch.Tensor:
 def held_out(labels: torch.Tensor, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Split indices: ``(training, held out)``, each sorted; a class keeps at least one training picture.
 
-    Of labels (N,) the share is that of each class, of labels (N, C) that of all pictures.
+    Of labels (N,) the share is that of each class, of labels (N, C) that of all pictures. A share of 1 or more is a
+    number of pictures: of labels (N,) spread evenly over the classes, those that have one more drawn at random.
     """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator)
     if labels.dim() == 2:
         # The last picture of each class in this order stays.
         last = len(order) - 1 - labels[order].bool().flip(0).int().argmax(0)
         free = torch.ones(len(order), dtype=torch.bool)
         free[last[labels.any(0)]] = False
-        apart = free & (free.cumsum(0) <= round(len(order) * share))
+        wanted = round(len(order) * share) if share < 1 else int(share)
+        apart = free & (free.cumsum(0) <= wanted)
         return order[~apart].sort().values, order[apart].sort().values
     by_class = order[torch.argsort(labels[order], stable=True)]
     counts = torch.bincount(labels)
     starts = torch.cumsum(counts, 0) - counts
     rank = torch.arange(len(labels)) - starts.repeat_interleave(counts)
-    kept_apart = torch.minimum((counts * share).round().long(), (counts - 1).clamp(min=0))
+    most = (counts - 1).clamp(min=0)
+    kept_apart = (
+        torch.minimum((counts * share).round().long(), most) if share < 1 else _spread(int(share), most, generator)
+    )
     apart = rank < kept_apart.repeat_interleave(counts)
     return by_class[~apart].sort().values, by_class[apart].sort().values
+
+
+def _spread(number: int, most: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """``number`` dealt over classes one each at a time, in a random order, of which none takes more than ``most``."""
+    if number > int(most.sum()):
+        raise InputError(
+            f"training: holdout is {number} pictures, and {int(most.sum())} can be spared: each class keeps one to learn"
+        )
+    turn = torch.randperm(len(most), generator=generator)
+    rounds = torch.arange(int(most.max()))
+    dealt = (rounds[:, None] < most[turn]).flatten()
+    taken = dealt & (dealt.cumsum(0) <= number)
+    return torch.zeros_like(most).scatter(0, turn, taken.view(len(rounds), len(most)).sum(0))
 
 
 def grouped(indices: torch.Tensor, batch_size: int) -> list[torch.Tensor]:

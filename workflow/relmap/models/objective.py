@@ -2,6 +2,9 @@
 
 Labels (N,) int64 are classes: cross-entropy, and the share classified rightly. Labels (N, C) are 1 where an image has
 the class, else 0: binary cross-entropy, and mean average precision. Logits (N, C, ...) count by their scores.
+
+A network may be trained for more than its output: one with a method ``weighted_heads(inputs)`` gives pairs of a weight
+and logits there, its own output's first with weight 1, and the loss is the weighted sum of theirs.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from relmap.models.average_precision import mean_average_precision
 from relmap.network.score_maps import pooled_scores
@@ -28,6 +31,17 @@ def loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor
         return F.cross_entropy(scores, labels, label_smoothing=label_smoothing)
     target = labels * (1 - label_smoothing) + label_smoothing / 2
     return F.binary_cross_entropy_with_logits(scores, target.to(scores.dtype))
+
+
+def heads(model: nn.Module, inputs: Tensor) -> list[tuple[float, Tensor]]:
+    """What a network is trained for: pairs of a weight and logits, its output the first."""
+    several_heads = getattr(model, "weighted_heads", None)
+    return [(1.0, model(inputs))] if several_heads is None else list(several_heads(inputs))
+
+
+def total_loss(weighted: Sequence[tuple[float, Tensor]], labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """The sum over ``heads`` of each one's weight times its loss, in float32."""
+    return sum(weight * loss(logits.float(), labels, label_smoothing) for weight, logits in weighted)
 
 
 def evidence(logits: Tensor, labels: Tensor) -> Tensor:

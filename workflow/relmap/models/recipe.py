@@ -14,6 +14,9 @@ _CHOICES = {
     "optimiser": ("adamw", "sgd"),
     "schedule": ("onecycle", "cosine", "constant"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
+    "decayed": ("weights", "all"),
+    "judged_by": ("accuracy", "loss"),
+    "trainable": ("head", "last_stage", "all"),
 }
 
 
@@ -26,8 +29,8 @@ class TrainingConfig:
         batch_size: pictures (or features) a step.
         optimiser: ``adamw`` or ``sgd`` (with ``momentum``).
         learning_rate: the largest of the schedule.
-        weight_decay: of weights with two or more axes; biases and norms have none.
-        momentum: for ``sgd``.
+        weight_decay: of what ``decayed`` says: ``weights`` with two or more axes and not biases and norms, or ``all``.
+        momentum, nesterov: for ``sgd``.
         memory: of ``adamw``, of the mean of squared gradients (beta 2).
         schedule: ``onecycle`` (linear warm-up, then cosine to zero), ``cosine`` (no warm-up), ``constant``.
         warmup: share of all steps in which the rate rises linearly.
@@ -36,13 +39,16 @@ class TrainingConfig:
         dropout: probability in all dropout layers while training; negative keeps the architecture's own.
         batch_norm: a network, or fully connected part, without batch norm is trained with it and has it folded into its
             weights at the end. A narrow VGG learns in a third of the epochs so, and its topology stays VGG-16's.
-        holdout: share of the training pictures of each class kept apart to choose the epoch; 0 keeps the last.
-        patience: stop after so many epochs without a better held-out accuracy; 0 for never.
-        views: fine-tuning only: the clean picture and ``views - 1`` random views have their features computed.
-        start_size: training only: side of the pictures in the first epoch, rising in steps of 8; 0 for no such rise.
-        full_size_from: training only: share of the epochs after which the pictures have their full size.
+        holdout: training pictures kept apart to choose the epoch: below 1 a share of each class, else how many in all,
+            spread evenly over the classes; 0 keeps the last epoch.
+        judged_by: what of these an epoch is better by: ``accuracy`` (then the least loss), or the ``loss`` alone.
+        patience: stop after so many epochs that were not better; 0 for never.
+        trainable: fine-tuning only: the ``head``; the ``last_stage``, from the row's ``stage`` on; or ``all``.
+        views: fine-tuning on features only: the clean picture and ``views - 1`` random views have their features computed.
+        start_size: of whole networks: side of the pictures in the first epoch, rising in steps of 8; 0 for no such rise.
+        full_size_from: of whole networks: share of the epochs after which the pictures have their full size.
         precision: ``auto`` is float32 on the CPU, and on CUDA bfloat16 where the card has it, else float16.
-        feature_gib: fine-tuning only: most memory that cached features may take.
+        feature_gib: fine-tuning on features only: most memory that cached features may take.
         checkpoint_seconds: least time between two checkpoints.
         augmentation: the limits of random views.
     """
@@ -52,7 +58,9 @@ class TrainingConfig:
     optimiser: str = "adamw"
     learning_rate: float = 0.0025
     weight_decay: float = 0.01
+    decayed: str = "weights"
     momentum: float = 0.9
+    nesterov: bool = True
     memory: float = 0.999
     schedule: str = "onecycle"
     warmup: float = 0.15
@@ -61,7 +69,9 @@ class TrainingConfig:
     dropout: float = 0.0
     batch_norm: bool = True
     holdout: float = 0.1
+    judged_by: str = "accuracy"
     patience: int = 0
+    trainable: str = "head"
     views: int = 4
     start_size: int = 40
     full_size_from: float = 0.8
@@ -92,8 +102,10 @@ class TrainingConfig:
         for key in ("epochs", "batch_size", "views"):
             if getattr(self, key) < 1:
                 raise InputError(f"training: {key} is {getattr(self, key)}; it must be at least 1")
-        if not 0 <= self.holdout < 1:
-            raise InputError(f"training: holdout is {self.holdout}; give a share from 0 to below 1")
+        if self.holdout < 0 or (self.holdout >= 1 and self.holdout != int(self.holdout)):
+            raise InputError(
+                f"training: holdout is {self.holdout}; give a share from 0 to below 1, or a whole number of pictures"
+            )
         if self.learning_rate <= 0:
             raise InputError(f"training: learning_rate is {self.learning_rate}; it must be positive")
 

@@ -1,4 +1,4 @@
-"""Training of whole networks, and fine-tuning of the fully connected part on features that are computed once.
+"""Training of whole networks, and fine-tuning of their last part on features that are computed once.
 
 Every random draw of an epoch follows from (seed, epoch) alone. A training that was interrupted and goes on from its
 checkpoint therefore ends with the same weights, bit for bit on one machine, as one that was not.
@@ -6,6 +6,7 @@ checkpoint therefore ends with the same weights, bit for bit on one machine, as 
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 import os
@@ -143,17 +144,31 @@ def finetune(
     identity: str = "",
     name: str = "finetune",
 ) -> Fit:
-    """Give ``model`` a fresh last layer and train its fully connected part only (CLAM, A.1), in place.
+    """Give ``model`` a fresh last layer and train what the recipe says, in place.
 
-    The convolutions are frozen, so their features are computed once: of the clean picture and of ``views - 1`` random
-    views. Arguments are those of ``train``; ``classes`` is the number of outputs of the fresh layer.
+    Its fully connected part only (``head``; CLAM, A.1), or from its last stage on (``last_stage``): what is before is
+    frozen, so its features are computed once, of the clean picture and of ``views - 1`` random views. Or ``all``, as
+    ``train`` does. Arguments are those of ``train``; ``classes`` is the number of outputs of the fresh layer.
 
     Raises:
-        InputError: as ``train``; or the features need more memory than ``feature_gib``.
+        InputError: as ``train``; the features need more memory than ``feature_gib``; or the architecture's row names no
+            last stage.
     """
     new_last_layer(model, architecture, classes, seed)
-    head = model.get_submodule(architecture_of(architecture).head)
-    cached = cache_features(model, head, source, config, normalisation, input_size, seed=seed, name=name)
+    if config.trainable == "all":
+        return train(
+            model,
+            source,
+            config,
+            normalisation,
+            input_size,
+            seed=seed,
+            checkpoint=checkpoint,
+            identity=identity,
+            name=name,
+        )
+    first, head = trained_part(model, architecture, config.trainable)
+    cached = cache_features(model, first, source, config, normalisation, input_size, seed=seed, name=name)
 
     def prepare(batch: torch.Tensor, epoch: int, generator: torch.Generator | None) -> torch.Tensor:
         if generator is None:
@@ -169,6 +184,31 @@ def finetune(
     return fit
 
 
+def trained_part(model: nn.Module, architecture: str, trainable: str) -> tuple[nn.Module, nn.Module]:
+    """What fine-tuning trains: the first of its modules, and a network of what that one receives.
+
+    The last stage's network is ``model`` whose modules before the stage hand on what they are given; they are called
+    one after the other, each once. Parameters are the model's own.
+
+    Raises:
+        InputError: the architecture's row names no last stage.
+    """
+    row = architecture_of(architecture)
+    if trainable == "head":
+        head = model.get_submodule(row.head)
+        return head, head
+    names = [name for name, _ in model.named_children()]
+    if row.stage not in names:
+        raise InputError(
+            f"{architecture}: trainable is last_stage, and its row in MODELS names no module as `stage`; write head or all"
+        )
+    rest = copy.copy(model)
+    rest._modules = dict(model._modules)
+    for name in names[: names.index(row.stage)]:
+        setattr(rest, name, nn.Identity())
+    return model.get_submodule(row.stage), rest
+
+
 @torch.no_grad()
 def cache_features(
     model: nn.Module,
@@ -181,7 +221,7 @@ def cache_features(
     seed: int = 0,
     name: str = "features",
 ) -> InMemory:
-    """What ``head`` receives for each picture: features (N, views, F) on the CPU, view 0 being the clean picture.
+    """What ``head`` receives for each picture: features (N, views, ...) on the CPU, view 0 being the clean picture.
 
     Raises:
         InputError: they need more memory than ``config.feature_gib``.
@@ -209,7 +249,7 @@ def cache_features(
                     model(normalisation(view).contiguous(memory_format=torch.channels_last))
                 found = received[0].float().cpu()
                 if features is None:
-                    shape = (count, config.views, found.shape[1])
+                    shape = (count, config.views, *found.shape[1:])
                     _check_room(shape, config.feature_gib)
                     features = torch.empty(shape)
                 features[group, index] = found
@@ -218,7 +258,7 @@ def cache_features(
     return InMemory(features, source.labels)
 
 
-def _check_room(shape: tuple[int, int, int], limit: float) -> None:
+def _check_room(shape: tuple[int, ...], limit: float) -> None:
     needed = 4 * math.prod(shape) / 2**30
     if needed > limit:
         fitting = int(shape[1] * limit / needed)
@@ -259,14 +299,15 @@ def _fit(
                 _score_epoch(module, source, validation, prepare, config, state, rate)
             _log(name, state.history, config.epochs, time.monotonic() - started)
             state.epoch += 1
-            _keep_best(module, state, bool(len(validation)))
+            _keep_best(module, state, config.judged_by if len(validation) else "")
             last = state.epoch == config.epochs or _stalled(state, config.patience)
             if checkpoint is not None and (last or time.monotonic() - written >= config.checkpoint_seconds):
                 store(Path(checkpoint), digest, module, optimiser, scaler, state)
                 written = time.monotonic()
     module.load_state_dict(state.best)
     module.eval().requires_grad_(False)
-    return Fit(state.history, state.best_epoch, state.best_score[0])
+    kept = [row for row in state.history if row["epoch"] == state.best_epoch]
+    return Fit(state.history, state.best_epoch, kept[-1]["accuracy"])
 
 
 def _train_epoch(
@@ -299,8 +340,8 @@ def _train_epoch(
             labels = source.labels[group].to(device)
             inputs = laid_out(prepare(batch.to(device, non_blocking=True), state.epoch, generator))
             with autocast(device, config.precision):
-                outputs = module(inputs)
-            loss = objective.loss(outputs.float(), labels, config.label_smoothing)
+                weighted = objective.heads(module, inputs)
+            loss = objective.total_loss(weighted, labels, config.label_smoothing)
             optimiser.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.unscale_(optimiser)
@@ -309,7 +350,7 @@ def _train_epoch(
             scaler.step(optimiser)
             scaler.update()
             losses += loss.detach() * len(group)
-            seen.append(objective.evidence(outputs.detach().float(), labels))
+            seen.append(objective.evidence(weighted[0][1].detach().float(), labels))
     loss_mean = losses.item() / len(order)
     if not math.isfinite(loss_mean):
         raise InputError(f"{name}: the training diverged in epoch {state.epoch + 1}; lower learning_rate or set clip")
@@ -332,13 +373,15 @@ def _score_epoch(
     device, started = device_of(module), time.monotonic()
     module.eval()
     groups = grouped(validation, config.batch_size)
-    outputs = []
+    batches = []
     for batch in source.batches(groups):
         with autocast(device, config.precision):
-            outputs.append(module(laid_out(prepare(batch.to(device), state.epoch, None))).float())
-    logits, labels = torch.cat(outputs), source.labels[validation].to(device)
-    loss = objective.loss(logits, labels).item()
-    quality = objective.quality([objective.evidence(logits, labels)], labels)
+            batches.append(objective.heads(module, laid_out(prepare(batch.to(device), state.epoch, None))))
+    # Of each head, whose weights are the same in all batches.
+    weighted = [(each[0][0], torch.cat([logits.float() for _, logits in each])) for each in zip(*batches, strict=True)]
+    labels = source.labels[validation].to(device)
+    loss = objective.total_loss(weighted, labels).item()
+    quality = objective.quality([objective.evidence(weighted[0][1], labels)], labels)
     state.history.append(_row(state.epoch + 1, "validation", loss, quality, rate, time.monotonic() - started))
 
 
@@ -346,13 +389,14 @@ def _row(epoch: int, split: str, loss: float, accuracy: float, rate: float, seco
     return dict(zip(HISTORY_COLUMNS, (epoch, split, loss, accuracy, rate, round(seconds, 3)), strict=True))
 
 
-def _keep_best(module: nn.Module, state: State, scored: bool) -> None:
-    """Keep a copy of the weights if the epoch has the best held-out accuracy (then the least loss) so far.
+def _keep_best(module: nn.Module, state: State, judged_by: str) -> None:
+    """Keep a copy of the weights if the epoch is the best so far by held-out accuracy (then the least loss), or loss.
 
-    Where nothing is held out there is nothing to choose by, and the last epoch is kept.
+    Where nothing is held out (``judged_by`` is empty) there is nothing to choose by, and the last epoch is kept.
     """
-    score = (state.history[-1]["accuracy"], -state.history[-1]["loss"])
-    if score > state.best_score or not scored:
+    last = state.history[-1]
+    score = (last["accuracy"] if judged_by == "accuracy" else 0.0, -last["loss"])
+    if score > state.best_score or not judged_by:
         state.best_score, state.best_epoch = score, state.epoch
         state.best = {key: value.detach().clone() for key, value in module.state_dict().items()}
 
@@ -369,11 +413,13 @@ def _log(name: str, history: list[dict[str, Any]], epochs: int, seconds: float) 
 
 
 def _optimiser(module: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    decayed = [value for value in module.parameters() if value.dim() > 1]
-    others = [value for value in module.parameters() if value.dim() <= 1]
+    decays = [config.decayed == "all" or value.dim() > 1 for value in module.parameters()]
+    decayed = [value for value, decay in zip(module.parameters(), decays, strict=True) if decay]
+    others = [value for value, decay in zip(module.parameters(), decays, strict=True) if not decay]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if config.optimiser == "sgd":
-        return torch.optim.SGD(groups, config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
+        nesterov = config.nesterov and config.momentum > 0
+        return torch.optim.SGD(groups, config.learning_rate, momentum=config.momentum, nesterov=nesterov)
     return torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, config.memory))
 
 

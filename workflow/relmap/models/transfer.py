@@ -25,7 +25,7 @@ def transferred(
 ) -> nn.Module:
     """A network of another architecture with the weights of ``base``, on the CPU in evaluation mode.
 
-    Layers are the same by name. A linear layer's weight (outputs, C h w) is a convolution's (outputs, C, h, w), and a
+    Layers are the same by name; parts that its row calls ``fresh`` start as ``zoo.build`` leaves them. A linear layer's weight (outputs, C h w) is a convolution's (outputs, C, h, w), and a
     bias that ``base`` has not is 0 (the first of TorchRay's ResNet).
 
     Args:
@@ -35,15 +35,22 @@ def transferred(
         source: names ``base`` in a message.
 
     Raises:
-        InputError: ``base`` has not the layers, or not their sizes.
+        InputError: ``base`` has not the layers, or not their sizes; or the last layer is kept, and before it are fresh
+            parts, with which it says nothing.
     """
+    row = architecture_of(architecture)
+    last, fresh = row.last, tuple(f"{part}." for part in row.fresh)
+    if keep_last and fresh:
+        raise InputError(
+            f"{architecture}: {', '.join(row.fresh)} must be trained, and here it would be as {source} is; take it on a "
+            "data set that it is fine-tuned on"
+        )
     model = build(architecture, classes, width, input_size, seed=seed)
-    last = architecture_of(architecture).last
     if not keep_last:
         new_last_layer(model, architecture, classes, seed)
     given, state = base.state_dict(), {}
     for name, own in model.state_dict().items():
-        if name.startswith(f"{last}.") and not keep_last:
+        if name.startswith(fresh) or (name.startswith(f"{last}.") and not keep_last):
             state[name] = own
         elif name in given:
             state[name] = _as_shaped(given[name].detach().cpu().clone(), own)
