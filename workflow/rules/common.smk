@@ -204,9 +204,7 @@ def trained():
 def starting():
     """Models whose weights on the base data set are another model's: no publisher has their own."""
     rows = {name: ROWS.models[name] for name in MODELS}
-    return [
-        name for name, row in rows.items() if row.initial and NETWORKS[name]["weights"] not in row.published
-    ]
+    return [name for name, row in rows.items() if row.initial and NETWORKS[name]["weights"] not in row.published]
 
 
 # The data sets besides the base, by what becomes of a network there: trained for several classes an image; taken as it

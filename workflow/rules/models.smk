@@ -106,9 +106,7 @@ rule train_multilabel:
         "<benchmarks>/train_multilabel/{dataset}/{model}.tsv"
     wildcard_constraints:
         dataset=alternatives(labelled_severally()),
-        model=alternatives(
-            name for name in MODELS if name in trained() or name not in (*starting(), *other_forms())
-        ),
+        model=alternatives(name for name in MODELS if name in trained() or name not in (*starting(), *other_forms())),
     # What much else waits for comes first.
     priority: 20
     conda:

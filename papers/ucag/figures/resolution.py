@@ -28,7 +28,7 @@ def areas(scores: pd.DataFrame) -> pd.DataFrame:
         scores: rows of a game, with levels from 0 to 1.
     """
     keys = ["image_id", "target", "method", "metric"]
-    table = scores.pivot_table(index=keys, columns="level", values="value", sort=False, dropna=False)
+    table = scores.set_index([*keys, "level"])["value"].unstack("level")
     if table.isna().to_numpy().any():
         raise InputError("game scores: a pair has not all levels; delete the file of scores and rerun")
     found = area_under(table.to_numpy(float), table.columns.to_numpy(float))
