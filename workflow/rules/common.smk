@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 ROOT = Path(workflow.basedir).resolve()
@@ -442,36 +443,59 @@ def artifact_settings(arm, dataset, model):
     return {} if arm == "plain" else ARTIFACTS[arm][1](dataset, model)
 
 
-def scored(wildcards):
-    """Methods that a metric scores on a data set and model."""
-    return list(PLAN.scores[wildcards.dataset, wildcards.model, wildcards.metric])
-
-
-def stores_of(wildcards):
-    """Their map stores."""
-    return [f"<results>/maps/{wildcards.dataset}/{wildcards.model}/{method}.zarr" for method in scored(wildcards)]
-
-
-def hashes_of(wildcards):
-    """Manifests of the map stores: their content hashes decide what must be scored anew."""
-    return [path.replace(".zarr", ".json") for path in stores_of(wildcards)]
-
-
-def needs_model(wildcards):
+def asks_network(metric):
     """Whether a metric asks the network."""
-    return MODEL in ROWS.metrics[wildcards.metric].needs
+    return MODEL in ROWS.metrics[metric].needs
 
 
-def weights_of(wildcards):
-    """The network, for a metric that asks it."""
-    path = f"<results>/models/{wildcards.dataset}/{wildcards.model}.safetensors"
-    return [path] if needs_model(wildcards) else []
+# The metrics of a data set and model that look at maps alone; those of a paper's own rules are no rows.
+METRICS_OF_MAPS = [
+    (dataset, model, [own for *_, own in keys])
+    for (dataset, model), keys in groupby(
+        sorted(
+            (key for key in PLAN.scores if key[2] in ROWS.metrics and not asks_network(key[2])), key=lambda k: rank(*k)
+        ),
+        key=lambda key: key[:2],
+    )
+]
 
 
-def metric_library(wildcards):
-    """What a metric's score is computed by."""
-    score = ROWS.metrics[wildcards.metric].score
-    return library("workflow/scripts/score.py", maker_file(score, "workflow/relmap/metrics"))
+def scored(dataset, model, metrics):
+    """Methods that any of some metrics score on a data set and model."""
+    return list(dict.fromkeys(method for metric in metrics for method in PLAN.scores[dataset, model, metric]))
+
+
+def stores_of(dataset, model, metrics):
+    """Their map stores."""
+    return [f"<results>/maps/{dataset}/{model}/{method}.zarr" for method in scored(dataset, model, metrics)]
+
+
+def hashes_of(dataset, model, metrics):
+    """Manifests of the map stores: their content hashes decide what must be scored anew."""
+    return [path.replace(".zarr", ".json") for path in stores_of(dataset, model, metrics)]
+
+
+def method_rows(dataset, model, metrics):
+    """Rows of the methods that some metrics score, in the order of their stores."""
+    return [ROWS.methods[method].to_dict() for method in scored(dataset, model, metrics)]
+
+
+def metrics_scored(dataset, model, metrics):
+    """What one job scores: of each metric its function, its methods and its settings."""
+    return [
+        {
+            "score": ROWS.metrics[metric].score,
+            "methods": list(PLAN.scores[dataset, model, metric]),
+            "settings": metric_settings(ROWS.metrics[metric], config["evaluation"]),
+        }
+        for metric in metrics
+    ]
+
+
+def library_of_metrics(metrics):
+    """What the scores of some metrics are computed by."""
+    makers = [maker_file(ROWS.metrics[metric].score, "workflow/relmap/metrics") for metric in metrics]
+    return library("workflow/scripts/score.py", *makers)
 
 
 def scores_of(paper):

@@ -1,4 +1,4 @@
-"""Score some methods' maps of a data set and network by one metric."""
+"""Score some methods' maps of a data set and network by one metric or several."""
 
 import pandas as pd
 from relmap.catalogue.methods import Method
@@ -15,20 +15,26 @@ from tqdm import tqdm
 with job(snakemake.log[0], snakemake.threads):
     params, files = snakemake.params, snakemake.input
     device = choose_device(params.device)
-    model, card = load_model(files.weights[0], device) if files.weights else (None, read_card(files.card))
+    weights = files.get("weights")
+    model, card = load_model(weights, device) if weights else (None, read_card(files.card))
+    methods = {row["id"]: Method.from_dict(row) for row in params.methods}
     case = Case(
         read_manifest(files.manifest),
         pd.read_parquet(files.targets),
         Preprocessing.from_dict(card.preprocessing),
-        params.settings,
+        {key: value for metric in params.metrics for key, value in metric["settings"].items()},
         model,
         device,
         params.batch_size,
         snakemake.threads,
         params.seed,
-        {row["id"]: Method.from_dict(row) for row in params.rows},
+        methods,
     )
-    score, stores = score_of(params.score), dict(zip(params.methods, files.stores, strict=True))
-    found = tqdm(method_maps(stores), total=len(stores), unit="method")
-    parts = [score(group, method, maps) for method, maps in found for group in case.groups()]
-    write_parquet(pd.concat(parts, ignore_index=True), snakemake.output.scores)
+    stores = dict(zip(methods, files.stores, strict=True))
+    rows = [[] for _ in params.metrics]
+    for method, maps in tqdm(method_maps(stores), total=len(stores), unit="method"):
+        for found, metric in zip(rows, params.metrics, strict=True):
+            if method in metric["methods"]:
+                found += [score_of(metric["score"])(group, method, maps) for group in case.groups()]
+    for found, path in zip(rows, snakemake.output.scores, strict=True):
+        write_parquet(pd.concat(found, ignore_index=True), path)
