@@ -84,7 +84,9 @@ def test_clam_trains_what_it_trains(clam):
     pairs = [f"{dataset}_{model}" for dataset in ("cub200_2011", "imagenet") for model in ("vgg16", "resnet50")]
     jobs = {f"attribute_{pair}{arm}" for pair in pairs for arm in ("", "_clam", "_untrained")}
     assert {name for name in default if name.startswith("attribute_")} == jobs | {"attribute_imagenet_resnet50_case1"}
-    assert default["score"] == 4 + 4 + 2, "pointing, perturbation, and segmentation on the birds"
+    assert default["score"] == 4, "perturbation asks the network"
+    maps = {name for name in default if name.startswith("score_maps_")}
+    assert maps == {f"score_maps_{pair}" for pair in pairs}, "pointing, and segmentation on the birds"
     assert default["score_attributes"] == 2
     assert default["compare_methods"] == default["measure_cost"] == default["render_gallery"] == 1
     assert {"tabulate_clam", "decide_clam", "write_report"} <= default.keys()
