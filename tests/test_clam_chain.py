@@ -1,5 +1,6 @@
 """CLAM on a small network: refinement, training from the output to the input, related images, files."""
 
+import json
 import math
 from itertools import product
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import relmap
 import torch
+from relmap.catalogue.methods import CATALOGUE, Method, ucag
 from relmap.catalogue.rows import load_rows
 from relmap.data.manifest import ManifestInfo
 from relmap.errors import InputError
@@ -27,6 +29,7 @@ from papers.clam.related import build_index, distinct, find_related, read_index,
 
 EXPLAINERS = ["lrp", "clrp", "sglrp"]
 LAYERS = ["2", "0"]
+ONE_OR_SIX = ((1, 1.0), (6, 0.555))
 OPTIONS = ClamOptions(optimiser=Optimiser(epochs=3, batch_size=8), attributes=2)
 
 
@@ -113,6 +116,21 @@ def test_a_row_with_its_files_is_what_all_explainers_give_together(data, chain, 
         for artifacts in (files, [tmp_path]):
             alone = relmap.explain(network(), *data, rows[f"{name}_clam"], artifacts=artifacts, batch_size=5)
             torch.testing.assert_close(alone, maps)
+
+
+def test_ucag_of_refined_maps_takes_their_files(data, chain, tmp_path):
+    """Its patches are enlarged to the images' size: this network takes no other."""
+    for place, layer in enumerate(chain):
+        save_layer(tmp_path / f"{place}.safetensors", layer)
+    rows = load_rows([Path(__file__).parents[1] / "papers" / "clam" / "rows.py"]).methods
+    row = Method.from_dict(json.loads(json.dumps(rows["ucag_clrp_clam"].to_dict())))
+    assert (row.arm, row.wraps, row.needs) == ("clam", rows["clrp_clam"], ("artifacts", "pixels"))
+    given = {"artifacts": [tmp_path], "settings": {}}
+    whole, patches = (relmap.explain(network(), *data, row, alpha=None, n=n, rho=rho, **given) for n, rho in ONE_OR_SIX)
+    refined = relmap.explain(network(), *data, rows["clrp_clam"], **given)
+    torch.testing.assert_close(whole, refined)
+    unrefined = relmap.explain(network(), *data, ucag(CATALOGUE["clrp_norms"]), alpha=None)
+    assert patches.any() and not torch.allclose(patches, unrefined)
 
 
 def test_relevance_reaches_a_lower_layer_refined_by_the_layers_above(propagator, data, chain):

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from relmap.catalogue.methods import Method
+from relmap.catalogue.methods import Method, ucag
 from relmap.errors import InputError
 from relmap.job.config import hint, load
 
 from papers.clam.cla.layers import LAYER_SETS, candidate_layers, select_layers
 from papers.clam.methods import CLAM_ARM, UNTRAINED_ARM, clam_methods
 
-METHODS = [*clam_methods(CLAM_ARM), *clam_methods(UNTRAINED_ARM)]
+# UCAG of refined maps is made where a config or another paper asks for it.
+BY_UCAG = [ucag(method) for method in clam_methods(CLAM_ARM)]
+METHODS = [*clam_methods(CLAM_ARM), *clam_methods(UNTRAINED_ARM), *BY_UCAG]
 
 RESERVED_ARMS = (UNTRAINED_ARM, "plain")
 Pair = tuple[str, str]
@@ -36,13 +38,17 @@ def pairs(config: Mapping[str, Any], arm: str) -> list[Pair]:
 
 def places(config: Mapping[str, Any]) -> dict[str, list[Pair]]:
     """Method -> where its CLA-layers are."""
+    return {**_of_arms(config), **{method.id: pairs(config, CLAM_ARM) for method in BY_UCAG}}
+
+
+def _of_arms(config: Mapping[str, Any]) -> dict[str, list[Pair]]:
     arms = [*config["clam"]["arms"], UNTRAINED_ARM]
     return {method.id: pairs(config, arm) for arm in arms for method in clam_methods(arm)}
 
 
 def wanted(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Every arm, and the untrained control, wherever they are: the paper's tables name only the arm `clam`."""
-    return [(*pair, method) for method, where in places(config).items() for pair in where]
+    return [(*pair, method) for method, where in _of_arms(config).items() for pair in where]
 
 
 def check(config: Mapping[str, Any]) -> None:
