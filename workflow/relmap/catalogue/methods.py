@@ -23,6 +23,7 @@ BLOCKS = "residual blocks"
 ATTENTION = "attention"
 ARTIFACTS = "artifacts"
 PIXELS = "pixels"
+SIZES = "sizes"
 
 NEEDS = {
     BOUNDS: "takes low and high, the range of valid inputs, a number or one per channel (else each image's own)",
@@ -30,6 +31,7 @@ NEEDS = {
     BLOCKS: "made for networks of residual blocks",
     ATTENTION: "a network with attention",
     ARTIFACTS: "takes artifacts, files that a paper's rules make",
+    SIZES: "a network that takes images of other sizes than its own",
     PIXELS: "an input of real numbers, such as pictures; no token ids",
 }
 
@@ -710,7 +712,7 @@ CATALOGUE: dict[str, Method] = {
             {},
             (PIXELS,),
             signed=False,
-            trial={"iterations": 4},
+            trial={"iterations": 2},
         ),
         Method(
             "extremal_perturbation_coco",
@@ -721,7 +723,7 @@ CATALOGUE: dict[str, Method] = {
             (PIXELS,),
             signed=False,
             variant_of="extremal_perturbation",
-            trial={"iterations": 4},
+            trial={"iterations": 2},
         ),
         Method(
             "cameras",
@@ -729,7 +731,7 @@ CATALOGUE: dict[str, Method] = {
             "Jalwana et al. 2021, sizes of the same prediction",
             "cameras:CAMERAS",
             {},
-            (FEATURE_MAP, PIXELS),
+            (FEATURE_MAP, PIXELS, SIZES),
             signed=False,
             trial={"scales": [1, 1.5]},
         ),
@@ -739,7 +741,7 @@ CATALOGUE: dict[str, Method] = {
             "Jalwana et al. 2021, as in KU-HJH/UCAG: all sizes count",
             "cameras:CAMERAS",
             {"agreeing": False},
-            (FEATURE_MAP, PIXELS),
+            (FEATURE_MAP, PIXELS, SIZES),
             signed=False,
             variant_of="cameras",
             trial={"scales": [1, 1.5]},
