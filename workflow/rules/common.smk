@@ -7,7 +7,9 @@ import os
 import re
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 ROOT = Path(workflow.basedir).resolve()
 WORKFLOW = os.path.join(workflow.basedir, "workflow")
@@ -197,9 +199,7 @@ def trained():
 def starting():
     """Models whose weights on the base data set are another model's: no publisher has their own."""
     rows = {name: ROWS.models[name] for name in MODELS}
-    return [
-        name for name, row in rows.items() if row.initial and NETWORKS[name]["weights"] not in row.published
-    ]
+    return [name for name, row in rows.items() if row.initial and NETWORKS[name]["weights"] not in row.published]
 
 
 # The data sets besides the base, by what becomes of a network there: trained for several classes an image; taken as it
@@ -318,6 +318,17 @@ def training_seed(wildcards):
     """Seed of a model's trainings: its own or the run's, plus which of several networks it is."""
     own = NETWORKS[wildcards.model]["seed"]
     return (config["seed"] if own is None else own) + ROWS.models[wildcards.model].number
+
+
+def trained_together():
+    """Networks of models that are trained several times, on features and alike -> their model."""
+    found = {}
+    for name in MODELS:
+        model = ROWS.models[name].training_of
+        alike = model and NETWORKS[name] == config["models"].get(model)
+        if alike and recipe("finetune")(SimpleNamespace(model=name))["trainable"] != "all":
+            found[name] = model
+    return found
 
 
 def model_settings(wildcards):
