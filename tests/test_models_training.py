@@ -6,9 +6,10 @@ import math
 from dataclasses import replace
 
 import pytest
+import scipy.stats
 import torch
 from relmap.errors import InputError
-from relmap.models import build, training
+from relmap.models import augment, build, training
 from relmap.models.augment import Augmentation, clean_view, random_view
 from relmap.models.examples import grouped, held_out
 from relmap.models.folding import add_batch_norm, fold_batch_norm
@@ -27,6 +28,8 @@ from relmap.models.training import (
     train,
     write_history,
 )
+from relmap.models.zoo import new_last_layer
+from relmap.torchvision_shim import torchvision
 from torch import nn
 
 HALF = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -245,6 +248,134 @@ def test_held_out_is_balanced_and_apart():
     assert not torch.equal(apart, held_out(labels, 0.2, seed=2)[1])
 
 
+@pytest.mark.parametrize("number", [1, 7, 20, 45, 77])
+def test_held_out_by_number_is_spread_evenly(number):
+    counts = torch.tensor([30] * 2 + [3, 1, 20])
+    labels = torch.arange(5).repeat_interleave(counts)
+    kept, apart = held_out(labels, number, seed=1)
+    assert sorted(torch.cat([kept, apart]).tolist()) == list(range(84))
+    assert len(apart) == number
+    taken = torch.bincount(labels[apart], minlength=5)
+    assert (taken < counts).all()
+    for one in range(5):  # a class that has less than another had no more to give
+        assert taken[one] >= min(taken.max() - 1, counts[one] - 1)
+    again = held_out(labels, number, seed=2)[1]
+    assert number == 77 or not torch.equal(apart, again)
+
+
+def test_cubs_training_part_gives_one_a_class():
+    """5,994 pictures, of 200 classes, to 5,794 and 200 (C3-LRP, 4.1)."""
+    labels = torch.arange(200).repeat_interleave(torch.tensor([30] * 194 + [29] * 6))
+    kept, apart = held_out(labels, 200, seed=0)
+    assert (len(kept), len(apart)) == (5794, 200)
+    assert torch.bincount(labels[apart]).tolist() == [1] * 200
+
+
+def test_more_held_out_than_can_be_spared():
+    with pytest.raises(InputError, match="holdout is 3 pictures, and 2 can be spared"):
+        held_out(torch.tensor([0, 0, 1, 1]), 3, seed=0)
+    labels = torch.ones(6, 2)
+    assert len(held_out(labels, 2, seed=0)[1]) == 2
+
+
+def test_judged_by_loss():
+    """The least held-out loss keeps its epoch, whatever the accuracy, and patience counts from there."""
+    recipe = replace(
+        QUICK, epochs=25, patience=3, judged_by="loss", learning_rate=0.05, schedule="constant", clip=0.0, holdout=9
+    )
+    model, source = narrow(), pictures()
+    fit = train(model, source, recipe, HALF, 32)
+    rows = [row for row in fit.history if row["split"] == "validation"]
+    losses = [row["loss"] for row in rows]
+    assert losses.index(min(losses)) + 1 == fit.best_epoch
+    assert len(rows) == min(25, fit.best_epoch + 3)
+    assert fit.accuracy == rows[fit.best_epoch - 1]["accuracy"]
+    _, apart = held_out(source.labels, 9, 0)
+    images = HALF(clean_view(source.examples[apart].float() / 255, 32, 32))
+    assert evaluate(model, images, source.labels[apart])["loss"] == pytest.approx(min(losses), rel=1e-4)
+
+
+@pytest.mark.parametrize(("decayed", "nesterov"), [("weights", True), ("all", False)])
+def test_a_step_of_sgd_is_as_defined(decayed, nesterov):
+    """Two steps of one batch, written out: v = m v + g + d w, w -= r v (or r (g + d w + m v))."""
+    recipe = replace(
+        QUICK,
+        optimiser="sgd",
+        learning_rate=0.1,
+        momentum=0.5,
+        weight_decay=0.2,
+        schedule="constant",
+        warmup=0.0,
+        epochs=2,
+        batch_size=4,
+        holdout=0.0,
+        clip=0.0,
+        decayed=decayed,
+        nesterov=nesterov,
+    )
+    layer, tokens = nn.Linear(3, 2), torch.tensor([[1.0, 2, -1], [0, 1, 1], [2, 0, 1], [1, 1, 1]])
+    labels = torch.tensor([0, 1, 0, 1])
+    own = {name: value.detach().clone().double() for name, value in layer.named_parameters()}
+    velocity = {name: torch.zeros_like(value) for name, value in own.items()}
+    for _ in range(2):
+        leaves = {name: value.clone().requires_grad_() for name, value in own.items()}
+        nn.functional.cross_entropy(tokens.double() @ leaves["weight"].T + leaves["bias"], labels).backward()
+        for name, leaf in leaves.items():
+            step = leaf.grad + (0.2 * own[name] if decayed == "all" or name == "weight" else 0)
+            velocity[name] = 0.5 * velocity[name] + step
+            own[name] -= 0.1 * (step + 0.5 * velocity[name] if nesterov else velocity[name])
+    training.train_as_is(layer, InMemory(tokens, labels), recipe)
+    for name, value in layer.named_parameters():
+        torch.testing.assert_close(value.double(), own[name], rtol=1e-5, atol=1e-6)
+
+
+def test_the_last_stage_trains_as_the_network_with_the_rest_frozen():
+    """Features of the clean picture, and what follows is trained: as if all of it had run at every step."""
+    recipe = replace(QUICK, trainable="last_stage", views=1, epochs=2, holdout=3)
+    model, source = narrow(classes=5), pictures()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    finetune(model, "resnet50", 3, source, recipe, HALF, 32, seed=4)
+    changed = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"layer4", "fc"}
+
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            whole = narrow(classes=5)
+            new_last_layer(whole, "resnet50", 3, 4)
+            self.layer4, self.avgpool, self.fc = whole.layer4, whole.avgpool, whole.fc
+            self.before = [nn.Sequential(*list(whole.children())[:7]).eval()]
+
+        def forward(self, images):
+            with torch.no_grad():
+                features = self.before[0](images)
+            return self.fc(self.avgpool(self.layer4(features)).flatten(1))
+
+    other = Frozen()
+    images = HALF(clean_view(source.examples.float() / 255, 32, 32)).contiguous(memory_format=torch.channels_last)
+    training.train_as_is(other, _Once(images, source.labels), recipe, seed=4)
+    for name, value in other.state_dict().items():
+        torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+class _Once(InMemory):
+    """Whose views are one, drawn as those of features are: a draw of the generator a batch."""
+
+
+def test_no_last_stage():
+    with pytest.raises(InputError, match="names none as `stage`"):
+        finetune(narrow("vgg16"), "vgg16", 3, pictures(), replace(QUICK, trainable="last_stage"), HALF, 32)
+
+
+def test_all_is_a_training_of_the_whole_network():
+    recipe = replace(QUICK, trainable="all", epochs=1)
+    one, other = narrow(classes=5), narrow(classes=5)
+    finetune(one, "resnet50", 3, pictures(), recipe, HALF, 32, seed=2)
+    new_last_layer(other, "resnet50", 3, 2)
+    train(other, pictures(), recipe, HALF, 32, seed=2)
+    assert same(one.state_dict(), other.state_dict())
+
+
 def test_no_batch_of_one():
     assert [len(group) for group in grouped(torch.arange(65), 64)] == [33, 32]
     assert torch.equal(torch.cat(grouped(torch.arange(65), 64)), torch.arange(65))
@@ -272,6 +403,55 @@ def test_no_augmentation_is_the_clean_view():
     view = random_view(images, nothing, 32, 32, torch.Generator().manual_seed(0))
     torch.testing.assert_close(view, clean_view(images, 32, 32), atol=1e-5, rtol=1e-5)
     assert torch.equal(clean_view(images, 32, 32), images[..., 4:36, 8:40])
+
+
+def test_random_crops_are_torchvisions():
+    """Their law, by many draws of each: shares of the area, aspect ratios, places; torchvision's are whole pixels."""
+    shape, count = (300, 400), 4000
+    frames = augment._frames(count, 0.08, 64, torch.Size(shape), torch.Generator().manual_seed(0)).double()
+    height, width = shape
+    torch.manual_seed(0)
+    theirs = [
+        torchvision.transforms.RandomResizedCrop.get_params(torch.empty(3, *shape), (0.08, 1.0), (3 / 4, 4 / 3))
+        for _ in range(count)
+    ]
+    top, left, high, wide = torch.tensor(theirs, dtype=torch.float64).T
+    ours = torch.stack(
+        [
+            frames[:, 0] * frames[:, 1],
+            (frames[:, 0] * width / (frames[:, 1] * height)).log(),
+            (frames[:, 2] - frames[:, 0] + 1) / 2,
+            (frames[:, 3] - frames[:, 1] + 1) / 2,
+        ]
+    )
+    expected = torch.stack([high * wide / (height * width), (wide / high).log(), left / width, top / height])
+    for one, other in zip(ours, expected, strict=True):
+        assert scipy.stats.ks_2samp(one, other).pvalue > 1e-3
+    assert (frames[:, :2] <= 1 + 1e-6).all()
+    assert (frames[:, :2] + frames[:, 2:].abs() <= 1 + 1e-6).all()
+
+
+def test_a_random_crop_is_that_part_of_the_picture():
+    """A picture that grows to the right and down is, in a view, what it is at the frame's places."""
+    across, down = torch.meshgrid(torch.linspace(0.1, 0.9, 60), torch.linspace(0.1, 0.9, 60), indexing="xy")
+    images = torch.stack([across, down, 0 * down + 0.5]).expand(6, 3, 60, 60)
+    only = Augmentation(crop_area=0.2, shift=0, zoom=0, flip=False, brightness=0, contrast=0, saturation=0)
+    views = random_view(images, only, 40, 40, torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    torch.rand(6, 8, generator=generator)
+    frames = augment._frames(6, 0.2, 40, torch.Size((60, 60)), generator)
+    place = (torch.arange(40) * 2 + 1) / 40 - 1
+    for view, (half_width, half_height, x, y) in zip(views, frames, strict=True):
+        at = x + half_width * place, y + half_height * place
+        columns, rows = (0.5 + 0.4 * each * 60 / 59 for each in at)
+        inside = slice(3, -3)
+        torch.testing.assert_close(view[0, inside, inside], columns[inside].expand(34, 34), atol=1e-4, rtol=0)
+        torch.testing.assert_close(view[1, inside, inside], rows[inside, None].expand(34, 34), atol=1e-4, rtol=0)
+
+
+def test_a_picture_that_holds_no_such_crop_gives_its_middle():
+    frames = augment._frames(3, 1.0, 10, torch.Size((10, 100)), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(frames, torch.tensor([[4 / 30, 1, 0, 0]]).expand(3, 4))
 
 
 def test_a_mirrored_view():
@@ -314,7 +494,10 @@ def test_probabilities_by_tensor_or_by_batch():
         ({"augmentation": {"hue": 1}}, "unknown key 'hue'"),
         ({"optimiser": "adam"}, "optimiser is 'adam'.*adamw"),
         ({"epochs": 0}, "epochs is 0"),
-        ({"holdout": 1.0}, "holdout"),
+        ({"holdout": 1.5}, "whole number"),
+        ({"holdout": -0.1}, "holdout"),
+        ({"judged_by": "luck"}, "judged_by"),
+        ({"trainable": "tail"}, "trainable"),
         ({"learning_rate": -1}, "learning_rate"),
     ],
 )

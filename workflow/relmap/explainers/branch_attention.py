@@ -28,8 +28,8 @@ class BranchAttention(SharedPass):
         layer = getattr(propagator.model, "attention_map", None)
         if not isinstance(layer, str):
             raise InputError(
-                "attention_branch_network shows the attention of a network's own branch, and this one has none: give an "
-                "Attention Branch Network, such as abn_resnet50, or name the layer in its attribute `attention_map`"
+                "attention_branch_network shows the attention of a network's own branch, and this one has none: give "
+                "an Attention Branch Network, such as abn_resnet50, or name the layer in its attribute `attention_map`"
             )
         self.propagator, self.layer = propagator, propagator.graph.activation_of(layer)
         self.keep = (self.layer,)

@@ -7,7 +7,7 @@ With the features x of an inner stage, g the stages behind it and the branch's f
     L = \mathrm{CE}(z, y) + \lambda \, \mathrm{CE}(\mathrm{mean}(W_c * h), y)
 
 ``resnet50``, the form that the group of C3-LRP has in its code (keio-smilab21/LambdaAttentionBranchNetworks): behind
-``layer2``, :math:`a \odot x`, :math:`\lambda = 0.1`, b two bottlenecks of four times as many channels, h of 10 channels,
+``layer2``, :math:`a \odot x`, :math:`\lambda = 0.1`, b two bottlenecks to four times as many channels, h of 10,
 
 .. math:: h = [W_1 * \mathrm{BN}(b)]^+, \qquad a = \sigma(\mathrm{BN}(w * [\mathrm{BN}(W_2 * h)]^+))
 

@@ -111,7 +111,7 @@ def _spread(number: int, most: torch.Tensor, generator: torch.Generator) -> torc
     """``number`` dealt over classes one each at a time, in a random order, of which none takes more than ``most``."""
     if number > int(most.sum()):
         raise InputError(
-            f"training: holdout is {number} pictures, and {int(most.sum())} can be spared: each class keeps one to learn"
+            f"training: holdout is {number} pictures, and {int(most.sum())} can be spared: each class keeps one"
         )
     turn = torch.randperm(len(most), generator=generator)
     rounds = torch.arange(int(most.max()))

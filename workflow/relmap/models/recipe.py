@@ -44,8 +44,8 @@ class TrainingConfig:
         judged_by: what of these an epoch is better by: ``accuracy`` (then the least loss), or the ``loss`` alone.
         patience: stop after so many epochs that were not better; 0 for never.
         trainable: fine-tuning only: the ``head``; the ``last_stage``, from the row's ``stage`` on; or ``all``.
-        views: fine-tuning on features only: the clean picture and ``views - 1`` random views have their features computed.
-        start_size: of whole networks: side of the pictures in the first epoch, rising in steps of 8; 0 for no such rise.
+        views: fine-tuning on features only: how many of a picture have theirs computed, the clean one and random ones.
+        start_size: of whole networks: side of the pictures in the first epoch, rising in steps of 8; 0 for no rise.
         full_size_from: of whole networks: share of the epochs after which the pictures have their full size.
         precision: ``auto`` is float32 on the CPU, and on CUDA bfloat16 where the card has it, else float16.
         feature_gib: fine-tuning on features only: most memory that cached features may take.

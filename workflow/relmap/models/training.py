@@ -200,7 +200,7 @@ def trained_part(model: nn.Module, architecture: str, trainable: str) -> tuple[n
     names = [name for name, _ in model.named_children()]
     if row.stage not in names:
         raise InputError(
-            f"{architecture}: trainable is last_stage, and its row in MODELS names no module as `stage`; write head or all"
+            f"{architecture}: trainable is last_stage, and its row in MODELS names none as `stage`; write head or all"
         )
     rest = copy.copy(model)
     rest._modules = dict(model._modules)

@@ -25,8 +25,9 @@ def transferred(
 ) -> nn.Module:
     """A network of another architecture with the weights of ``base``, on the CPU in evaluation mode.
 
-    Layers are the same by name; parts that its row calls ``fresh`` start as ``zoo.build`` leaves them. A linear layer's weight (outputs, C h w) is a convolution's (outputs, C, h, w), and a
-    bias that ``base`` has not is 0 (the first of TorchRay's ResNet).
+    Layers are the same by name; parts that its row calls ``fresh`` start as ``zoo.build`` leaves them. A linear layer's
+    weight (outputs, C h w) is a convolution's (outputs, C, h, w), and a bias that ``base`` has not is 0 (the first of
+    TorchRay's ResNet).
 
     Args:
         base: the network that lends its weights.
@@ -42,8 +43,8 @@ def transferred(
     last, fresh = row.last, tuple(f"{part}." for part in row.fresh)
     if keep_last and fresh:
         raise InputError(
-            f"{architecture}: {', '.join(row.fresh)} must be trained, and here it would be as {source} is; take it on a "
-            "data set that it is fine-tuned on"
+            f"{architecture}: {', '.join(row.fresh)} must be trained, and {source} has none of it; take it on a data "
+            "set that it is fine-tuned on"
         )
     model = build(architecture, classes, width, input_size, seed=seed)
     if not keep_last:
