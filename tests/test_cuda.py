@@ -17,7 +17,7 @@ ILL_CONDITIONED = {
     "abslrp_normalised_resnet",
     "abslrp_eq12_without_bias",
 }
-ILL_CONDITIONED |= {"rap", "crap", "lrp_alpha2_beta1_rap"}
+ILL_CONDITIONED |= {"rap", "crap", "lrp_alpha2_beta1_rap", "lrp_epsilon_captum"}
 
 
 @pytest.mark.parametrize(

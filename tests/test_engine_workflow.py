@@ -10,7 +10,7 @@ import pytest
 import relmap
 import torch
 from reference_nets import network
-from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, BRANCH, CATALOGUE, FEATURE_MAP, PIXELS
+from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, BRANCH, CATALOGUE, FEATURE_MAP, PIXELS, SIZES
 from relmap.catalogue.rows import Rows, label
 from relmap.errors import InputError
 from relmap.explainers.building import build
@@ -33,8 +33,8 @@ def propagators():
 
 def test_networks_offer_what_methods_need(propagators):
     found = {name: offers(propagator.graph) for name, propagator in propagators.items()}
-    assert found["vgg16"] == {BOUNDS, PIXELS, FEATURE_MAP}
-    assert found["resnet50"] == {BOUNDS, PIXELS, FEATURE_MAP, BLOCKS}
+    assert found["vgg16"] == {BOUNDS, PIXELS, FEATURE_MAP, SIZES}
+    assert found["resnet50"] == {BOUNDS, PIXELS, FEATURE_MAP, BLOCKS, SIZES}
     assert found["vit"] == {BOUNDS, PIXELS, ATTENTION}
 
 

@@ -134,12 +134,12 @@ def test_every_stored_map_by_its_methods_id(file, arrays):
     assert errors(ours, theirs).max() < 1e-4
 
 
-# What float32 cannot hold, by their READMEs: RAP's signed shares on a ResNet; differences of maps that are nearly
-# equal; outputs near 0 that a left-out bias brings forth.
+# What float32 cannot hold, by their READMEs: RAP's signed shares and captum's copies on a ResNet; differences of maps
+# that are nearly equal; outputs near 0 that a left-out bias brings forth.
 ILL_CONDITIONED = {
     "vgg16": {"abslrp_normalised", "abslrp_normalised_vgg", "abslrp_normalised_resnet"} | {"abslrp_eq12_without_bias"},
     "resnet50": {"rap", "rap_logit_init", "crap", "abslrp_normalised", "abslrp_normalised_vgg"}
-    | {"abslrp_normalised_resnet", "abslrp_eq12_without_bias"},
+    | {"abslrp_normalised_resnet", "abslrp_eq12_without_bias", "lrp_epsilon_captum"},
 }
 METHODS = [method.id for method in relmap.methods() if not {ATTENTION, BRANCH} & set(method.needs)]
 
@@ -158,6 +158,9 @@ def test_float32_against_float64(architecture, method):
         # Their points are many, and where one lies at a ReLU's kink rounding decides whether it is open.
         found = errors(maps[1], maps[0])
         assert found.median() < 1e-6 and found.max() < 5e-3
+    elif method.startswith("extremal_perturbation"):
+        # The order of pixels whose masks are nearly equal is rounding's, and decides their part in the area's cost.
+        assert errors(maps[1], maps[0]).max() < 1e-3
     else:
         found = maps[0].flatten(2).norm(dim=2) > 0  # Grad-CAM's may be empty
         assert found.any() and errors(maps[1], maps[0])[found].max() < 1e-4

@@ -5,7 +5,7 @@ import relmap
 import torch
 from random_networks import CLASSES, Network
 from reference_nets import inputs, logit_signs, network
-from relmap.catalogue.methods import ATTENTION, BRANCH, CATALOGUE
+from relmap.catalogue.methods import ATTENTION, BRANCH, CATALOGUE, SIZES
 from relmap.explainers.base import Relevance
 from relmap.explainers.plain_lrp import LRPAlphaBeta, LRPComposite, LRPEpsilon
 from relmap.propagation import Propagator, composites, starts
@@ -26,6 +26,7 @@ WEIGHED = {
     "abslrp_normalised_vgg": "outputs share by 1 / |h_n|, and others with a negative logit do not count",
     "abslrp_normalised_resnet": "outputs share by 1 / |h_n|",
     "agf": "the score is a softmax of z_t times something",
+    "rise": "the score is a sigmoid of z_t",
 }
 # The class layer favours the contributions of the logit's sign.
 WITH_BIAS = {"lrp_gamma"}
@@ -33,7 +34,7 @@ CONTROLS = {"constant", "random", "random_normal", "centre_gaussian"}
 METHODS = [
     method.id
     for method in relmap.methods()
-    if not {ATTENTION, BRANCH} & set(method.needs) and method.id not in CONTROLS | WEIGHED.keys()
+    if not {ATTENTION, BRANCH, SIZES}.intersection(method.needs) and method.id not in CONTROLS | WEIGHED.keys()
 ]
 
 

@@ -24,6 +24,7 @@ ATTENTION = "attention"
 BRANCH = "attention branch"
 ARTIFACTS = "artifacts"
 PIXELS = "pixels"
+SIZES = "sizes"
 
 NEEDS = {
     BOUNDS: "takes low and high, the range of valid inputs, a number or one per channel (else each image's own)",
@@ -32,6 +33,7 @@ NEEDS = {
     ATTENTION: "a network with attention",
     BRANCH: "a network with an attention branch (Fukui et al. 2019), which it names as its attention_map",
     ARTIFACTS: "takes artifacts, files that a paper's rules make",
+    SIZES: "a network that takes images of other sizes than its own",
     PIXELS: "an input of real numbers, such as pictures; no token ids",
 }
 
@@ -728,7 +730,7 @@ CATALOGUE: dict[str, Method] = {
             {},
             (PIXELS,),
             signed=False,
-            trial={"iterations": 4},
+            trial={"iterations": 2},
         ),
         Method(
             "extremal_perturbation_coco",
@@ -739,7 +741,7 @@ CATALOGUE: dict[str, Method] = {
             (PIXELS,),
             signed=False,
             variant_of="extremal_perturbation",
-            trial={"iterations": 4},
+            trial={"iterations": 2},
         ),
         Method(
             "cameras",
@@ -747,7 +749,7 @@ CATALOGUE: dict[str, Method] = {
             "Jalwana et al. 2021, sizes of the same prediction",
             "cameras:CAMERAS",
             {},
-            (FEATURE_MAP, PIXELS),
+            (FEATURE_MAP, PIXELS, SIZES),
             signed=False,
             trial={"scales": [1, 1.5]},
         ),
@@ -757,7 +759,7 @@ CATALOGUE: dict[str, Method] = {
             "Jalwana et al. 2021, as in KU-HJH/UCAG: all sizes count",
             "cameras:CAMERAS",
             {"agreeing": False},
-            (FEATURE_MAP, PIXELS),
+            (FEATURE_MAP, PIXELS, SIZES),
             signed=False,
             variant_of="cameras",
             trial={"scales": [1, 1.5]},

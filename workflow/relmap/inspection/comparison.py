@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, PIXELS, find
+from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, CATALOGUE, FEATURE_MAP, PIXELS, SIZES, find
 from relmap.network import Graph
+from relmap.network.layouts import feature_maps
 from relmap.propagation.rules.blocks import residual_blocks
 
 CELL = ["dataset", "model", "method"]
@@ -25,7 +26,21 @@ def offers(graph: Graph) -> frozenset[str]:
         found.add(FEATURE_MAP)
     if residual_blocks(graph):
         found.add(BLOCKS)
+    if PIXELS in found and _takes_larger_images(graph):
+        found.add(SIZES)
     return frozenset(found)
+
+
+def _takes_larger_images(graph: Graph) -> bool:
+    """Whether a network runs on an image half as large again as its own."""
+    own = feature_maps(graph).shapes[graph.operations[0].name]
+    weight = next(operation.affine.weight for operation in graph if operation.affine is not None)
+    image = weight.new_zeros(*own[:2], *(side * 3 // 2 for side in own[2:]))
+    try:
+        shapes = {operation.name: output.shape for operation, output in graph.outputs(image)}
+    except (RuntimeError, ValueError):
+        return False
+    return all(guard.holds(shapes) for guard in graph.guards)
 
 
 def admitted(graph: Graph, methods: Sequence[str] | None = None) -> list[str]:
