@@ -95,3 +95,19 @@ def test_what_is_promised(speed):
     for architecture, method in speed.FORWARDS:
         assert architecture in speed.parsed([]).models and method in speed.parsed(["--quick"]).methods
     assert set(speed.FASTER) <= set(speed.parsed(["--quick"]).methods)
+
+
+def test_the_share_of_deletion_and_insertion_is_measured(monkeypatch, capsys):
+    """Both protocols on both narrow networks; the loop's areas are compared; only --check minds a share."""
+    spec = importlib.util.spec_from_file_location(
+        "deletion_insertion_benchmark", FILE.with_name("deletion_insertion.py")
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    small = ["--images", "3", "--size", "32", "--threads", "1", "--device", "cpu"]
+    monkeypatch.setattr(module, "WANTED", 0.0)
+    assert module.main([*small, "--check"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("of the time in the network") == 4 and text.count("times the speed of a loop") == 2
+    monkeypatch.setattr(module, "WANTED", 1.0)
+    assert module.main(small) == 0 and module.main([*small, "--check"]) == 1

@@ -14,7 +14,7 @@ from relmap.catalogue.metrics import Column, Metric
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 from relmap.evidence import leaderboard, rankings, trust
-from relmap.evidence.statistics import bootstrap_mean
+from relmap.evidence.statistics import area_under, bootstrap_mean
 from relmap.evidence.tables import image_scores, write_frame
 from relmap.figures.leaderboard import agreement_figure, mean_ranks_figure, read_table
 from relmap.report.leaderboard import gather
@@ -334,6 +334,20 @@ def test_level_dependence_is_the_order_by_some_levels():
     some = [[values[m][:, places].mean() for m in METHODS] for places in ([0, 1, 2], [0, 2])]
     assert low["tau_second_level"] == pytest.approx(kendalltau(*some).statistic)
     assert trust.level_dependence(score_rows(drawn(0), "down"), "one", "x", ROWS) == {}
+
+
+def test_an_area_is_thinned_as_an_area():
+    """By its levels, which are not even here: what is left out of a curve is drawn straight."""
+    column = Column("curve", "Curve", "", "curve", over="area")
+    rows = Rows(methods=ROWS.methods, metrics={"curve": Metric("curve", "Curve", "x:y", (column,))})
+    levels, values = np.array([0, 0.1, 0.2, 0.7, 1.0]), drawn(3, levels=5, spread=0.05)
+    own = trust.level_dependence(score_rows(values, "curve", levels).sample(frac=1, random_state=0), "one", "x", rows)
+    whole = [area_under(values[m], levels).mean() for m in METHODS]
+    for name, places in (("second", [0, 2, 4]), ("third", [1, 4])):
+        some = [area_under(values[m][:, places], levels[places]).mean() for m in METHODS]
+        assert own["one", "x", "curve"][f"tau_{name}_level"] == pytest.approx(kendalltau(whole, some).statistic)
+    plain = [values[m].mean() for m in METHODS]
+    assert not np.allclose(plain, whole), "a mean would be another number"
 
 
 def test_nothing_scored_gives_empty_tables(tmp_path):

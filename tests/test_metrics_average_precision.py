@@ -60,6 +60,14 @@ def test_pixels_of_the_vectors(shared, protocol):
     np.testing.assert_allclose(mean_iou(chosen, masks).view(8, 6), by_image, atol=1e-7)
 
 
+def test_pixels_of_the_vectors_less_their_mean(shared):
+    """What the authors do to maps of LRP and FullGrad: positive is then what exceeds the mean."""
+    maps, masks, expected = shared
+    accuracy = pixel_accuracy(above_mean(maps), masks).view(8, 6)
+    np.testing.assert_array_equal(accuracy * 4096, expected["agf_minus_mean_correct"])
+    np.testing.assert_allclose(accuracy.mean(0), expected["agf_minus_mean_pixacc"], atol=1e-6)
+
+
 def slow(scores, right):
     """Sum over distinct thresholds, from the highest, of recall gained times precision."""
     total, before, result = right.sum(), 0.0, 0.0

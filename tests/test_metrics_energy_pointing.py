@@ -112,7 +112,7 @@ def test_crops_sizes_and_chunks(monkeypatch):
 
 
 def test_what_controls_get():
-    """Laws: a factor changes nothing, nor does what is added to a positive map; a constant map is a miss at any size."""
+    """A factor changes nothing, nor does what is added to a positive map; a constant map is a miss at any size."""
     maps = torch.rand(3, 7, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     sizes, seen = np.array([[50, 37]] * 3), Preprocessing(7, 7, fit="squash")
     rectangles, owners = np.array([[5, 5, 30, 40]] * 3), np.arange(3)

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 from relmap.evidence import statistics
-from relmap.evidence.statistics import bootstrap_change, bootstrap_mean, class_weights, holm, sign_flip_test
+from relmap.evidence.statistics import area_under, bootstrap_change, bootstrap_mean, class_weights, holm, sign_flip_test
 from scipy import stats
 
 
@@ -132,3 +132,14 @@ def test_a_change_of_means_is_paired():
     assert (mixed.low, mixed.high) == (plain.low - 1, plain.high - 1)
     grouped = bootstrap_change(np.arange(4.0), np.ones(4), resamples=300, images=np.array(["a", "a", "b", "b"]))
     assert (grouped.low, grouped.high, grouped.n, grouped.pairs) == (-0.5, 1.5, 2, 4)
+
+
+def test_area_under_curves():
+    """Trapezoids over the levels' range, by numpy's; a straight line's is its middle, levels being even or not."""
+    generator = np.random.default_rng(0)
+    values, levels = generator.random((5, 9)), np.sort(generator.random((5, 9)), axis=1) * 7 - 3
+    expected = [np.trapezoid(v, t) / (t[-1] - t[0]) for v, t in zip(values, levels, strict=True)]
+    np.testing.assert_allclose(area_under(values, levels), expected, rtol=1e-12)
+    np.testing.assert_allclose(area_under(values, levels[0])[0], expected[0], rtol=1e-12)
+    np.testing.assert_allclose(area_under(2 * levels + 1, levels), levels[:, [0, -1]].sum(1) + 1, rtol=1e-12)
+    assert area_under(np.full((1, 3), 0.7), [0, 0.2, 1]) == pytest.approx(0.7)

@@ -312,3 +312,19 @@ def test_a_column_may_be_a_change_against_another_method():
     assert alone["missing"].tolist() == ["", "scores of imagenet/vgg16 loss lrp"]
     nothing = scores.assign(value=scores["value"].where(scores["method"] != "lrp", 0.0))
     assert measured(cells, nothing, resamples=20, known=known)["missing"][1] == "a change: the mean of lrp is 0"
+
+
+def test_an_area_is_that_under_each_pair_s_own_curve():
+    """Levels in any order, and other levels of images of another size."""
+    column = Column("curve", "Curve", "", "curve", over="area")
+    known = Rows(metrics={"curve": Metric("curve", "Curve", "x:y", (column,))})
+    generator, levels = np.random.default_rng(0), {"a": [0, 0.2, 1.0], "b": [0, 0.5, 1.0]}
+    parts, expected = [], {}
+    for method in ("grad_cam", "saliency"):
+        for image, own in levels.items():
+            values = generator.random((1, 3))
+            parts.append(tidy([image], [1], method, "curve", values, own))
+            expected[method, image] = np.trapezoid(values[0], own)
+    rows = pd.concat(parts).sample(frac=1, random_state=1)
+    found = image_scores(rows, "d", "m", known).set_index(["method", "image_id"])["value"]
+    assert found.to_dict() == pytest.approx(expected) and len(found) == 4

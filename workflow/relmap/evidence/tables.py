@@ -61,8 +61,8 @@ def image_scores(
 ) -> pd.DataFrame:
     """Turn score rows of one data set and model into per-pair values of the published numbers.
 
-    Each column of a metric's row (``relmap.catalogue.metrics``) is the mean over the levels of a pair that it chooses, or
-    the area under its curve.
+    Each column of a metric's row (``relmap.catalogue.metrics``) is the mean over the levels of a pair that it chooses,
+    or the area under its curve.
 
     Args:
         rows: columns image_id, target, method, metric, level, value; one or several metric families.

@@ -7,8 +7,8 @@ r"""How far a number can be trusted, whatever it says of methods: of each number
   bootstrap interval of a difference, the median over pairs of methods;
 - the stability of the order: Kendall's tau between the orders by two disjoint random sets of n images each, its mean
   over draws, n an eighth, a quarter and half of the images; and the smallest of these n with a mean tau of at least .8;
-- of numbers that are means or areas over levels, Kendall's tau between the order by all levels and by every second or third
-  one, counted from the last: whether the steps are fine enough;
+- of numbers that are means or areas over levels, Kendall's tau between the order by all levels and by every second or
+  third one, counted from the last: whether the steps are fine enough;
 - what of it is drawn at random. Scores keep one draw of each pair, so its spread over seeds is not told apart from
   that over images: where every image has draws of its own, resolution and stability contain both.
 

@@ -156,7 +156,7 @@ def probabilities(
         maps: (N, H, W) relevance.
         targets: (N,) classes.
         counts: numbers n of pixels, T of them, 0 to P = H W.
-        inserted_into: what pixels are inserted into, pictures (N, C, H, W) or a value for each channel (C,), normalised.
+        inserted_into: what pixels are inserted into, pictures (N, C, H, W) or values of the channels (C,), normalised.
         deleted_to: what deleted pixels become, likewise; None for the same, whose pictures are then seen once.
         ties: rules, see :mod:`relmap.metrics.ranking`.
         batch_size: pictures of a forward pass. It bounds the memory and does not change the result.
@@ -180,12 +180,12 @@ def probabilities(
     wanted = torch.stack([taken(maps, torch.tensor(counts), rule, ranks) for rule in ties], dim=1)
     keys = _distinct(wanted, total, deleted_to is None)
     behind = [_behind(b, images) for b in (inserted_into, inserted_into if deleted_to is None else deleted_to)]
-    seen = images.contiguous(memory_format=torch.channels_last)
+    images = images.contiguous()  # chosen pixel by pixel faster so than channels last
     found = torch.empty(keys.shape, dtype=torch.float64, device=device)
     for side in (INSERTION, DELETION):
         chosen = keys % 2 == side
         own, places = torch.unique(keys[chosen] // 2, return_inverse=True)
-        pictures = _Pictures(seen, ranks, behind[side], own, side)
+        pictures = _Pictures(images, ranks, behind[side], own, side)
         found[chosen] = target_probabilities(model, targets[own // (total + 1)], pictures, batch_size)[places]
     return found
 
@@ -205,10 +205,10 @@ def _distinct(wanted: Tensor, total: int, same: bool) -> Tensor:
 
 
 def _behind(given: Tensor, images: Tensor) -> Tensor:
-    """Pictures (N, C, H, W), channels last, or (C, 1, 1)."""
+    """Pictures (N, C, H, W), or (C, 1, 1)."""
     given = given.to(images)
     if given.shape == images.shape:
-        return given.contiguous(memory_format=torch.channels_last)
+        return given.contiguous()
     if given.shape != images.shape[1:2]:
         raise ValueError(f"pixels of {tuple(given.shape)} do not fit images {tuple(images.shape)}")
     return given.view(-1, 1, 1)
@@ -224,9 +224,9 @@ class _Pictures:
         total = self.ranks[0].numel()
         own = self.own[positions]
         pair, n = own // (total + 1), (own % (total + 1)).to(self.ranks.dtype)
-        first = (self.ranks[pair] < n.view(-1, 1, 1)).unsqueeze(1)
-        sharp = self.images[pair]
-        behind = self.behind if self.behind.ndim == 3 else self.behind[pair]
+        first = (self.ranks.index_select(0, pair) < n.view(-1, 1, 1)).unsqueeze(1)
+        sharp = self.images.index_select(0, pair)
+        behind = self.behind if self.behind.ndim == 3 else self.behind.index_select(0, pair)
         return torch.where(first, sharp, behind) if self.side == INSERTION else torch.where(first, behind, sharp)
 
 

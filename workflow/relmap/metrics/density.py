@@ -1,15 +1,15 @@
 r"""Positive and negative map density (Jalwana et al. 2021, CAMERAS; UCAG, Table 5).
 
-With x the normalised picture of H W pixels, M its map brought to [0, 1] by its own minimum and maximum, and p the softmax
-probability of the target,
+With x the normalised picture of H W pixels, M its map brought to [0, 1] by its own minimum and maximum, and p the
+softmax probability of the target,
 
 .. math::
     D^+ = \frac{p(x \odot M)}{\sum_q M_q} H W, \qquad D^- = \frac{p(x \odot (1 - M))}{\sum_q (1 - M_q)} H W.
 
-High D+ means that little of the picture suffices, low D- that the rest does not. Both have no upper bound but H W: a map
-has at least one pixel of 1 and one of 0, so that neither sum is below 1. A constant map has no range, and neither paper
-says what M is then; here it is 1/2 everywhere, no opinion (:mod:`relmap.metrics.scaling`), so that D+ and D- are both
-2 p(x / 2). Where M were 0 or 1, one of the two would be infinite.
+High D+ means that little of the picture suffices, low D- that the rest does not. Both have no upper bound but H W: a
+map has at least one pixel of 1 and one of 0, so that neither sum is below 1. A constant map has no range, and neither
+paper says what M is then; here it is 1/2 everywhere, no opinion (:mod:`relmap.metrics.scaling`), so that D+ and D- are
+both 2 p(x / 2). Where M were 0 or 1, one of the two would be infinite.
 
 Rows ``positive_density`` and ``negative_density``. Two forward passes a map, in full batches across images.
 """
