@@ -14,6 +14,7 @@ from relmap.catalogue.rows import Rows, configured_models
 from relmap.errors import InputError
 from relmap.evidence.claims import decide, read_claims
 from relmap.evidence.evaluation import tidy
+from relmap.evidence.significance import significance
 from relmap.evidence.statistics import (
     bootstrap_change,
     bootstrap_mean,
@@ -264,6 +265,12 @@ def test_a_training_that_turns_is_counted(tmp_path):
     lacking = lacking[(lacking["method"] == "grad_cam") == (lacking["model"] == "net_0")]
     summary = decide([read], lacking, printed, known=ROWS)[0]
     assert summary["verdict"][0] == "no data", "networks of one number are compared, and there is none"
+
+
+def test_stars_are_of_single_networks(paper):
+    printed = {1: published(read_paper(paper), 1, ROWS)}
+    with pytest.raises(InputError, match="table 1: net stands for 3 trainings, and `significance` tests values of one"):
+        significance(printed, ["number"], 0.05, scores_of(range(3)), ROWS)
 
 
 def test_networks_of_other_papers_are_unchanged(tmp_path):

@@ -69,13 +69,33 @@ def clam(tmp_path_factory):
 
 
 def test_default_trains_what_the_papers_train(default):
-    assert default["pretrain_classifier"] == 5 + 3 and default["finetune_classifier"] == 2
+    assert default["pretrain_classifier"] == 5 + 3
+    # CLAM's two, and the authors' form of ABN; what differs in the seed alone is trained by one job.
+    assert default["finetune_classifier"] == 2 + 1
+    assert default["finetune_cub200_2011_c3_resnet50"] == default["finetune_cub200_2011_abn_resnet50"] == 1
     assert default["train_multilabel"] == 4 + 3 and default["compose_grids"] == 1
     assert default["reuse_classifier_of_base"] == 1, "timm's ResNet-50 is torchvision's where both are trained here"
     assert default["reuse_classifier"] == 3, "two on ImageNet-Segmentation, one slid over the grids"
     assert {"tabulate_ae", "decide_ae", "draw_ae_maps", "draw_ae_examples", "draw_ae_curves", "draw_ae_grids"} <= (
         default.keys()
     )
+
+
+def test_c3lrp_trains_as_many_networks_as_it_is_asked_for(tmp_path):
+    """Five of each, two, or all but one; at the paper's scale each is a job, for it takes hours."""
+
+    def of(*arguments):
+        counts = planned(tmp_path, *arguments)
+        return {k for k in range(5) if f"attribute_cub200_2011_c3_resnet50_{k}" in counts}, counts
+
+    alone = ["--config", "papers=[c3lrp]"]
+    networks, counts = of(*alone)
+    assert networks == set(range(5)) and counts["predict"] == 5 + 5 + 1 and counts["score"] == 2 * 11
+    assert {"compare_ties", "count_masks", "measure_price", "draw_c3lrp_maps", "decide_c3lrp"} <= counts.keys()
+    assert of(*alone, "models={c3_resnet50: {trainings: 2}}")[0] == {0, 1}
+    assert of(*alone, "models={c3_resnet50_1: null}")[0] == {0, 2, 3, 4}
+    networks, counts = of("--configfile", "config/paper.yaml", *alone)
+    assert networks == set(range(5)) and counts["finetune_classifier"] == 11
 
 
 def test_clam_trains_what_it_trains(clam):
@@ -102,6 +122,9 @@ def test_smoke_is_the_same_graph(tmp_path, default):
     left_out |= {f"attribute_imagenet_{name}" for name in ("alexnet", "densenet121")}
     left_out |= {f"attribute_imagenet_vit_base_{name}" for name in ("patch32", "patch16_384")}
     left_out |= {"reuse_classifier_of_base", "explain_patches"}
+    # Two of five trainings, and one form of ABN.
+    left_out |= {f"attribute_cub200_2011_{name}_resnet50_{k}" for name in ("c3", "abn") for k in (2, 3, 4)}
+    left_out |= {"attribute_cub200_2011_abn_resnet50_official"}
     assert default.keys() - smoke == of_grids | left_out
 
 
@@ -128,7 +151,7 @@ def test_a_run_takes_what_it_has(tmp_path, default):
     assert not [name for name in birdless if "cub200" in name]
     single = planned(tmp_path, "--config", "models={vgg16: null}")
     assert single["pretrain_classifier"] == 4 + 3 and not [name for name in single if "vgg16" in name]
-    lacking = planned(tmp_path, "--config", "papers=[c3lrp]")
+    lacking = planned(tmp_path, "--config", "papers=[c3lrp]", "datasets={cub200_2011: null}")
     assert "tabulate_c3lrp" in lacking and not [n for n in lacking if n.startswith(("attribute", "pretrain"))]
     nothing = planned(tmp_path, "--config", "papers=[]")
     assert "rank_methods" not in nothing and "rank_methods" not in lacking

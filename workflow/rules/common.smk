@@ -7,8 +7,9 @@ import os
 import re
 import sys
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
+from types import SimpleNamespace
 
 ROOT = Path(workflow.basedir).resolve()
 WORKFLOW = os.path.join(workflow.basedir, "workflow")
@@ -328,6 +329,17 @@ def training_seed(wildcards):
     """Seed of a model's trainings: its own or the run's, plus which of several networks it is."""
     own = NETWORKS[wildcards.model]["seed"]
     return (config["seed"] if own is None else own) + ROWS.models[wildcards.model].number
+
+
+def trained_together():
+    """Networks of models that are trained several times, on features and alike -> their model."""
+    found = {}
+    for name in MODELS:
+        model = ROWS.models[name].training_of
+        alike = model and NETWORKS[name] == config["models"].get(model)
+        if alike and recipe("finetune")(SimpleNamespace(model=name))["trainable"] != "all":
+            found[name] = model
+    return found
 
 
 def model_settings(wildcards):

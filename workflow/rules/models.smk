@@ -190,16 +190,16 @@ rule finetune_classifier:
         manifest="<results>/manifests/{dataset}.parquet",
         library=model_library("workflow/scripts/finetune_classifier.py"),
     output:
-        weights="<results>/models/{dataset}/{model}.safetensors",
-        card="<results>/models/{dataset}/{model}.json",
-        history="<results>/models/{dataset}/{model}.history.csv",
+        weights=["<results>/models/{dataset}/{model}.safetensors"],
+        card=["<results>/models/{dataset}/{model}.json"],
+        history=["<results>/models/{dataset}/{model}.history.csv"],
     log:
         "<logs>/finetune_classifier/{dataset}/{model}.log",
     benchmark:
         "<benchmarks>/finetune_classifier/{dataset}/{model}.tsv"
     wildcard_constraints:
         dataset=alternatives(finetuning()),
-        model=alternatives(name for name in MODELS if name not in other_forms()),
+        model=alternatives(name for name in MODELS if name not in (*other_forms(), *trained_together())),
     # What much else waits for comes first.
     priority: 20
     conda:
@@ -210,7 +210,7 @@ rule finetune_classifier:
         runtime=60,
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
-        seed=training_seed,
+        seeds=lambda wildcards: [training_seed(wildcards)],
         model=model_settings,
         training=recipe("finetune"),
         precision=lookup(dpath="compute/precision", within=config),
@@ -219,6 +219,47 @@ rule finetune_classifier:
         "Fine-tuning {wildcards.model} on {wildcards.dataset}"
     script:
         "../scripts/finetune_classifier.py"
+
+
+# One job for the networks that differ in their seed alone and are trained on features: starting up and looking at the
+# pictures takes longer than that.
+for dataset_, model_ in product(finetuning(), dict.fromkeys(trained_together().values())):
+    networks_ = [name for name, of in trained_together().items() if of == model_]
+    place_ = SimpleNamespace(dataset=dataset_, model=networks_[0])
+
+    rule:
+        name:
+            f"finetune_{dataset_}_{model_}"
+        input:
+            pretrained=lender(place_),
+            manifest=f"<results>/manifests/{dataset_}.parquet",
+            library=model_library("workflow/scripts/finetune_classifier.py")(place_),
+        output:
+            weights=[f"<results>/models/{dataset_}/{name}.safetensors" for name in networks_],
+            card=[f"<results>/models/{dataset_}/{name}.json" for name in networks_],
+            history=[f"<results>/models/{dataset_}/{name}.history.csv" for name in networks_],
+        log:
+            f"<logs>/finetune_classifier/{dataset_}/{model_}.log",
+        benchmark:
+            f"<benchmarks>/finetune_classifier/{dataset_}/{model_}.tsv"
+        priority: 20
+        conda:
+            "../../envs/relmap.yaml"
+        threads: 1
+        resources:
+            mem_mb=3000,
+            runtime=120,
+            gpu=lookup(dpath="compute/gpus", within=config),
+        params:
+            seeds=[training_seed(SimpleNamespace(model=name)) for name in networks_],
+            model=model_settings(place_),
+            training=recipe("finetune")(place_),
+            precision=lookup(dpath="compute/precision", within=config),
+            device=lookup(dpath="compute/device", within=config),
+        message:
+            f"Fine-tuning {', '.join(networks_)} on {dataset_}"
+        script:
+            "../scripts/finetune_classifier.py"
 
 
 # Its rows are the images that everything downstream explains and measures.

@@ -1,5 +1,7 @@
 """Train a pretrained network on another data set: its fully connected part, its last stage, or all of it."""
 
+import copy
+
 from relmap.data.images import Preprocessing
 from relmap.data.manifest import read_manifest
 from relmap.job.device import choose_device
@@ -17,7 +19,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     params, name = snakemake.params, snakemake.params.model["architecture"]
     recipe = TrainingConfig.from_mapping({**params.training, "precision": params.precision})
     manifest = read_manifest(snakemake.input.manifest)
-    model, pretrained = load_model(snakemake.input.pretrained)
+    base, pretrained = load_model(snakemake.input.pretrained)
     preprocessing, size = Preprocessing.from_dict(pretrained.preprocessing), pretrained.input_size
     classes = manifest.info.class_names
     if pretrained.architecture != name:
@@ -25,35 +27,41 @@ with job(snakemake.log[0], snakemake.threads) as log:
         colours = {key: tuple(pretrained.preprocessing[key]) for key in ("mean", "std")}
         size = params.model["input_size"]
         preprocessing = preprocessing_of({**params.model["seen"], **colours}, params.model["resize"], size)
-        lent, sizes = str(snakemake.input.pretrained), (len(classes), params.model["width"], size)
-        model = transferred(model, name, *sizes, keep_last=False, seed=params.seed, source=lent)
-    model = model.to(choose_device(params.device))
-    fit = finetune(
-        model,
-        name,
-        len(classes),
-        training_source(manifest, preprocessing, snakemake.threads),
-        recipe,
-        normalisation_of(preprocessing),
-        size,
-        seed=params.seed,
-        checkpoint=checkpoint_of(snakemake.output.weights),
-        identity=f"{manifest.info.fingerprint} {pretrained.sha256}",
-        name=name,
-    )
+    source = training_source(manifest, preprocessing, snakemake.threads)
+    lent, sizes = str(snakemake.input.pretrained), (len(classes), params.model["width"], size)
     stage = f"{architecture_of(name).stage} and what follows trained on {{}}, the rest"
     part = PARTS.get(recipe.trainable, stage)
-    card = write_trained(
-        model,
-        fit,
-        snakemake.output.weights,
-        snakemake.output.history,
-        manifest=manifest,
-        preprocessing=preprocessing,
-        workers=snakemake.threads,
-        architecture=name,
-        width=pretrained.width,
-        input_size=size,
-        origin=f"{part.format(manifest.info.dataset)} {pretrained.origin}",
-    )
-    log.info("accuracies %s", card.accuracies)
+    # Networks that differ in their seed alone; each is what it would be in a job of its own.
+    for seed, weights, history in zip(params.seeds, snakemake.output.weights, snakemake.output.history, strict=True):
+        if pretrained.architecture != name:
+            model = transferred(base, name, *sizes, keep_last=False, seed=seed, source=lent)
+        else:
+            model = copy.deepcopy(base)
+        model = model.to(choose_device(params.device))
+        fit = finetune(
+            model,
+            name,
+            len(classes),
+            source,
+            recipe,
+            normalisation_of(preprocessing),
+            size,
+            seed=seed,
+            checkpoint=checkpoint_of(weights),
+            identity=f"{manifest.info.fingerprint} {pretrained.sha256}",
+            name=name,
+        )
+        card = write_trained(
+            model,
+            fit,
+            weights,
+            history,
+            manifest=manifest,
+            preprocessing=preprocessing,
+            workers=snakemake.threads,
+            architecture=name,
+            width=pretrained.width,
+            input_size=size,
+            origin=f"{part.format(manifest.info.dataset)} {pretrained.origin}",
+        )
+        log.info("seed %d: accuracies %s", seed, card.accuracies)

@@ -43,6 +43,6 @@ with job(snakemake.log[0]):
     for output in snakemake.output.significance:
         asked = paper.significance
         printed = {number: published(paper, number, known) for number in asked.tables}
-        frame = significance(printed, asked.columns, asked.level, scores)
+        frame = significance(printed, asked.columns, asked.level, scores, known)
         caption = f"{paper.short}: Wilcoxon's signed-rank test of each column's best method against the others"
         write_frame(frame, output, f"{caption}, at the level {asked.level:g}")

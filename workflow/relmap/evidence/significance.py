@@ -24,6 +24,8 @@ import pandas as pd
 from scipy.stats import wilcoxon
 
 from relmap.catalogue.papers import PRINTED
+from relmap.catalogue.rows import Rows
+from relmap.errors import InputError
 from relmap.evidence.statistics import holm
 from relmap.evidence.tables import Values, by_cell, has_values, images_of
 
@@ -92,7 +94,11 @@ def against_the_best(values: Mapping[str, pd.Series], higher_is_better: bool, le
 
 
 def significance(
-    printed: Mapping[int, pd.DataFrame], columns: Sequence[str], level: float, scores: pd.DataFrame
+    printed: Mapping[int, pd.DataFrame],
+    columns: Sequence[str],
+    level: float,
+    scores: pd.DataFrame,
+    known: Rows | None = None,
 ) -> pd.DataFrame:
     """The tests behind the stars of some tables.
 
@@ -101,17 +107,27 @@ def significance(
         columns: ids of the published numbers to test.
         level: of the tests.
         scores: per-pair values as :func:`relmap.evidence.tables.image_scores` gives them.
+        known: the rows of the run; the catalogue's by default.
+
+    Raises:
+        InputError: a model stands for several trainings: what is tested here are values of one network.
 
     Returns:
         The columns of ``COLUMNS``: of every data set, network and number of a table a row for each printed method that
         the run has values of; none where it has fewer than two.
     """
+    known = known or Rows()
     parts = []
     values: dict[str, Values] = {}
     for number, table in printed.items():
         chosen = table[table["metric"].isin(columns)].drop_duplicates([*PRINTED, "select"])
         for place, rows in chosen.groupby(_PLACE, sort=False):
             dataset, model, metric, select = place
+            if len(known.trainings(model)) > 1:
+                raise InputError(
+                    f"table {number}: {model} stands for {len(known.trainings(model))} trainings, and `significance` tests "
+                    "values of one network; leave the table out there, and say it as a claim"
+                )
             if select not in values:
                 values[select] = by_cell(scores, select)
             cells = {method: (dataset, model, method, metric) for method in dict.fromkeys(rows["method"])}
