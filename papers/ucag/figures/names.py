@@ -11,7 +11,7 @@ from relmap.catalogue.rows import label
 GRAD_CAM = "grad_cam"
 UCAG_GRAD_CAM = "ucag_grad_cam"
 # What the paper's Figure 4 shows of the methods that its tables have on one data set and network.
-SHOWN = (GRAD_CAM, "grad_cam_pp", "wgrad_cam", "full_grad", "rap_logit_init", "rsp", "agf", "sglrp_agf")
+SHOWN = (GRAD_CAM, "grad_cam_pp", "wgrad_cam", "full_grad_centred", "rap_logit_init", "rsp", "agf", "sglrp_agf")
 
 
 @functools.cache
@@ -28,4 +28,4 @@ def method_name(method: str) -> str:
 
 def guided(method: str) -> str:
     """The id of UCAG around a method."""
-    return f"ucag_{method}"
+    return f"ucag_{method.removesuffix('_centred')}" if method == "full_grad_centred" else f"ucag_{method}"

@@ -473,7 +473,7 @@ CATALOGUE: dict[str, Method] = {
             "lrp_alpha1_beta0_rap_centred",
             "LRP-alpha1-beta0, RAP's code, less its mean",
             "Gur et al. 2021: what AGF's segmentation protocol does to LRP's maps",
-            "centred:Centred",
+            "centred:centred",
             variant_of="lrp_alpha1_beta0_rap",
             wraps="lrp_alpha1_beta0_rap",
         ),
@@ -805,6 +805,15 @@ CATALOGUE: dict[str, Method] = {
             signed=False,
         ),
         Method(
+            "full_grad_centred",
+            "FullGrad, less its mean",
+            "Gur et al. 2021: what AGF's segmentation protocol does to FullGrad's maps",
+            "centred:centred",
+            needs=(PIXELS,),
+            variant_of="full_grad",
+            wraps="full_grad",
+        ),
+        Method(
             "lrp_epsilon_captum",
             "LRP, captum",
             "captum 0.9, default rules, on a network whose sums it does not see, as torchvision's ResNets",
@@ -996,7 +1005,15 @@ def ucag(inner: Method, suffix: str = "", note: str = "", **parameters: Any) -> 
 
 _BY_UCAG = (
     *("grad_cam", "grad_cam_pp", "xgrad_cam", "wgrad_cam", "full_grad"),
-    *("lrp_alpha1_beta0_rap", "clrp_two_passes", "sglrp_agf", "rap_logit_init", "rsp", "agf"),
+    *(
+        "lrp_alpha1_beta0_rap",
+        "lrp_alpha1_beta0_rap_centred",
+        "clrp_two_passes",
+        "sglrp_agf",
+        "rap_logit_init",
+        "rsp",
+        "agf",
+    ),
     *("attribution_equilibrium", "abslrp"),
 )
 for _row in (

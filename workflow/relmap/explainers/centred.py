@@ -9,22 +9,42 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from relmap.explainers.base import Explainer
-from relmap.propagation import Propagator
+from relmap.explainers.base import Explainer, SharedPass, as_maps
+from relmap.propagation import Activations, Propagator
 
 # Of a map's largest magnitude: a constant map's rounded mean must not be exceeded.
 _ROUNDING = 1e-12
 
 
-class Centred(Explainer):
+def centred(propagator: Propagator, *, inner: Explainer) -> Explainer:
     """The inner method's maps, each less its own mean; a constant map becomes 0."""
+    return SharedCentred(propagator, inner) if isinstance(inner, SharedPass) else Centred(inner)
 
-    def __init__(self, propagator: Propagator, *, inner: Explainer) -> None:
+
+class Centred(Explainer):
+    """Around a method that runs the network itself."""
+
+    def __init__(self, inner: Explainer) -> None:
         self.inner = inner
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
-        maps = self.inner(images, targets)
-        exact = maps.double().flatten(2)
-        centred = exact - exact.mean(2, keepdim=True)
-        flat = centred.abs() <= _ROUNDING * exact.abs().amax(2, keepdim=True)
-        return centred.masked_fill(flat, 0).view(maps.shape).to(maps.dtype)
+        return less_mean(self.inner(images, targets))
+
+
+class SharedCentred(SharedPass):
+    """Around a method that reads a forward pass, which it shares."""
+
+    def __init__(self, propagator: Propagator, inner: SharedPass) -> None:
+        self.inner, self.input = inner, propagator.graph.operations[0].name
+        self.propagator, self.walks, self.keep = propagator, inner.walks, inner.keep
+
+    def read(self, activations: Activations, targets: Tensor) -> Tensor:
+        return less_mean(as_maps(self.inner.read(activations, targets), tuple(activations.shapes[self.input])))
+
+
+def less_mean(maps: Tensor) -> Tensor:
+    """Maps (A, B, ...), each of an A and a B less its mean over the rest, in float64 on the way."""
+    exact = maps.double().flatten(2)
+    found = exact - exact.mean(2, keepdim=True)
+    flat = found.abs() <= _ROUNDING * exact.abs().amax(2, keepdim=True)
+    return found.masked_fill(flat, 0).view(maps.shape).to(maps.dtype)

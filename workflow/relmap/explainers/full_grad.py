@@ -20,6 +20,7 @@ layer norm, ``1 + x``) are no biases here, as with the authors: completeness the
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,6 +39,10 @@ class FullGrad(SharedPass):
         self.input = graph.operations[0].name
         self.walk = propagator.by(composites.gradient())
         self.walks, self.keep = (self.walk,), (self.input,)
+
+    def signed_activation_map(self) -> Self:
+        """Its maps have no sign; wrappers finish their sum as that of activation maps."""
+        return self
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         size = activations.shapes[self.input][2:]

@@ -110,7 +110,7 @@ class UnfoldAndConquer(JointRun):
         inner: the method that explains the patches; one of another kind than ``SharedPass`` runs the network itself.
         n: patches on each side.
         rho: side of a patch as a share of the image's.
-        alpha: how often a patch is enlarged; None enlarges it to the size of the image, for networks that take no other.
+        alpha: how often a patch is enlarged; None enlarges it to the image's size, for networks that take no other.
         count: what the sum is divided by: ``overlaps``, or as in the authors' code ``plus_one``, one more.
         weights: ``confidence``, or ``uniform``, 1 for all patches, as by the commands in the authors' repository.
         at_once: patches, times targets, that go through the network together, which bounds memory and changes no map;
@@ -213,8 +213,8 @@ class UnfoldAndConquer(JointRun):
         except (RuntimeError, AssertionError) as error:
             size = " x ".join(map(str, patches.shape[2:]))
             raise InputError(
-                f"UCAG: the network does not take patches of {size} pixels ({error}); where it takes images of one size "
-                "alone, give alpha=None"
+                f"UCAG: the network does not take patches of {size} pixels ({error}); where it takes images of one "
+                "size alone, give alpha=None"
             ) from error
 
     def _explained(self, patches: Tensor, activations: Activations, classes: Tensor, by_channel: bool) -> Tensor:
