@@ -19,8 +19,8 @@ methods' maps stay as they are.
 **Where patches lie.** On each side S by itself the stride is :math:`(1 - \rho) S / (n - 1)` rounded to a whole number,
 and the patch is what makes n of them end where the image ends: 124 and 20 of 224 as in the paper, 34 and 6 of 64. The
 authors' code rounds the patch first. Where that does not come out even, as at 64 (35 and 6: 65), theirs has last
-patches that are cut off and then stretched, and a sum that is shrunk to the image; their script for images of other shapes
-scales 124 and 20 by height / 224 and width / 224, rounds both down, and leaves a border without a map.
+patches that are cut off and then stretched, and a sum that is shrunk to the image; their script for images of other
+shapes scales 124 and 20 by height / 224 and width / 224, rounds both down, and leaves a border without a map.
 
 **Bounds.** Bicubic enlargement overshoots. A method whose first layer takes the range of valid inputs (z-box, of a
 network with an ``input_range``) sees the patches clamped to it; all others see them as they are.
