@@ -50,7 +50,8 @@ def one(model: nn.Module, layer: nn.Module, image: Tensor, target: int, scales: 
         for values in (features, gradients)
     ]
     map = (large[0] * large[1]).sum((0, 1)).clamp(min=0)
-    return (map - map.min()) / (map.max() - map.min())
+    span = map.max() - map.min()  # where nothing is positive, the authors divide by 0
+    return (map - map.min()) / span if span > 0 else map
 
 
 @pytest.mark.parametrize(("name", "layer"), [("vgg16", "features.29"), ("resnet50", "layer4")])
