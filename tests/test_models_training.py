@@ -510,3 +510,15 @@ def test_recipe_from_the_configuration():
     recipe = TrainingConfig.from_mapping({"epochs": 5, "augmentation": {"flip": False}})
     assert recipe == TrainingConfig(epochs=5, augmentation=Augmentation(flip=False))
     assert math.isclose(recipe.learning_rate, 0.0025)
+
+
+def test_trainings_share_features():
+    """Those of one training serve another, which ends as it would with its own."""
+    recipe, source = replace(QUICK, trainable="last_stage", views=1, epochs=1), pictures()
+    one, other = narrow(classes=5), narrow(classes=5)
+    first, _ = training.trained_part(one, "resnet50", "last_stage")
+    features = cache_features(one, first, source, recipe, HALF, 32)
+    assert features.examples.shape == (24, 1, 64, 2, 2)
+    finetune(one, "resnet50", 3, source, recipe, HALF, 32, seed=5, features=features)
+    finetune(other, "resnet50", 3, source, recipe, HALF, 32, seed=5)
+    assert same(one.state_dict(), other.state_dict())

@@ -13,7 +13,7 @@ from relmap.models.training import TrainingConfig, finetune
 from relmap.models.transfer import transferred
 from relmap.models.zoo import architecture_of
 
-PARTS = {"head": "fully connected part trained on {}, the rest", "all": "trained on {} from"}
+PARTS = {"head": "fully connected part trained on {}, the rest", "all": "all of it trained on {}, before that"}
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, name = snakemake.params, snakemake.params.model["architecture"]

@@ -143,12 +143,14 @@ def finetune(
     checkpoint: str | os.PathLike | None = None,
     identity: str = "",
     name: str = "finetune",
+    features: InMemory | None = None,
 ) -> Fit:
     """Give ``model`` a fresh last layer and train what the recipe says, in place.
 
     Its fully connected part only (``head``; CLAM, A.1), or from its last stage on (``last_stage``): what is before is
     frozen, so its features are computed once, of the clean picture and of ``views - 1`` random views. Or ``all``, as
-    ``train`` does. Arguments are those of ``train``; ``classes`` is the number of outputs of the fresh layer.
+    ``train`` does. Arguments are those of ``train``; ``classes`` is the number of outputs of the fresh layer, and
+    ``features`` are those of ``cache_features`` where several trainings, of other seeds, share them.
 
     Raises:
         InputError: as ``train``; the features need more memory than ``feature_gib``; or the architecture's row names no
@@ -168,7 +170,7 @@ def finetune(
             name=name,
         )
     first, head = trained_part(model, architecture, config.trainable)
-    cached = cache_features(model, first, source, config, normalisation, input_size, seed=seed, name=name)
+    cached = features or cache_features(model, first, source, config, normalisation, input_size, seed=seed, name=name)
 
     def prepare(batch: torch.Tensor, epoch: int, generator: torch.Generator | None) -> torch.Tensor:
         if generator is None:
