@@ -1,12 +1,14 @@
 """The config: complete, validated, and clear about what is wrong."""
 
 import copy
+import importlib
+import inspect
 from pathlib import Path
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from relmap.catalogue.rows import load_rows
+from relmap.catalogue.rows import as_configured, load_rows
 from relmap.errors import InputError
 from relmap.job.config import check_ids, defaults, dump, load, read_schema
 from relmap.job.config_text import config_text
@@ -159,3 +161,43 @@ def test_paper_scale_does_not_inherit_what_the_demo_cut():
     assert complete["evaluation"]["max_images"] is None
     assert complete["evaluation"]["lerf"] == {"steps": 100, "pixels": 200, "reference_size": 224, "fill": "mean"}
     assert {model["width"] for model in complete["models"].values()} == {1.0}
+
+
+def test_explainers_parameters_belong_to_a_methods_row():
+    """What a job is told of a method holds them, so that maps of two counts are never taken for one another's."""
+    rows = load_rows()
+    for masks in (500, 501):
+        config = {"datasets": {}, "explainers": {"rise": {"masks": masks}, "smoothgrad": {"samples": 3, "noise": 0.1}}}
+        found = as_configured(rows, config).methods
+        assert found["rise"].to_dict()["parameters"] == {"masks": masks}
+        assert found["smoothgrad"].parameters == {"samples": 3, "noise": 0.1}
+        assert found["rise_softmax"] == rows.methods["rise_softmax"] and rows.methods["rise"].parameters == {}
+    of_demo = as_configured(rows, DEFAULTS).methods
+    assert of_demo["rise_softmax"].parameters == {"score": "softmax", "masks": 500}
+    assert of_demo["extremal_perturbation_coco"].parameters["iterations"] == 300
+
+
+@pytest.mark.parametrize(
+    ("explainers", "words"),
+    [
+        ({"rize": {"masks": 3}}, ["explainers.rize", "rise"]),
+        ({"rise_softmax": {"score": "sigmoid"}}, ["explainers.rise_softmax.score", "fixes it to 'softmax'"]),
+    ],
+)
+def test_explainers_refuse_what_no_method_takes(explainers, words):
+    with pytest.raises(InputError) as caught:
+        as_configured(load_rows(), {"datasets": {}, "explainers": explainers})
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_masks_are_counted():
+    with pytest.raises(InputError, match="explainers.rise.masks"):
+        load(merged({"explainers": {"rise": {"masks": 0}}}))
+
+
+def test_paper_scale_has_the_published_numbers_of_masks_and_steps():
+    explainers = load(merged(read("config/paper.yaml"), read("config.yaml")))["explainers"]
+    for method, parameters in explainers.items():
+        module, maker = load_rows().methods[method].maker.split(":")
+        signature = inspect.signature(getattr(importlib.import_module(f"relmap.explainers.{module}"), maker))
+        assert parameters == {name: signature.parameters[name].default for name in parameters}, method

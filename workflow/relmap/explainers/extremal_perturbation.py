@@ -15,6 +15,10 @@ the image and a margin of sigma around it; P counts both. The map is the sum ove
 by a Gaussian of 0.09 of the shorter side (zeros beyond the border), as TorchRay's pointing game does; that smooths
 after resizing to the picture's own size, this before. A score map counts by its mean over positions.
 
+At first all parameters are the same, and whole lattices of pixels have one value. Which of equal pixels are the higher
+is the sort's whim in TorchRay, and decides for good where the mask goes when nothing else does; here they share r
+evenly, within 1e-5 of the value at the area's edge, so that neither order nor rounding counts.
+
 TorchRay's images have a shorter side of 224. For others the step (7 pixels there, at least 1), sigma (3 steps) and the
 blur (20 pixels) are scaled by the shorter side over 224, the step to whole pixels.
 """
@@ -40,6 +44,7 @@ COLDNESS = 20.0
 RATE, MOMENTUM = 0.01, 0.9
 WEIGHT, GROWTH = 300.0, 1.0035
 SMOOTHING = 0.09
+TIE = 1e-5
 
 
 class ExtremalPerturbation(Explainer):
@@ -99,7 +104,8 @@ class ExtremalPerturbation(Explainer):
         shape = SmoothMask(size, images)
         pyramid = blurred(images, MAX_BLUR * min(size) / REFERENCE_SIDE)
         parameters = images.new_ones(count * len(self.areas), *shape.grid)
-        reference = torch.stack([shape.of_area(area) for area in self.areas]).repeat(count, 1)
+        pixels = shape.size[0] * shape.size[1]
+        outside = torch.tensor([int(pixels * (1 - area)) for area in self.areas] * count, device=images.device)
         classes = targets.repeat_interleave(len(self.areas))
         velocity, weight = torch.zeros_like(parameters), WEIGHT
         for iteration in range(self.iterations):
@@ -109,8 +115,7 @@ class ExtremalPerturbation(Explainer):
                 inside = shape.inside(whole)
                 seen = perturbed(pyramid, inside.unflatten(0, (count, -1))).flatten(0, 1)
                 seen = seen.flip(3) if iteration % 2 == 0 else seen
-                ordered = whole.flatten(1).sort(dim=1, stable=True)[0]
-                regulariser = weight * (ordered - reference).square().mean(1).sum()
+                regulariser = weight * (whole - of_area(whole.detach(), outside)).square().mean((1, 2)).sum()
             of_network = self._gradient(seen.detach(), classes)
             (step,) = torch.autograd.grad([seen, regulariser], leaf, [-of_network, torch.ones_like(regulariser)])
             # SGD's momentum starts from the first gradient; dampening is of those that follow.
@@ -163,11 +168,6 @@ class SmoothMask:
         height, width = self.image
         return masks[:, self.margin : self.margin + height, self.margin : self.margin + width]
 
-    def of_area(self, area: float) -> Tensor:
-        """The sorted mask of ones on this share of the pixels, (P,)."""
-        pixels = self.size[0] * self.size[1]
-        return (torch.arange(pixels, device=self.kernel.device) >= int(pixels * (1 - area))).to(self.kernel.dtype)
-
 
 class _SmoothMaximum(torch.autograd.Function):
     """Softmax-weighted means of v = kernel * parameters over each pixel's window.
@@ -210,6 +210,19 @@ def _windows(parameters: Tensor, kernel: Tensor) -> Iterator[tuple[Tensor, tuple
             place = (slice(None), slice(top, top + height), slice(left, left + width))
             of_window = kernel[top, left]
             yield of_window.view(-1, 1, 1, 1) * parameters[place], place, of_window
+
+
+def of_area(masks: Tensor, outside: Tensor) -> Tensor:
+    """What masks (B, h, w) are drawn to: 0 at their ``outside`` (B,) lowest pixels and 1 at the others, as they lie.
+
+    Pixels that are within ``TIE`` of the lowest of those others share what is left evenly.
+    """
+    flat = masks.flatten(1)
+    edge = flat.sort(1)[0].gather(1, outside[:, None])
+    above, tied = flat > edge + TIE, (flat - edge).abs() <= TIE
+    left = flat.shape[1] - outside - above.sum(1)
+    share = (left / tied.sum(1)).to(flat.dtype)
+    return (above.to(flat.dtype) + tied * share[:, None]).view(masks.shape)
 
 
 def blurred(images: Tensor, largest: float) -> Tensor:
