@@ -32,8 +32,8 @@ with job(snakemake.log[0], snakemake.threads) as log:
     stage = f"{architecture_of(name).stage} and what follows trained on {{}}, the rest"
     part = PARTS.get(recipe.trainable, stage)
     features = None
-    # Networks that differ in their seed alone; each is what it would be in a job of its own. What they share, features of
-    # the part that is not trained, has the seed of the first, whether or not that one is among them.
+    # Networks that differ in their seed alone; each is what it would be in a job of its own. They share the features of
+    # what is not trained, by the seed of the first, whether or not that one is among them.
     for seed, weights, history in zip(params.seeds, snakemake.output.weights, snakemake.output.history, strict=True):
         if pretrained.architecture != name:
             model = transferred(base, name, *sizes, keep_last=False, seed=seed, source=lent)
