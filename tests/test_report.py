@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from relmap.catalogue.datasets import DATASETS
 from relmap.catalogue.models import MODELS
-from relmap.catalogue.papers import Paper, read_paper, read_papers
+from relmap.catalogue.papers import Paper, published, read_paper, read_papers
 from relmap.catalogue.rows import Rows, load_rows
 from relmap.data.manifest import read_manifest
 from relmap.errors import InputError
@@ -409,3 +409,17 @@ def test_durations(seconds: float, words: str) -> None:
 )
 def test_numbers_in_words(found: list[int], words: str) -> None:
     assert numbers(found, "Figure") == words
+
+
+def test_trainings_are_said_and_their_spread_is_shown() -> None:
+    """As text, as a run's files have it; a table of single networks says nothing of them."""
+    frame = published(read_paper(Path(__file__).parents[1] / "papers" / "c3lrp"), 2).astype(str)
+    ours = {"reproduced": "0.250000", "reproduced_std": "0.017000", "ci_low": "0.2", "ci_high": "0.3", "n_images": "9"}
+    frame = frame.assign(role="published", missing="", **ours)
+    assert reading.note(frame) == "" and "trainings" not in reading.filled_table(frame)
+    several = frame.assign(n_trainings="5")
+    assert reading.note(several).startswith("Ours: mean ± standard deviation (n - 1) over 5 trainings")
+    long = reading.filled_table(several)
+    assert long["trainings"].tolist() == ["5"] * 9 and long["spread"].tolist() == ["0.017000"] * 9
+    shown = reading.grid(several, ["method", "variant"])
+    assert shown.rows[0][1][0]["ours"] == "0.250 ± 0.017" and shown.rows[0][1][0]["published"] == "0.250 ± 0.017"

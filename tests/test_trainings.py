@@ -269,7 +269,7 @@ def test_a_training_that_turns_is_counted(tmp_path):
 
 def test_stars_are_of_single_networks(paper):
     printed = {1: published(read_paper(paper), 1, ROWS)}
-    with pytest.raises(InputError, match="table 1: net stands for 3 trainings, and `significance` tests values of one"):
+    with pytest.raises(InputError, match="table 1: net stands for 3 trainings; `significance` tests values of one"):
         significance(printed, ["number"], 0.05, scores_of(range(3)), ROWS)
 
 

@@ -327,8 +327,13 @@ def recipe(stage):
 
 def training_seed(wildcards):
     """Seed of a model's trainings: its own or the run's, plus which of several networks it is."""
+    return first_seed(wildcards) + ROWS.models[wildcards.model].number
+
+
+def first_seed(wildcards):
+    """That of the first of several networks."""
     own = NETWORKS[wildcards.model]["seed"]
-    return (config["seed"] if own is None else own) + ROWS.models[wildcards.model].number
+    return config["seed"] if own is None else own
 
 
 def trained_together():

@@ -211,6 +211,7 @@ rule finetune_classifier:
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seeds=lambda wildcards: [training_seed(wildcards)],
+        views_seed=first_seed,
         model=model_settings,
         training=recipe("finetune"),
         precision=lookup(dpath="compute/precision", within=config),
@@ -252,6 +253,7 @@ for dataset_, model_ in product(finetuning(), dict.fromkeys(trained_together().v
             gpu=lookup(dpath="compute/gpus", within=config),
         params:
             seeds=[training_seed(SimpleNamespace(model=name)) for name in networks_],
+            views_seed=first_seed(place_),
             model=model_settings(place_),
             training=recipe("finetune")(place_),
             precision=lookup(dpath="compute/precision", within=config),

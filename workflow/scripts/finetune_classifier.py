@@ -9,7 +9,7 @@ from relmap.job.logs import job
 from relmap.models.card import load_model
 from relmap.models.finished import checkpoint_of, write_trained
 from relmap.models.sources import normalisation_of, preprocessing_of, training_source
-from relmap.models.training import TrainingConfig, finetune
+from relmap.models.training import TrainingConfig, cache_features, finetune, trained_part
 from relmap.models.transfer import transferred
 from relmap.models.zoo import architecture_of
 
@@ -31,13 +31,19 @@ with job(snakemake.log[0], snakemake.threads) as log:
     lent, sizes = str(snakemake.input.pretrained), (len(classes), params.model["width"], size)
     stage = f"{architecture_of(name).stage} and what follows trained on {{}}, the rest"
     part = PARTS.get(recipe.trainable, stage)
-    # Networks that differ in their seed alone; each is what it would be in a job of its own.
+    features = None
+    # Networks that differ in their seed alone; each is what it would be in a job of its own. They share the features of
+    # what is not trained, by the seed of the first, whether or not that one is among them.
     for seed, weights, history in zip(params.seeds, snakemake.output.weights, snakemake.output.history, strict=True):
         if pretrained.architecture != name:
             model = transferred(base, name, *sizes, keep_last=False, seed=seed, source=lent)
         else:
             model = copy.deepcopy(base)
         model = model.to(choose_device(params.device))
+        if recipe.trainable != "all" and features is None:
+            first, _ = trained_part(model, name, recipe.trainable)
+            looking = (source, recipe, normalisation_of(preprocessing), size)
+            features = cache_features(model, first, *looking, seed=params.views_seed, name=name)
         fit = finetune(
             model,
             name,
@@ -50,6 +56,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
             checkpoint=checkpoint_of(weights),
             identity=f"{manifest.info.fingerprint} {pretrained.sha256}",
             name=name,
+            features=features,
         )
         card = write_trained(
             model,

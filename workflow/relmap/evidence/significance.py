@@ -125,8 +125,8 @@ def significance(
             dataset, model, metric, select = place
             if len(known.trainings(model)) > 1:
                 raise InputError(
-                    f"table {number}: {model} stands for {len(known.trainings(model))} trainings, and `significance` "
-                    "tests values of one network; leave the table out there, and say it as a claim"
+                    f"table {number}: {model} stands for {len(known.trainings(model))} trainings; `significance` tests "
+                    "values of one network; leave the table out there, and say it as a claim"
                 )
             if select not in values:
                 values[select] = by_cell(scores, select)

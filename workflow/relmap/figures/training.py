@@ -1,14 +1,16 @@
-"""How the classifiers learned: accuracy by epoch, a panel a data set and model."""
+"""How the classifiers learned: accuracy by epoch, a panel a data set and model; trainings of one model share theirs."""
 
 from __future__ import annotations
 
 import os
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from relmap.catalogue.models import MODELS
 from relmap.figures.style import PAGE_WIDTH, relmap_style, setting_name
 
 _LINES = {"train": ("#0072b2", "-", "training"), "validation": ("#d55e00", "--", "held out")}
@@ -27,17 +29,21 @@ def training_curves(histories: dict[tuple[str, str], pd.DataFrame]) -> Figure:
     Args:
         histories: (dataset, model) -> rows with columns epoch, split (``train`` or ``validation``) and accuracy.
     """
+    panels: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    for (dataset, model), history in histories.items():
+        of = MODELS[model].training_of if model in MODELS else ""
+        panels.setdefault((dataset, of or model), []).append(history)
     with relmap_style():
-        columns = min(2, len(histories)) or 1
-        rows = -(-len(histories) // columns) or 1
+        columns = min(2, len(panels)) or 1
+        rows = -(-len(panels) // columns) or 1
         figure = Figure(figsize=(PAGE_WIDTH, 2.1 * rows + 0.35), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
-        for axes in grid.flat[len(histories) :]:
+        for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
-        for axes, ((dataset, model), history) in zip(grid.flat, histories.items(), strict=False):
-            for split, (colour, line, label) in _LINES.items():
-                part = history[history["split"] == split]
-                axes.plot(part["epoch"], part["accuracy"], line, color=colour, label=label)
+        for axes, ((dataset, model), alike) in zip(grid.flat, panels.items(), strict=False):
+            for place, (split, (colour, line, label)) in product(range(len(alike)), _LINES.items()):
+                part = alike[place][alike[place]["split"] == split]
+                axes.plot(part["epoch"], part["accuracy"], line, color=colour, label="" if place else label)
             axes.set_title(setting_name(dataset, model))
             axes.set_xlabel("Epoch")
             axes.set_ylabel("Accuracy")

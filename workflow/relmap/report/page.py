@@ -196,6 +196,7 @@ def _table(results: Path, paper: Paper, number: int, rows: Rows) -> dict[str, An
     return table | {
         "row_head": ", ".join(_ROW_HEADS[key] for key in layout),
         "grid": reading.grid(frame, layout),
+        "note": reading.note(frame),
         "long": reading.sortable(reading.filled_table(frame), rows.label),
         "files": sorted(file.name for file in path.parent.glob(f"{path.stem}.*")),
         "filled": int(printed["filled"].sum()),

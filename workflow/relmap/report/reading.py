@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from relmap.errors import InputError
-from relmap.evidence.tables import digits, lay_out
+from relmap.evidence.tables import digits, lay_out, trainings_note
 from relmap.job.files import read_json
 
 # JSON keeps no order of keys that matters; readers want to see these before the rest.
@@ -113,6 +113,8 @@ def filled_table(frame: pd.DataFrame) -> pd.DataFrame:
     shown["reproduced"] = _at_scale(frame["reproduced"], scale)
     limits = zip(_at_scale(frame["ci_low"], scale), _at_scale(frame["ci_high"], scale), strict=True)
     shown["interval"] = [" to ".join(cell(limit).text for limit in pair if limit) for pair in limits]
+    if "n_trainings" in frame:
+        shown["spread"], shown["trainings"] = _at_scale(frame["reproduced_std"], scale), frame["n_trainings"]
     shown["difference"] = [f"{number:.6f}" for number in ours * scale - value]
     shown["images"], shown["missing"], shown["note"] = frame["n_images"], frame["missing"], frame["note"]
     # A column that says nothing is left out.
@@ -125,11 +127,21 @@ def _at_scale(column: pd.Series, scale: pd.Series) -> list[str]:
     return ["" if number != number else f"{number:.6f}" for number in scaled]
 
 
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """A filled table, as text, with numbers where they are computed with."""
+    names = ("reproduced", "reproduced_std", "ci_low", "ci_high", "scale", "digits", "n_trainings")
+    typed = frame.assign(**{name: pd.to_numeric(frame[name], errors="coerce") for name in names if name in frame})
+    return typed.astype({name: int for name in ("digits", "n_trainings") if name in frame})
+
+
+def note(frame: pd.DataFrame) -> str:
+    """What a filled table, as text, says of the trainings behind its cells."""
+    return trainings_note(_typed(frame)).strip()
+
+
 def grid(frame: pd.DataFrame, rows: Sequence[str]) -> Grid:
     """A filled table as the paper lays it out, from the layout that Markdown and LaTeX have."""
-    numeric = ("reproduced", "reproduced_std", "ci_low", "ci_high", "scale", "digits")
-    typed = frame.assign(**{name: pd.to_numeric(frame[name], errors="coerce") for name in numeric})
-    layout = lay_out(typed.astype({"digits": int}), rows)
+    layout = lay_out(_typed(frame), rows)
     shown = []
     for name, line in layout.rows:
         pairs = zip(line[::2], line[1::2], strict=True)
