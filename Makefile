@@ -60,6 +60,7 @@ unit: $(READY)
 benchmark: $(READY)
 	$(BIN)/python benchmarks/relevance_speed.py $(if $(QUICK),--quick) $(if $(CHECK),--check)
 	$(BIN)/python benchmarks/road.py
+	$(BIN)/python benchmarks/ucag.py
 
 networks: $(READY)
 	$(BIN)/python -m relmap.inspection.networks docs/networks.md

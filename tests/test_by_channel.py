@@ -18,7 +18,7 @@ def propagator():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("method", [n for n, m in CATALOGUE.items() if ATTENTION not in m.needs])
+@pytest.mark.parametrize("method", [n for n, m in CATALOGUE.items() if ATTENTION not in m.needs and not m.wraps])
 def test_merged_they_are_the_map(propagator, method):
     images, targets = inputs()[0][:2], inputs()[1].T[:2]
     merged = relmap.explain(propagator, images, targets, method)

@@ -7,7 +7,9 @@ from reference_nets import inputs, network
 from relmap.catalogue.methods import ATTENTION, BLOCKS, CATALOGUE, FEATURE_MAP, PIXELS
 from relmap.models.text import BertClassifier, BertSettings
 
-METHODS = [name for name, row in CATALOGUE.items() if not {BLOCKS, FEATURE_MAP}.intersection(row.needs)]
+METHODS = [
+    name for name, row in CATALOGUE.items() if not {BLOCKS, FEATURE_MAP}.intersection(row.needs) and not row.wraps
+]
 PADDED = 6
 
 

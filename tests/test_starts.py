@@ -32,7 +32,7 @@ CONTROLS = {"constant", "random", "random_normal", "centre_gaussian"}
 METHODS = [
     method.id
     for method in relmap.methods()
-    if ATTENTION not in method.needs and method.id not in CONTROLS | WEIGHED.keys()
+    if ATTENTION not in method.needs and not method.wraps and method.id not in CONTROLS | WEIGHED.keys()
 ]
 
 

@@ -119,7 +119,7 @@ def test_canvas_and_finished_map(theirs, small):
                     if expected is not None:
                         found += 1
                         assert error(ours, expected) < 1e-5, (image, key, name, kind)
-    assert found == sum(name.startswith("crop34") and "_official" in name or "_noquirk" in name and "crop34" in name
+    assert found == sum((name.startswith("crop34") and "_official" in name) or ("_noquirk" in name and "crop34" in name)
                         for name in theirs) == 51  # fmt: skip
     assert np.array_equal(overlaps(*[Cut.of(64, 6, 0.555)] * 2, images).numpy(), theirs["crop34_duplication"])
 
@@ -358,7 +358,7 @@ def test_methods_of_a_job_share_patches_and_passes(monkeypatch):
     for method, maps in together.items():
         assert torch.equal(maps, alone[method]), method
     forward.clear()
-    relmap.compare(propagator, images, targets, dict.fromkeys(methods[:2], {"at_once": 36}))
+    relmap.compare(propagator, images, targets, {method: {"at_once": 36} for method in methods[:2]})
     assert forward == [2, 36, 36], "memory is bounded by patches at once"
     forward.clear()
     relmap.compare(propagator, images, targets, {methods[0]: {}, methods[1]: {"alpha": 1.0}})
@@ -411,9 +411,9 @@ def test_parameters_reach_what_is_wrapped(small):
     assert torch.equal(found, relmap.explain(small, images, 0, "lrp_epsilon", epsilon=0.25))
     fixed = replace(row, parameters={"epsilon": 0.25})
     assert torch.equal(found, relmap.explain(small, images, 0, fixed, **whole))
-    with pytest.raises(InputError, match="fixes 'epsilon' to 0.25"):
+    with pytest.raises(InputError, match=r"fixes 'epsilon' to 0\.25"):
         relmap.explain(small, images, 0, fixed, epsilon=1.0)
-    with pytest.raises(InputError, match="'epsilom'; it takes n, rho, .*epsilon"):
+    with pytest.raises(InputError, match=r"'epsilom'; it takes n, rho, .*epsilon"):
         relmap.explain(small, images, 0, row, epsilom=0.25)
 
 

@@ -151,8 +151,8 @@ _POOLS = ("average_pool", "max_pool")
 def last_map_before(graph: Graph, layer: str) -> str:
     """Name of the operation whose output is the last map of the resolution before that of a feature map.
 
-    ``features.22`` of VGG-16 and ``layer3`` of a ResNet, where the authors of NormGrad read it: ``stage_before``, behind
-    its pool. The map itself where the resolution never changes.
+    ``features.22`` of VGG-16 and ``layer3`` of a ResNet, where the authors of NormGrad read it: ``stage_before``,
+    behind its pool. The map itself where the resolution never changes.
     """
     name = stage_before(graph, layer)
     return layer if name == layer else _what_computed_it(graph, feature_maps(graph), name)
