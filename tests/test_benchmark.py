@@ -36,6 +36,21 @@ def test_the_quick_form_measures_what_has_bounds(speed, tmp_path, capsys):
     assert all(math.isnan(float(row["memory"])) for row in rows), "nothing is counted"
 
 
+def test_ucag_beside_enlarged_images(capsys):
+    """Counts are those of any machine: patches have 36 x (52 / 32)^2 times the pixels, or less where sizes are odd."""
+    spec = importlib.util.spec_from_file_location("ucag_cost", FILE.with_name("ucag.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    small = ["--models", "vgg16", "--size", "32", "--width", "0.0625", "--images", "1", "--repetitions", "1"]
+    module.main([*small, "--threads", "1", "--device", "cpu"])
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| vgg16")]
+    times = {cells[1]: (float(cells[5]), float(cells[7].rstrip(" |"))) for cells in lines}
+    assert len(times) == 7 and times["grad_cam, 1x"] == (1, 1)
+    operations, memory = times["ucag_grad_cam, 16 at once"]
+    assert operations > times["grad_cam, 5x"][0] > times["grad_cam, 2x"][0] > 1
+    assert operations == times["ucag_grad_cam, 1 at once"][0] and memory > times["ucag_grad_cam, 1 at once"][1]
+
+
 SMALL = [
     "--models",
     "vgg16",

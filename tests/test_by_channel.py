@@ -19,7 +19,9 @@ def propagator():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("method", [n for n, m in CATALOGUE.items() if not {ATTENTION, BRANCH} & set(m.needs)])
+@pytest.mark.parametrize(
+    "method", [n for n, m in CATALOGUE.items() if not ({ATTENTION, BRANCH} & set(m.needs) or m.wraps)]
+)
 def test_merged_they_are_the_map(propagator, method):
     images, targets = inputs()[0][:2], inputs()[1].T[:2]
     merged = relmap.explain(propagator, images, targets, tried(method))

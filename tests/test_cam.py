@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from reference_nets import inputs, network, vectors
 from relmap.explainers.baselines import BaselineMap, GuidedGradCAM
+from relmap.explainers.building import build
 from relmap.explainers.cam import grad_cam_pp
 from relmap.propagation import Propagator
 from torch import Tensor, nn
@@ -15,8 +16,11 @@ PACKAGE = {
     "grad_cam_pp": "GradCAMPlusPlus",
     "hires_cam": "HiResCAM",
     "layer_cam": "LayerCAM",
+    "xgrad_cam": "XGradCAM",
 }
-FAMILY = [*PACKAGE, "guided_grad_cam"]
+SUMS = [*PACKAGE, "wgrad_cam"]
+LAST = {"vgg16": "features.29", "resnet50": "layer4"}
+FAMILY = [*SUMS, "guided_grad_cam"]
 
 
 def resized(maps: Tensor) -> Tensor:
@@ -31,14 +35,16 @@ def test_family_by_the_package():
     for method, name in PACKAGE.items():
         expected = resized(torch.from_numpy(theirs[name]).double().relu())
         scale = expected.flatten(2).amax(2)[..., None, None]
-        assert (maps[method] - expected).abs().div(scale.clamp(min=1e-12)).max() < 1e-6, method
+        # The package adds 1e-7 to XGrad-CAM's denominator.
+        tolerance = 1e-5 if method == "xgrad_cam" else 1e-6
+        assert (maps[method] - expected).abs().div(scale.clamp(min=1e-12)).max() < tolerance, method
         assert scale.min() >= 0 and (scale > 0).float().mean() > 0.5
 
 
 def literal(features: Tensor, gradient: Tensor) -> dict[str, Tensor]:
     """One image's maps (h, w) of features and gradient (C, h, w), position by position."""
     channels, height, width = features.shape
-    maps = {name: torch.zeros(height, width, dtype=features.dtype) for name in PACKAGE}
+    maps = {name: torch.zeros(height, width, dtype=features.dtype) for name in SUMS}
     for c in range(channels):
         a, g = features[c], gradient[c]
         total, weight = a.sum().item(), 0.0
@@ -49,6 +55,8 @@ def literal(features: Tensor, gradient: Tensor) -> dict[str, Tensor]:
         maps["grad_cam_pp"] += weight * a
         maps["hires_cam"] += g * a
         maps["layer_cam"] += g.clamp(min=0) * a
+        maps["xgrad_cam"] += sum((g / (total + 1e-6) * a).flatten().tolist()) * a
+        maps["wgrad_cam"] += sum((g * a).flatten().tolist()) / (height * width) * a
     return {name: map.clamp(min=0) for name, map in maps.items()}
 
 
@@ -72,7 +80,7 @@ def test_family_by_autograd(architecture, layer):
         (gradient,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), kept[0])
         handle.remove()
         each = [literal(a, g) for a, g in zip(kept[0].detach(), gradient, strict=True)]
-        expected = {name: resized(torch.stack([one[name] for one in each])[:, None])[:, 0] for name in PACKAGE}
+        expected = {name: resized(torch.stack([one[name] for one in each])[:, None])[:, 0] for name in SUMS}
         by_guide = guided(network(architecture), images, classes) * expected["grad_cam"][:, None]
         expected["guided_grad_cam"] = by_guide.sum(1)
         for name, theirs in expected.items():
@@ -80,11 +88,48 @@ def test_family_by_autograd(architecture, layer):
             torch.testing.assert_close(maps[name][:, column], theirs, rtol=1e-9, atol=1e-11 * scale, msg=name)
 
 
-def test_where_a_mean_and_a_linear_layer_follow_two_are_one():
+@pytest.mark.filterwarnings("ignore::relmap.errors.RelevanceWarning")
+def test_where_a_mean_and_a_linear_layer_follow_three_are_one():
     """The gradient is the same at every position."""
     images, targets = inputs()
-    maps = relmap.compare(network("resnet50"), images, targets.T, ["grad_cam", "hires_cam"])
+    maps = relmap.compare(network("resnet50"), images, targets.T, ["grad_cam", "hires_cam", "xgrad_cam", "wgrad_cam"])
     torch.testing.assert_close(maps["grad_cam"], maps["hires_cam"])
+    scale = maps["grad_cam"].abs().max().item()
+    torch.testing.assert_close(maps["grad_cam"], maps["xgrad_cam"], rtol=0, atol=1e-4 * scale)  # by its 1e-6
+    assert not torch.allclose(maps["grad_cam"], maps["wgrad_cam"] * scale / maps["wgrad_cam"].max(), atol=1e-2 * scale)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layer", "module"),
+    [("vgg16", "features.22", "features.22"), ("resnet50", "layer3.5.relu_2", "layer3")],
+)
+def test_norm_grad_multiplies_lengths_one_resolution_before(architecture, layer, module):
+    images, targets = inputs()
+    model, kept = network(architecture), []
+    propagator = Propagator(network(architecture))
+    assert BaselineMap(propagator, baseline="norm_grad").layer == layer
+    model.get_submodule(module).register_forward_hook(lambda _, __, output: kept.append(output))
+    score = model(images.clone().requires_grad_()).gather(1, targets[:1].T).sum()
+    (gradient,) = torch.autograd.grad(score, kept[0])
+    expected = (kept[0].detach() ** 2).sum(1).sqrt() * (gradient**2).sum(1).sqrt()
+    found = relmap.explain(propagator, images, targets[0], "norm_grad")
+    torch.testing.assert_close(found, resized(expected[:, None])[:, 0], rtol=1e-9, atol=0)
+    other = relmap.explain(propagator, images, targets[0], "norm_grad", layer=LAST[architecture])
+    assert not torch.allclose(found, other)
+
+
+@pytest.mark.parametrize("method", [*SUMS, "norm_grad"])
+def test_the_signed_form_is_the_map_before_its_relu(method):
+    images, targets = inputs()
+    propagator = Propagator(network("resnet50"))
+    explainer = build(propagator, method)
+    activations = propagator.forward(images, explainer.walks, explainer.keep)
+    signed = explainer.signed_activation_map()
+    assert signed.signed_activation_map() is None
+    raw = signed.read(activations, targets)
+    assert torch.equal(explainer.read(activations, targets), raw.relu())
+    assert (raw < 0).any() == (method not in ("grad_cam_pp", "layer_cam", "norm_grad"))
+    assert build(propagator, "saliency").signed_activation_map() is None
 
 
 def test_grad_cam_pp_without_gradient_is_empty():

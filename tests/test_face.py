@@ -17,7 +17,7 @@ from relmap.propagation import composites, starts
 from trials import tried
 
 PAPERS = Path(__file__).parents[1] / "papers"
-ON_IMAGES = tuple(name for name, row in CATALOGUE.items() if not {ATTENTION, BRANCH} & set(row.needs))
+ON_IMAGES = tuple(name for name, row in CATALOGUE.items() if not ({ATTENTION, BRANCH} & set(row.needs) or row.wraps))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,9 @@ from relmap.catalogue.methods import ATTENTION, BLOCKS, CATALOGUE, FEATURE_MAP, 
 from relmap.models.text import BertClassifier, BertSettings
 from trials import tried
 
-METHODS = [name for name, row in CATALOGUE.items() if not {BLOCKS, FEATURE_MAP}.intersection(row.needs)]
+METHODS = [
+    name for name, row in CATALOGUE.items() if not {BLOCKS, FEATURE_MAP}.intersection(row.needs) and not row.wraps
+]
 PADDED = 6
 
 

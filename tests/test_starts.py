@@ -34,7 +34,9 @@ CONTROLS = {"constant", "random", "random_normal", "centre_gaussian"}
 METHODS = [
     method.id
     for method in relmap.methods()
-    if not {ATTENTION, BRANCH, SIZES}.intersection(method.needs) and method.id not in CONTROLS | WEIGHED.keys()
+    if not {ATTENTION, BRANCH, SIZES}.intersection(method.needs)
+    and not method.wraps
+    and method.id not in CONTROLS | WEIGHED.keys()
 ]
 
 

@@ -18,9 +18,9 @@ methods' maps stay as they are.
 
 **Where patches lie.** On each side S by itself the stride is :math:`(1 - \rho) S / (n - 1)` rounded to a whole number,
 and the patch is what makes n of them end where the image ends: 124 and 20 of 224 as in the paper, 34 and 6 of 64. The
-authors' code rounds the patch first. Where that does not come out even, as at 64 (35 and 6: 65), theirs has last
-patches that are cut off and then stretched, and a sum that is shrunk to the image; their script for images of other
-shapes scales 124 and 20 by height / 224 and width / 224, rounds both down, and leaves a border without a map.
+authors' code rounds the patch first. Where that does not come out even, as at 64 (35 and 6: 65), its last patches are
+cut off and then stretched, and the sum is shrunk to the image. Their script for images of other shapes scales 124 and
+20 by height / 224 and width / 224, rounds both down, and so may leave a border without a map.
 
 **Bounds.** Bicubic enlargement overshoots. A method whose first layer takes the range of valid inputs (z-box, of a
 network with an ``input_range``) sees the patches clamped to it; all others see them as they are.
@@ -110,7 +110,7 @@ class UnfoldAndConquer(JointRun):
         inner: the method that explains the patches; one of another kind than ``SharedPass`` runs the network itself.
         n: patches on each side.
         rho: side of a patch as a share of the image's.
-        alpha: how often a patch is enlarged; None enlarges it to the image's size, for networks that take no other.
+        alpha: how many times a patch is enlarged; None for as much as the image's size, where a network takes no other.
         count: what the sum is divided by: ``overlaps``, or as in the authors' code ``plus_one``, one more.
         weights: ``confidence``, or ``uniform``, 1 for all patches, as by the commands in the authors' repository.
         at_once: patches, times targets, that go through the network together, which bounds memory and changes no map;
