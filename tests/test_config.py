@@ -173,7 +173,7 @@ def test_explainers_parameters_belong_to_a_methods_row():
         assert found["smoothgrad"].parameters == {"samples": 3, "noise": 0.1}
         assert found["rise_softmax"] == rows.methods["rise_softmax"] and rows.methods["rise"].parameters == {}
     of_demo = as_configured(rows, DEFAULTS).methods
-    assert of_demo["rise_softmax"].parameters == {"score": "softmax", "masks": 500}
+    assert of_demo["rise_softmax"].parameters == {"score": "softmax", "masks": 200}
     assert of_demo["extremal_perturbation_coco"].parameters["iterations"] == 300
 
 

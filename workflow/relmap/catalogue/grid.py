@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -78,18 +78,23 @@ def make_plan(
             if network in models
         ]
         by_paper[paper.id] = tuple(dict.fromkeys(place for place, _ in own))
-        asked += [*own, *_beside(by_paper[paper.id], (*guests, *paper.controls), known)]
+        named = {cell.model for cell in both}
+        asked += [*own, *_beside(by_paper[paper.id], (*guests, *paper.controls), known, named)]
     maps = [(place[:2], method) for place, method in asked]
     maps += [((data, model), method) for data, model, method in rows.wanted if data in datasets and model in models]
     return Plan(_grouped(maps), _grouped(asked), by_paper, missing, count)
 
 
-def _beside(places: Iterable[Place], methods: Sequence[str], rows: Rows) -> Iterator[tuple[Place, str]]:
+def _beside(
+    places: Iterable[Place], methods: Sequence[str], rows: Rows, named: Collection[str]
+) -> Iterator[tuple[Place, str]]:
     """Guests, controls, and the methods that the run's files want of a pair, wherever the paper has scores.
 
-    Not on networks that stand in for the table's under one method: no other method's cell is read from them.
+    Not on networks that only stand in for the table's under one method, and are ``named`` by no cell: no other method's
+    cell is read from them.
     """
-    special = {one for models in rows.networks.values() for own in models.values() for one in rows.trainings(own)}
+    stand_ins = {own for models in rows.networks.values() for own in models.values()} - {*named}
+    special = {one for own in stand_ins for one in rows.trainings(own)}
     for place in places:
         if place[1] in special:
             continue
