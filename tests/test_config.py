@@ -174,7 +174,7 @@ def test_explainers_parameters_belong_to_a_methods_row():
         assert found["rise_softmax"] == rows.methods["rise_softmax"] and rows.methods["rise"].parameters == {}
     of_demo = as_configured(rows, DEFAULTS).methods
     assert of_demo["rise_softmax"].parameters == {"score": "softmax", "masks": 200}
-    assert of_demo["extremal_perturbation_coco"].parameters["iterations"] == 300
+    assert of_demo["extremal_perturbation_coco"].parameters["iterations"] == 10
 
 
 @pytest.mark.parametrize(
