@@ -191,7 +191,7 @@ def test_explainers_refuse_what_no_method_takes(explainers, words):
 
 
 def test_masks_are_counted():
-    with pytest.raises(InputError, match="explainers.rise.masks"):
+    with pytest.raises(InputError, match=r"explainers\.rise\.masks"):
         load(merged({"explainers": {"rise": {"masks": 0}}}))
 
 

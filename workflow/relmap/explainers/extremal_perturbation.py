@@ -179,10 +179,11 @@ class _SmoothMaximum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, parameters: Tensor, kernel: Tensor) -> Tensor:
-        total = mean = 0
-        for values, _, _ in _windows(parameters, kernel):
-            weight = torch.exp(COLDNESS * (values - 1))  # values are at most 1
-            total, mean = total + weight, mean + values.mul_(weight)
+        total = parameters.new_zeros(_shape(parameters, kernel))
+        mean = torch.zeros_like(total)
+        for values, weight, _, _ in _windows(parameters, kernel):
+            total += weight
+            mean.addcmul_(values, weight)
         mean /= total
         ctx.save_for_backward(parameters, kernel, total, mean)
         return mean
@@ -194,22 +195,31 @@ class _SmoothMaximum(torch.autograd.Function):
         constant = slope * (1 - COLDNESS * mean)
         slope = COLDNESS * slope
         found = torch.zeros_like(parameters)
-        for values, place, of_window in _windows(parameters, kernel):
-            weight = torch.exp(COLDNESS * (values - 1))
+        for values, weight, place, of_window in _windows(parameters, kernel):
             part = values.mul_(slope).add_(constant).mul_(weight)
             found[place] += torch.tensordot(of_window, part, 1)
         return found, None
 
 
-def _windows(parameters: Tensor, kernel: Tensor) -> Iterator[tuple[Tensor, tuple, Tensor]]:
-    """For each place of the window: v (S, B, ...), the slice of the parameters, and the kernel there (S,)."""
-    window = len(kernel)
-    height, width = (side - window + 1 for side in parameters.shape[1:])
-    for top in range(window):
-        for left in range(window):
-            place = (slice(None), slice(top, top + height), slice(left, left + width))
+def _shape(parameters: Tensor, kernel: Tensor) -> tuple[int, ...]:
+    height, width = (side - len(kernel) + 1 for side in parameters.shape[1:])
+    return kernel.shape[2], len(parameters), height, width
+
+
+def _windows(parameters: Tensor, kernel: Tensor) -> Iterator[tuple[Tensor, Tensor, tuple, Tensor]]:
+    """For each place of the window: v (S, B, ...), its weight, the slice of the parameters, and the kernel there (S,).
+
+    v is at most 1, and its weight ``exp(coldness (v - 1))``. Both are the caller's until the next place.
+    """
+    shape = _shape(parameters, kernel)
+    values, weight = parameters.new_empty(shape), parameters.new_empty(shape)
+    for top in range(len(kernel)):
+        for left in range(len(kernel)):
+            place = (slice(None), slice(top, top + shape[2]), slice(left, left + shape[3]))
             of_window = kernel[top, left]
-            yield of_window.view(-1, 1, 1, 1) * parameters[place], place, of_window
+            torch.mul(of_window.view(-1, 1, 1, 1), parameters[place], out=values)
+            torch.sub(values, 1, out=weight).mul_(COLDNESS).exp_()
+            yield values, weight, place, of_window
 
 
 def of_area(masks: Tensor, outside: Tensor) -> Tensor:
