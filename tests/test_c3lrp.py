@@ -18,6 +18,7 @@ from relmap.evidence.tables import CELL
 from relmap.metrics.deletion_insertion import points, probabilities
 from torch import nn
 
+from papers.c3lrp.figures.maps import id_words
 from papers.c3lrp.figures.read import BRANCH, COLUMNS, OURS, Trained
 from papers.c3lrp.masks import correlation_row, correlations, mask_row, with_means
 from papers.c3lrp.price import FORWARD, PRINTED, price_table
@@ -122,12 +123,18 @@ def test_correlations_are_of_each_map():
     assert np.isnan(correlation_row(np.array([np.nan]))["mean"])
 
 
+def test_words_have_no_signed_zero():
+    assert id_words({"a": -0.001, "b": -0.5}, {"a": 0.004, "b": 0.5}) == {"a": "0.00 | 0.00", "b": "-0.50 | 0.50"}
+
+
 def test_networks_are_followed_by_their_mean():
-    rows = pd.DataFrame({"model": ["a", "b"], "method": ["m", "m"], "kept": [0.25, 0.75], "n_maps": [3, 5]})
+    rows = {"model": ["a", "b"], "method": ["m", "m"], "kept": [0.25, 0.75], "least": [0.5, -1.0], "n_maps": [3, 5]}
+    rows = pd.DataFrame(rows)
     assert with_means(rows).to_dict("list") == {
         "model": ["a", "b", "all"],
         "method": ["m"] * 3,
         "kept": [0.25, 0.75, 0.5],
+        "least": [0.5, -1.0, -1.0],
         "n_maps": [3, 5, 8],
     }
 
@@ -135,7 +142,8 @@ def test_networks_are_followed_by_their_mean():
 def test_the_papers_network_has_its_parameters():
     """23.9 million, as printed; the multiply-accumulates of a forward pass of ResNet-50 are known to be 4.09 G."""
     table = price_table("c3_resnet50", ["input_x_gradient"], "meta", 1).set_index("what")
-    assert table.loc["the paper"].to_dict() == PRINTED
+    assert {name: table.loc["the paper", name] for name in PRINTED} == PRINTED
+    assert table.loc["the paper", "forwards"] == pytest.approx(16, abs=0.01), "what is printed is sixteen of these"
     assert round(table.loc[FORWARD, "parameters_m"], 1) == 23.9
     assert table.loc[FORWARD, "macs_g"] == pytest.approx(4.09, abs=0.01)
     assert table.loc["input_x_gradient", "macs_g"] == pytest.approx(2 * 4.09, rel=0.05)

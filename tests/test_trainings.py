@@ -182,7 +182,7 @@ def test_a_method_with_networks_of_its_own_stands_in_the_same_column(paper, tmp_
     text = to_markdown(filled).splitlines()
     assert text[2] == "| Ours | 0.700 ± 0.020 | **0.600 ± 0.265** |" and text[3].endswith("| 0.300 ± 0.100 |")
     assert trainings_note(filled) == (
-        " Ours: mean ± standard deviation (n - 1) over 3 trainings; seeds differ, all else is the same."
+        "Ours: mean ± standard deviation (n - 1) over 3 trainings; seeds differ, all else is the same."
     )
     fewer = scores_of(range(3), names=("net", "branch"))
     fewer = fill(printed, fewer[~fewer["model"].isin(["branch_1", "branch_2"])], known=known, resamples=100)

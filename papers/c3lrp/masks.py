@@ -48,13 +48,13 @@ def correlation_row(values: np.ndarray) -> dict[str, float]:
 
 
 def with_means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of single networks, and below each method's their mean, whose model is ``all``."""
+    """Rows of single networks, and below each method's their mean, of ``least`` the least, whose model is ``all``."""
     numbers = [name for name in rows.select_dtypes("number") if name != "n_maps"]
     found = []
     for _, part in rows.groupby("method", sort=False):
         mean = {
             **part.iloc[0].to_dict(),
-            **part[numbers].mean().to_dict(),
+            **{name: part[name].min() if name == "least" else part[name].mean() for name in numbers},
             "model": "all",
             "n_maps": part["n_maps"].sum(),
         }

@@ -26,8 +26,8 @@ with job(snakemake.log[0]):
             params.guests,
         )
         filled = fill(frame, scores, *settings)
-        caption = f"{paper.short}, Table {number}. {table['caption']}{trainings_note(filled)}"
-        write_table(filled, output, caption, table["rows"])
+        parts = [f"{paper.short}, Table {number}", table["caption"], trainings_note(filled)]
+        write_table(filled, output, ". ".join(filter(None, parts)), table["rows"])
     for output in snakemake.output.measured:
         frame = measured(
             paper.measured,

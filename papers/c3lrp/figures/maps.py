@@ -39,4 +39,9 @@ def maps_figure(examples: Sequence[Example], columns: Mapping[str, str]) -> Figu
 
 def id_words(scores: Mapping[str, float], scores_at_once: Mapping[str, float]) -> dict[str, str]:
     """Method -> what stands under its map."""
-    return {name: f"{value:.2f} | {scores_at_once[name]:.2f}" for name, value in scores.items()}
+    return {name: f"{_plain(value)} | {_plain(scores_at_once[name])}" for name, value in scores.items()}
+
+
+def _plain(value: float) -> str:
+    """Two decimals, and no sign of a rounded zero."""
+    return f"{round(value, 2) + 0.0:.2f}"

@@ -354,7 +354,7 @@ def _deciding(ids: str | Mapping[str, str], row: Mapping[str, str], where: str) 
 
 def _variant(parts: Sequence[str], deciding: str | None, entries: Mapping[str, Any], where: str) -> _Variant:
     """A row's variant, once the part that decides on the method's id is taken out of it."""
-    labels = [part for part in parts if part == deciding]
+    labels = [entries.get(part, {}).get("label", part) for part in parts if part == deciding]
     rest = [part for part in parts if part != deciding]
     known = [_named(entries, part, "variants", where) for part in rest]
     kept = [part for part, entry in zip(rest, known, strict=True) if not entry.get("redundant")]

@@ -290,7 +290,7 @@ def trainings_note(table: pd.DataFrame) -> str:
     most = int(counts.max())
     fewer = ", ".join(f"{label}: {count}" for label, count in counts.items() if count != most)
     what = "mean ± standard deviation (n - 1) over {} trainings" if most > 1 else "{} training"
-    return f" Ours: {what.format(most)}{f' ({fewer})' if fewer else ''}; seeds differ, all else is the same."
+    return f"Ours: {what.format(most)}{f' ({fewer})' if fewer else ''}; seeds differ, all else is the same."
 
 
 def measured(
@@ -463,6 +463,8 @@ def _single_key(cell: Cell, known: Rows) -> tuple[str, str, str, str]:
 def _rows_below(published: pd.DataFrame, methods: Sequence[str], role: str, known: Rows) -> list[pd.DataFrame]:
     """A row for each method in each column of a table, without a printed value."""
     columns = published.drop_duplicates(["dataset", "model", "metric", "variant"])
+    # What decides between a method's ids says nothing of another method.
+    columns = columns.assign(variant_label=columns["variant_label"].where(columns["variant"] != "", ""))
     blank = {"value": "", "std": "", "emphasis": "", "note": "", "wraps": "", "role": role}
     taken = set(published["label"])
     labels = {name: known.label(name) + (f" ({name})" if known.label(name) in taken else "") for name in methods}

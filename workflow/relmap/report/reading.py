@@ -136,7 +136,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 def note(frame: pd.DataFrame) -> str:
     """What a filled table, as text, says of the trainings behind its cells."""
-    return trainings_note(_typed(frame)).strip()
+    return trainings_note(_typed(frame))
 
 
 def grid(frame: pd.DataFrame, rows: Sequence[str]) -> Grid:
