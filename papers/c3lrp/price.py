@@ -34,7 +34,7 @@ def price_table(
         classes, side: of the network.
 
     Returns:
-        Columns what, parameters_m, macs_g, forwards (operations over a forward pass's), seconds: the paper's row, that of
+        Columns what, parameters_m, macs_g, forwards (as many forward passes), seconds. The paper's row, one of
         a forward pass, and one for each method, its own forward pass included.
     """
     model = build(architecture, classes, 1.0, side, seed=0, device=device).eval().requires_grad_(False)
