@@ -22,7 +22,7 @@ def network():
 
 
 IMAGES = torch.randn(3, 3, 16, 20, generator=torch.Generator().manual_seed(1))
-TWICE = find("grad_cam_x2")
+TWICE = find("grad_cam_twice")
 
 
 def test_a_map_of_an_enlarged_image_is_brought_back():
@@ -59,13 +59,13 @@ def cost_case(model, images, methods):
 
 def test_operations_are_those_of_the_layers():
     model, images = network(), IMAGES[:2]
-    case, maps = cost_case(model, images, ["grad_cam", "grad_cam_x2", "saliency"])
+    case, maps = cost_case(model, images, ["grad_cam", "grad_cam_twice", "saliency"])
     convolutions = 16 * 20 * 6 * 3 * 9, 8 * 10 * 8 * 6 * 9
     forward = sum(convolutions) + 8 * 4
     rows = score(case, "grad_cam", maps)
     # Backwards Grad-CAM goes through the linear layer alone.
     assert values_of(rows, "map_operations") == pytest.approx([(forward + 8 * 4) / 1e9] * 2, rel=1e-12)
-    twice = values_of(score(case, "grad_cam_x2", maps), "map_operations")
+    twice = values_of(score(case, "grad_cam_twice", maps), "map_operations")
     assert twice == pytest.approx([(4 * sum(convolutions) + 2 * 8 * 4) / 1e9] * 2, rel=1e-12)
     of_saliency, _ = cost_of_map(case, "saliency")
     counted = measure(model, images[:1], ["saliency"], repetitions=1)["forward_equivalents"][0]
@@ -75,6 +75,6 @@ def test_operations_are_those_of_the_layers():
 
 def test_memory_grows_with_the_image():
     images = torch.zeros(1, 3, 192, 192)  # so large that what is fixed does not count
-    case, maps = cost_case(network(), images, ["grad_cam", "grad_cam_x2"])
-    plain, twice = (values_of(score(case, method, maps), "map_memory")[0] for method in ("grad_cam", "grad_cam_x2"))
+    case, maps = cost_case(network(), images, ["grad_cam", "grad_cam_twice"])
+    plain, twice = (values_of(score(case, method, maps), "map_memory")[0] for method in ("grad_cam", "grad_cam_twice"))
     assert 3 < twice / plain < 6

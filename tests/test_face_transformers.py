@@ -4,12 +4,14 @@ import pytest
 import relmap
 import torch
 from reference_nets import inputs, network
-from relmap.catalogue.methods import ATTENTION, BLOCKS, CATALOGUE, FEATURE_MAP, PIXELS
+from relmap.catalogue.methods import ATTENTION, BLOCKS, BRANCH, CATALOGUE, FEATURE_MAP, PIXELS
 from relmap.models.text import BertClassifier, BertSettings
 from trials import tried
 
 METHODS = [
-    name for name, row in CATALOGUE.items() if not {BLOCKS, FEATURE_MAP}.intersection(row.needs) and not row.wraps
+    name
+    for name, row in CATALOGUE.items()
+    if not {BLOCKS, BRANCH, FEATURE_MAP}.intersection(row.needs) and not row.wraps
 ]
 PADDED = 6
 

@@ -89,6 +89,10 @@ LAST_MAPS = {
     "torchray_vgg16": "features.29",
     "torchray_resnet50": "layer4.2.relu_2",
     "vgg16_sliding": "features.29",
+    "torchray_vgg16_pooled": "features.29",
+    "resnet50_squash": "layer4.2.relu_2",
+    "densenet121_squash": "features.norm5",
+    "inception_v3_squash": "Mixed_7c.cat_2",
     "vit_base_patch16": "encoder.layers.encoder_layer_4.add_1",
     "vit_base_patch32": "encoder.layers.encoder_layer_4.add_1",
     "vit_base_patch16_384": "encoder.layers.encoder_layer_4.add_1",
@@ -97,7 +101,7 @@ LAST_MAPS = {
 
 @pytest.mark.parametrize("architecture", MADE)
 def test_narrow_networks_trace_and_have_maps(architecture):
-    size = {"alexnet": 96, "inception_v3": 112}.get(architecture, 64)
+    size = {"alexnet": 96, "inception_v3": 112, "inception_v3_squash": 112}.get(architecture, 64)
     model = build(architecture, 5, 0.125, size, seed=1).eval().requires_grad_(False)
     _lively(model)
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))

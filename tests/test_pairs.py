@@ -235,6 +235,7 @@ def test_a_filled_table_counts_images_and_pairs():
     rows = tidy([*PAIRS[0], "c"], [*PAIRS[1], 2], "lrp", "iou", np.array([0.1, 0.2, 0.6, np.nan]))
     scores = image_scores(rows, "imagenet", "vgg16")
     cell = {
+        "variant_label": "",
         "paper": "toy",
         "table": "1",
         "dataset": "imagenet",

@@ -274,7 +274,7 @@ def test_every_block_of_the_page_is_tried():
     """Files here, commands as test_docs.py does, and one block of Python."""
     heads = re.findall(r"^```(\w+)\n(.*)", PAGE.read_text(), re.M)
     others = [first for kind, first in heads if not first.startswith("# tests/toy/") and kind != "sh"]
-    assert others == ["import relmap"]
+    assert others == ["import relmap", "models: {resnet50: c3_resnet50}"], "that block is of papers/c3lrp/paper.yaml"
     commands = [first for kind, first in heads if kind == "sh"]
     assert all(command.startswith(".venv/bin/snakemake ") for command in commands)
 

@@ -22,7 +22,7 @@ from relmap.explainers.ucag import Cut, UnfoldAndConquer, finished, fold, overla
 from relmap.propagation import Propagator, Walk
 from torch import Tensor, nn
 
-CAMS = ("grad_cam", "grad_cam_pp", "xgrad_cam", "wgrad_cam")
+CAMS = ("grad_cam", "grad_cam_pp", "xgrad_cam", "wgrad_cam", "full_grad")
 UNFOLDED = [row for row in CATALOGUE.values() if row.maker == "ucag:UnfoldAndConquer"]
 INNER = [row.wraps for row in UNFOLDED if row.variant_of is None]
 

@@ -13,8 +13,9 @@ from relmap.figures.style import PAGE_WIDTH, relmap_style
 
 from papers.ucag.figures.names import GRAD_CAM, UCAG_GRAD_CAM
 
-PLAIN = {1: GRAD_CAM, **{factor: f"{GRAD_CAM}_x{factor}" for factor in (2, 3, 4, 5)}}
-GUIDED = {factor: f"{UCAG_GRAD_CAM}_x{factor}" for factor in (1, 2, 3, 4, 5)}
+TIMES = {1: "once", 2: "twice", 3: "thrice", 4: "fourfold", 5: "fivefold"}
+PLAIN = {factor: GRAD_CAM if factor == 1 else f"{GRAD_CAM}_{word}" for factor, word in TIMES.items()}
+GUIDED = {factor: f"{UCAG_GRAD_CAM}_{word}" for factor, word in TIMES.items()}
 SERIES = {"Grad-CAM, enlarged": PLAIN, "UCAG": GUIDED}
 GAMES = {"deletion_probability": "Deletion, lower is better", "insertion_probability": "Insertion, higher is better"}
 COSTS = {"map_operations": "Multiply-accumulates of a map, billions", "map_memory": "Live memory of a map, MiB"}

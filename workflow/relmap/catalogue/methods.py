@@ -103,6 +103,9 @@ _MONTAVON = "Montavon et al. 2019"
 # Batch norms as layers of their own, from 1 at the target: CLAM's reading of the three methods that it refines.
 _NORMS = {"batch_norm": "alpha_beta"}
 
+# How many times an image or a patch is enlarged, in ids.
+_TIMES = {1: "once", 2: "twice", 3: "thrice", 4: "fourfold", 5: "fivefold"}
+
 CATALOGUE: dict[str, Method] = {
     method.id: method
     for method in (
@@ -968,7 +971,7 @@ CATALOGUE: dict[str, Method] = {
         ),
         *(
             Method(
-                f"grad_cam_x{factor}",
+                f"grad_cam_{word}",
                 f"Grad-CAM, {factor} x",
                 "Hong et al. 2023, Figure 2: the image enlarged",
                 "enlarged:Enlarged",
@@ -978,7 +981,8 @@ CATALOGUE: dict[str, Method] = {
                 variant_of="grad_cam",
                 wraps="grad_cam",
             )
-            for factor in (2, 3, 4, 5)
+            for factor, word in _TIMES.items()
+            if factor > 1
         ),
     )
 }
@@ -1020,7 +1024,7 @@ for _row in (
     *(ucag(CATALOGUE[_id]) for _id in _BY_UCAG),
     ucag(CATALOGUE["grad_cam"], "_unweighted", ", all patches alike", weights="uniform"),
     ucag(CATALOGUE["grad_cam"], "_plus_one", ", divided by the count plus one", count="plus_one"),
-    *(ucag(CATALOGUE["grad_cam"], f"_x{factor}", f", patches {factor} x", alpha=factor) for factor in (1, 2, 3, 4, 5)),
+    *(ucag(CATALOGUE["grad_cam"], f"_{word}", f", patches {n} x", alpha=n) for n, word in _TIMES.items()),
 ):
     CATALOGUE[_row.id] = _row
 
