@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from dataclasses import replace
+from functools import cache
 from itertools import groupby, product
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,12 +33,13 @@ from relmap.evidence.claims import read_claims
 from relmap.job.config import check_ids, load
 from relmap.job.imports import closure
 
+# Whether the workflow runs in its own repository.
+INSIDE = Path.cwd().resolve() == ROOT
+
 
 def here(path):
     """A file of the repository, relative to the working directory where that lies in it."""
-    absolute = os.path.join(workflow.basedir, path)
-    inside = Path.cwd().resolve() == Path(workflow.basedir).resolve()
-    return path if inside else absolute
+    return path if INSIDE else os.path.join(workflow.basedir, path)
 
 
 def named(path):
@@ -62,9 +64,16 @@ def beside(paper, name):
     return [path] if os.path.isfile(path) else []
 
 
+@cache
+def printed_by(folder):
+    """The cells that the tables of a paper's folder print."""
+    paper = next(paper for paper in PAPERS if paper.folder == folder)
+    return [cell for number in paper.tables for cell in cells(published(paper, number, ROWS))]
+
+
 def claimed_by(paper):
     """The cells that a paper's claims compare."""
-    printed = [method for number in paper.tables for method in published(paper, number, ROWS)["method"]]
+    printed = [cell.method for cell in printed_by(paper.folder)]
     return [
         Cell(*cell)
         for path in beside(paper, "claims.yaml")
@@ -529,6 +538,7 @@ def targets_of(paper):
     return [f"<results>/targets/{d}/{m}.parquet" for d, m in sorted(places, key=lambda place: rank(*place))]
 
 
+@cache
 def ids_in(path):
     """Ids of the rows that a Python file adds, and of the published numbers of its metrics."""
     added = from_file(path)
@@ -540,15 +550,14 @@ def ids_in(path):
 def extensions_of(paper):
     """Python files that a paper's tables are read with: its own, the user's, and those whose rows it names."""
     own = [*beside(paper, "rows.py"), *map(named, config["extensions"])]
-    printed = [cell for number in paper.tables for cell in cells(published(paper, number, ROWS))]
-    used = {name for c in (*printed, *paper.measured) for name in (c.dataset, c.model, c.method, c.metric)}
+    shown = (*printed_by(paper.folder), *paper.measured)
+    used = {name for c in shown for name in (c.dataset, c.model, c.method, c.metric)}
     return [path for path in EXTENSIONS if path in own or {*used, *config["methods"]} & ids_in(path)]
 
 
 def missing_of(paper):
     """What this run lacks for each cell of a paper that it cannot fill."""
-    printed = [cell for number in paper.tables for cell in cells(published(paper, number, ROWS))]
-    shown = [*printed, *paper.measured]
+    shown = [*printed_by(paper.folder), *paper.measured]
     below = [replace(cell, method=method) for cell in shown for method in (*config["methods"], *paper.controls)]
     known = replace(ROWS, networks=paper.networks)
     lacking = {cell: first_lacking(cell, known, DATASETS, MODELS) for cell in dict.fromkeys([*shown, *below])}

@@ -73,13 +73,21 @@ def _names(path: Path, folders: Mapping[str, Path]) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
+# Where statements hold others. Expressions hold no imports, and are most of a file.
+_BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
+
+
 def _run(tree: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a module but those under ``if TYPE_CHECKING``, which never run."""
-    yield tree
-    for node in ast.iter_child_nodes(tree):
+    """The statements of a module but those under ``if TYPE_CHECKING``, which never run."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
         checked = isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        for part in node.orelse if checked else (node,):
-            yield from _run(part)
+        for name in ("orelse",) if checked else _BODIES:
+            part = getattr(node, name, ())
+            if isinstance(part, list):  # a lambda's body is an expression
+                waiting += part
 
 
 def _package(path: Path, level: int, folders: Mapping[str, Path]) -> str:
