@@ -90,7 +90,7 @@ def test_areas_are_those_of_the_trapezoid_rule():
 def test_series_stand_at_their_enlargement():
     pairs = pd.DataFrame({"image_id": ["a", "b"], "target": [0, 1]})
     values = pd.concat(
-        [rows(pairs, f"{GRAD_CAM}_x3", "map_memory", [1.0, 3.0]), rows(pairs, GUIDED[1], "map_memory", [5.0, 5.0])]
+        [rows(pairs, PLAIN[3], "map_memory", [1.0, 3.0]), rows(pairs, GUIDED[1], "map_memory", [5.0, 5.0])]
     )
     found = by_enlargement(values, draws=20).set_index("enlargement")
     assert found["mean"].to_dict() == {3: 2.0, 1: 5.0}

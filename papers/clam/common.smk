@@ -3,7 +3,7 @@ What CLAM's rules ask of the config and of the plan. No rules here.
 """
 
 from papers.clam.cla.layers import layer_file, select_layers
-from papers.clam.methods import CLAM_ARM, UNTRAINED_ARM
+from papers.clam.methods import CLAM_ARM, UNTRAINED_ARM, clam_methods
 
 ARMS = list(config["clam"]["arms"])
 CLAM_PAPER = next(paper for paper in PAPERS if paper.id == "clam")
@@ -11,8 +11,8 @@ CLAM_PAPER = next(paper for paper in PAPERS if paper.id == "clam")
 
 def arm_pairs(arm):
     """Data sets and models that an arm's methods are made for."""
-    ids = [method for method, row in ROWS.methods.items() if row.arm == arm]
-    return [pair for pair in PAIRS if set(ids) <= set(PLAN.methods.get(pair, ()))]
+    ids = {method.id for method in clam_methods(arm)}
+    return [pair for pair in PAIRS if ids <= set(PLAN.methods.get(pair, ()))]
 
 
 def layers_of(dataset, model, arm):
