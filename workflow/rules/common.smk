@@ -684,7 +684,7 @@ def files_of_papers():
 # left out there.
 ENGINE_METHODS = config["engine"]["methods"] or [method for method, row in CATALOGUE.items() if row.wraps is None]
 # Those that run the network hundreds of times cost that; they are measured where the config names them.
-COST_METHODS = config["engine"]["methods"] or [name for name in CATALOGUE if not CATALOGUE[name].trial]
+COST_METHODS = config["engine"]["methods"] or [name for name in ENGINE_METHODS if not CATALOGUE[name].trial]
 # The networks that it looks at: some suffice to compare methods. Of a model that is trained several times the first, after
 # the others.
 ENGINE_PAIRS = sorted(
