@@ -195,9 +195,11 @@ def by_cell(scores: pd.DataFrame, select: str = "") -> dict[tuple[str, str, str,
         if flag not in scores:
             raise InputError(f"scores do not tell which pairs are {flag}; read them together with their targets")
         scores = scores[scores[flag].astype(bool)]
-    scores = scores.reset_index(drop=True)
+    # Sorted once: each cell is then a slice.
+    scores = scores.sort_values([*CELL, *PAIR], kind="stable", ignore_index=True)
     values = scores.astype({"value": float}).set_index(PAIR)["value"]
-    return {cell: values.iloc[rows].sort_index() for cell, rows in scores.groupby(CELL).indices.items()}
+    places = scores.groupby(CELL).indices.items()
+    return {cell: values.iloc[rows[0] : rows[-1] + 1] for cell, rows in places}
 
 
 def has_values(values: Values, cell: tuple[str, str, str, str]) -> bool:
