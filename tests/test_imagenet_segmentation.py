@@ -7,6 +7,7 @@ from multiprocessing import get_context
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 from relmap.data.formats.classes import classes_of
 from relmap.data.formats.imagenet_segmentation import FILE, read_imagenet_segmentation
 from relmap.data.images import Preprocessing, decode, load_images, load_masks, read_size
@@ -15,6 +16,7 @@ from relmap.data.members import Member, member_of
 from relmap.data.render import render_imagenet_segmentation
 from relmap.data.render.imagenet_segmentation_writer import Segmented, write_mat
 from relmap.errors import InputError
+from relmap.figures.pictures import read_picture
 
 # In the order of a classifier that is not that of the file.
 CLASSES = {"n02084071": "dog", "n01440764": "tench", "n02121808": "cat"}
@@ -252,3 +254,13 @@ def test_the_rendered_one_is_read_by_the_same_reader(tmp_path):
     masks = load_masks(manifest, manifest.rows(), Preprocessing(40, 40))
     share = masks.float().mean((1, 2))
     assert ((share > 0.05) & (share < 0.9)).all(), "an object, and not all of the picture"
+
+
+def test_figures_show_the_pictures_that_networks_see(root):
+    """The pictures of figures are read without torch, by a function of their own."""
+    member, preprocessing = f"{root / FILE}#0", Preprocessing(24, 24, fit="squash")
+    shown = read_picture(member, preprocessing.to_dict())
+    whole = decode(member).convert("RGB").resize((24, 24), Image.Resampling.BILINEAR)
+    assert np.array_equal(shown, np.asarray(whole))
+    with pytest.raises(InputError, match="gtsegs"):
+        read_picture(f"{root / FILE}#99", preprocessing.to_dict())

@@ -120,7 +120,17 @@ def test_smoke_is_the_same_graph(tmp_path, default):
     # Networks that have learned nothing are sure of no picture.
     of_grids = {"compose_grids", "attribute_imagenet_grids_vgg16_sliding", "threshold_grids", "draw_ae_grids"}
     # Networks and data sets whose jobs are those of others; two of five trainings, and one form of ABN.
-    others = ("voc2012", "coco2014", "resnet50_ram", "alexnet", "densenet121", "inception_v3", "vgg19", "vgg16_sliding")
+    others = (
+        "voc2012",
+        "coco2014",
+        "torchray_resnet50",
+        "resnet50_ram",
+        "alexnet",
+        "densenet121",
+        "inception_v3",
+        "vgg19",
+        "vgg16_sliding",
+    )
     others += ("patch32", "patch16_384", "resnet50_official", *(f"resnet50_{k}" for k in (2, 3, 4)))
     left_out = {
         name for name in default if name.startswith(("attribute_", "score_maps_")) and any(map(name.count, others))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from relmap.data.members import member_of, read_member
 from relmap.errors import InputError
 
 
@@ -46,7 +47,7 @@ def read_picture(path: str | os.PathLike, preprocessing: Mapping[str, Any], near
     That module imports torch, which takes seconds; notebooks show a few pictures only.
 
     Args:
-        path: an image file.
+        path: an image file, or a member of ImageNet-Segmentation's.
         preprocessing: a model card's: ``resize`` and ``crop`` in pixels, ``fit``. What is shown is always antialiased.
         nearest: keep pixel values as they are (masks, part maps) and return one channel.
 
@@ -57,7 +58,8 @@ def read_picture(path: str | os.PathLike, preprocessing: Mapping[str, Any], near
         InputError: the file is missing or is not a readable image.
     """
     try:
-        with Image.open(path) as file:
+        member = member_of(path)
+        with Image.open(path) if member is None else Image.fromarray(read_member(member)) as file:
             file.load()
             picture = file if nearest else _as_rgb(file)
     except (OSError, SyntaxError, ValueError) as error:
