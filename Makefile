@@ -61,7 +61,7 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/relevance_speed.py $(if $(QUICK),--quick) $(if $(CHECK),--check)
 	$(BIN)/python benchmarks/road.py
 	$(BIN)/python benchmarks/deletion_insertion.py $(if $(QUICK),,--full) $(if $(CHECK),--check)
-	$(BIN)/python benchmarks/ucag.py
+	$(BIN)/python benchmarks/unfold_and_conquer.py
 
 networks: $(READY)
 	$(BIN)/python -m relmap.inspection.networks docs/networks.md

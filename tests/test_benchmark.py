@@ -38,7 +38,7 @@ def test_the_quick_form_measures_what_has_bounds(speed, tmp_path, capsys):
 
 def test_ucag_beside_enlarged_images(capsys):
     """Counts are those of any machine: patches have 36 x (52 / 32)^2 times the pixels, or less where sizes are odd."""
-    spec = importlib.util.spec_from_file_location("ucag_cost", FILE.with_name("ucag.py"))
+    spec = importlib.util.spec_from_file_location("unfold_and_conquer_cost", FILE.with_name("unfold_and_conquer.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     small = ["--models", "vgg16", "--size", "32", "--width", "0.0625", "--images", "1", "--repetitions", "1"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import relmap
 import torch
-from relmap.catalogue.methods import CATALOGUE, Method, ucag
+from relmap.catalogue.methods import CATALOGUE, Method, unfold_and_conquer
 from relmap.catalogue.rows import load_rows
 from relmap.data.manifest import ManifestInfo
 from relmap.errors import InputError
@@ -129,7 +129,7 @@ def test_ucag_of_refined_maps_takes_their_files(data, chain, tmp_path):
     whole, patches = (relmap.explain(network(), *data, row, alpha=None, n=n, rho=rho, **given) for n, rho in ONE_OR_SIX)
     refined = relmap.explain(network(), *data, rows["clrp_clam"], **given)
     torch.testing.assert_close(whole, refined)
-    unrefined = relmap.explain(network(), *data, ucag(CATALOGUE["clrp_norms"]), alpha=None)
+    unrefined = relmap.explain(network(), *data, unfold_and_conquer(CATALOGUE["clrp_norms"]), alpha=None)
     assert patches.any() and not torch.allclose(patches, unrefined)
 
 

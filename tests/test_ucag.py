@@ -13,17 +13,17 @@ import relmap
 import torch
 import torch.nn.functional as F
 from reference_nets import inputs, network, vectors
-from relmap.catalogue.methods import CATALOGUE, Method, ucag
+from relmap.catalogue.methods import CATALOGUE, Method, unfold_and_conquer
 from relmap.errors import InputError, RelevanceWarning
 from relmap.explainers.base import Explainer
 from relmap.explainers.baselines import BaselineMap
 from relmap.explainers.building import build
-from relmap.explainers.ucag import Cut, UnfoldAndConquer, finished, fold, overlaps
+from relmap.explainers.unfold_and_conquer import Cut, UnfoldAndConquer, finished, fold, overlaps
 from relmap.propagation import Propagator, Walk
 from torch import Tensor, nn
 
 CAMS = ("grad_cam", "grad_cam_pp", "xgrad_cam", "wgrad_cam", "full_grad")
-UNFOLDED = [row for row in CATALOGUE.values() if row.maker == "ucag:UnfoldAndConquer"]
+UNFOLDED = [row for row in CATALOGUE.values() if row.maker == "unfold_and_conquer:UnfoldAndConquer"]
 INNER = [row.wraps for row in UNFOLDED if row.variant_of is None]
 
 
@@ -112,7 +112,7 @@ def test_canvas_and_finished_map(theirs, small):
         for count, kind in (("overlaps", "noquirk"), ("plus_one", "official")):
             how = {"weights": weights, "count": count}
             raw = relmap.explain(small, images, labels, row, **how)
-            maps = relmap.explain(small, images, labels, ucag(CATALOGUE["grad_cam"]), **how)
+            maps = relmap.explain(small, images, labels, unfold_and_conquer(CATALOGUE["grad_cam"]), **how)
             for image, (one, shown) in enumerate(zip(raw, maps, strict=True)):
                 for name, ours in (("canvas", one), ("norm", scaled(one)), ("final", shown)):
                     expected = theirs.get(f"crop34_img{image}_{key}_{name}_{kind}")
@@ -290,7 +290,7 @@ def test_equal_confidence_is_none():
     one = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)).double()
     image = inputs()[0][:2]
     with_weights, without = (
-        relmap.explain(one.eval(), image, 0, ucag(CATALOGUE["lrp_epsilon"]), weights=weights)
+        relmap.explain(one.eval(), image, 0, unfold_and_conquer(CATALOGUE["lrp_epsilon"]), weights=weights)
         for weights in ("confidence", "uniform")
     )
     assert torch.equal(with_weights, without) and with_weights.any()
@@ -299,7 +299,7 @@ def test_equal_confidence_is_none():
 def test_confidence_weighs_each_patch_and_target():
     """Two patches that do not overlap, so that each half of the map has one weight."""
     propagator, (images, targets) = Propagator(network("vgg16")), inputs()
-    row, how = ucag(CATALOGUE["input_x_gradient"]), {"n": 2, "rho": 0.5, "alpha": 2.0}
+    row, how = unfold_and_conquer(CATALOGUE["input_x_gradient"]), {"n": 2, "rho": 0.5, "alpha": 2.0}
     ratio = relmap.explain(propagator, images, targets.T, row, **how)
     ratio = ratio / relmap.explain(propagator, images, targets.T, row, weights="uniform", **how)
     quarters = [ratio[..., y : y + 32, x : x + 32] for y in (0, 32) for x in (0, 32)]
@@ -326,7 +326,7 @@ def test_without_a_positive_value_a_map_is_0(small):
 
     row = Method("never", "Never", "made up", Never, {"baseline": "grad_cam"})
     with pytest.warns(RelevanceWarning, match="0 everywhere"):
-        assert not relmap.explain(small, inputs(torch.float32)[0][:1], 0, ucag(row)).any()
+        assert not relmap.explain(small, inputs(torch.float32)[0][:1], 0, unfold_and_conquer(row)).any()
 
 
 @pytest.mark.filterwarnings("ignore::relmap.errors.RelevanceWarning")
@@ -388,16 +388,16 @@ class Brightness(Explainer):
 def test_any_method_can_be_wrapped(row, small):
     images, targets = inputs(torch.float32)[0][:2], inputs()[1].T[:2]
     how = {"n": 2, "rho": 0.6, "alpha": 1.5}
-    maps = relmap.explain(small, images, targets, ucag(row), **how)
+    maps = relmap.explain(small, images, targets, unfold_and_conquer(row), **how)
     assert maps.shape == (2, 2, 64, 64) and maps.isfinite().all() and maps.any()
-    one = relmap.explain(small, images[1:], targets[1:, :1], ucag(row), **how)
+    one = relmap.explain(small, images[1:], targets[1:, :1], unfold_and_conquer(row), **how)
     torch.testing.assert_close(maps[1:, :1], one, rtol=1e-3, atol=1e-4 * one.abs().max().item())
 
 
 def test_a_mean_of_copies_is_the_picture(small):
     """Brightness knows no context: its patches, put together, are the picture but for two resizings."""
     smooth = resized(torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)), (64, 64), "bicubic")
-    row = ucag(Method("brightness", "Brightness", "myself", Brightness))
+    row = unfold_and_conquer(Method("brightness", "Brightness", "myself", Brightness))
     maps = relmap.explain(small, smooth, 0, row, weights="uniform", factor=2.0)
     expected = 2 * smooth.sum(1)
     assert (maps - expected).abs().max() < 0.02 * expected.abs().max()
@@ -405,7 +405,7 @@ def test_a_mean_of_copies_is_the_picture(small):
 
 def test_parameters_reach_what_is_wrapped(small):
     images = inputs(torch.float32)[0][:1]
-    row = ucag(CATALOGUE["lrp_epsilon"])
+    row = unfold_and_conquer(CATALOGUE["lrp_epsilon"])
     whole = {"n": 1, "rho": 1.0, "alpha": 1.0}
     found = relmap.explain(small, images, 0, row, epsilon=0.25, **whole)
     assert torch.equal(found, relmap.explain(small, images, 0, "lrp_epsilon", epsilon=0.25))
@@ -419,7 +419,7 @@ def test_parameters_reach_what_is_wrapped(small):
 
 def test_rows_survive_a_job():
     own = Method("own", "Own", "myself", "occlusion.py:Occlusion", {"patch": 8})
-    for row in (*UNFOLDED, ucag(own), ucag(ucag(own))):
+    for row in (*UNFOLDED, unfold_and_conquer(own), unfold_and_conquer(unfold_and_conquer(own))):
         assert Method.from_dict(row.to_dict()) == row
 
 
@@ -427,7 +427,7 @@ def test_a_box_holds_the_enlarged_patches(small):
     """Enlargement overshoots, which a first layer that takes the range of valid inputs would refuse."""
     images = inputs(torch.float32)[0][:2]
     low, high = images.amin().item(), images.amax().item()
-    row = ucag(CATALOGUE["lrp_alpha1_beta0"])
+    row = unfold_and_conquer(CATALOGUE["lrp_alpha1_beta0"])
     cut, targets = Cut.of(64, 6, 0.555), torch.zeros(2, 1, dtype=torch.long)
     bounded, free = build(small, row, low=low, high=high), build(small, "ucag_grad_cam")
     assert bounded.inputs != free.inputs
@@ -439,7 +439,7 @@ def test_a_box_holds_the_enlarged_patches(small):
 
 def test_networks_of_one_size_get_patches_of_it():
     model = network("vit", torch.float32)
-    images, row = inputs(torch.float32)[0][:2], ucag(CATALOGUE["input_x_gradient"])
+    images, row = inputs(torch.float32)[0][:2], unfold_and_conquer(CATALOGUE["input_x_gradient"])
     with pytest.raises(InputError, match=r"does not take patches of 88 x 88.*alpha=None"):
         relmap.explain(model, images, 0, row)
     assert relmap.explain(model, images, 0, row, alpha=None).any()
@@ -470,4 +470,4 @@ def test_errors_say_how_to_mend_them(small, given, message):
 def test_what_has_no_two_sides_is_refused():
     model = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(3, 2)).eval()
     with pytest.raises(InputError, match=r"UCAG cuts pictures \(N, C, H, W\)"):
-        relmap.explain(model, torch.randn(1, 2, 40), 0, ucag(CATALOGUE["lrp_epsilon"]))
+        relmap.explain(model, torch.randn(1, 2, 40), 0, unfold_and_conquer(CATALOGUE["lrp_epsilon"]))

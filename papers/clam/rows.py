@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from relmap.catalogue.methods import Method, ucag
+from relmap.catalogue.methods import Method, unfold_and_conquer
 from relmap.errors import InputError
 from relmap.job.config import hint, load
 
@@ -13,7 +13,7 @@ from papers.clam.cla.layers import LAYER_SETS, candidate_layers, select_layers
 from papers.clam.methods import CLAM_ARM, UNTRAINED_ARM, clam_methods
 
 # UCAG of refined maps is made where a config or another paper asks for it.
-BY_UCAG = [ucag(method) for method in clam_methods(CLAM_ARM)]
+BY_UCAG = [unfold_and_conquer(method) for method in clam_methods(CLAM_ARM)]
 METHODS = [*clam_methods(CLAM_ARM), *clam_methods(UNTRAINED_ARM), *BY_UCAG]
 
 RESERVED_ARMS = (UNTRAINED_ARM, "plain")

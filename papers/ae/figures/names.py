@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
-from relmap.catalogue.papers import read_paper
+from relmap.catalogue.papers import printed_labels
 from relmap.catalogue.rows import label
+
+PAPER = Path(__file__).parents[1]
 
 AE = "attribution_equilibrium"
 # Okabe and Ito's colours, which readers with a colour vision deficiency tell apart; markers repeat the distinction.
@@ -14,21 +15,14 @@ _COLOURS = ("#D55E00", "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#A6761D", "#
 _MARKERS = "osv^x+DP*"
 
 
-@functools.cache
-def printed_labels() -> dict[str, str]:
-    """Catalogue id -> label in the paper's Table 1, in its order."""
-    paper = read_paper(Path(__file__).parents[1])
-    return {entry["id"]: entry["label"] for entry in paper.tables[1]["methods"].values()}
-
-
 def method_name(method: str) -> str:
     """The label of a method as the paper prints it; of others, the catalogue's."""
-    return printed_labels().get(method, label(method))
+    return printed_labels(PAPER).get(method, label(method))
 
 
 def table_methods() -> tuple[str, ...]:
     """The methods of Table 1, AE last."""
-    return tuple(printed_labels())
+    return tuple(printed_labels(PAPER))
 
 
 def look(method: str, among: tuple[str, ...]) -> dict[str, str]:

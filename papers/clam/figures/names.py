@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 from relmap.catalogue.methods import Method
-from relmap.catalogue.papers import read_paper
+from relmap.catalogue.papers import printed_labels
 from relmap.catalogue.rows import label
 
 from papers.clam.methods import CLAM_ARM, clam_methods
+
+PAPER = Path(__file__).parents[1]
 
 LRP_METHODS = tuple(method.wraps for method in clam_methods(CLAM_ARM))
 OTHER_METHODS = (
@@ -33,17 +34,10 @@ COLOURS = dict(
 MARKERS = dict(zip((*LRP_METHODS, *OTHER_METHODS), "os^x+vDP*", strict=True))
 
 
-@functools.cache
-def printed_labels() -> dict[str, str]:
-    """Catalogue id -> label in the paper's Table 1."""
-    paper = read_paper(Path(__file__).parents[1])
-    return {entry["id"]: entry["label"] for entry in paper.tables[1]["methods"].values()}
-
-
 def method_name(method: str, lines: bool = False) -> str:
     """The label of a method as the paper prints it; with ``lines`` broken for a narrow column head."""
     row = _row(method)
-    name = printed_labels().get(method, row.label if row else label(method))
+    name = printed_labels(PAPER).get(method, row.label if row else label(method))
     return name.replace("+CLAM", "\n+CLAM").replace("-BP", "\nBP").replace(" ", "\n") if lines else name
 
 

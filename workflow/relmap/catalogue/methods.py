@@ -106,7 +106,7 @@ _NORMS = {"batch_norm": "alpha_beta"}
 # How many times an image or a patch is enlarged, in ids.
 _TIMES = {1: "once", 2: "twice", 3: "thrice", 4: "fourfold", 5: "fivefold"}
 
-CATALOGUE: dict[str, Method] = {
+_ROWS: dict[str, Method] = {
     method.id: method
     for method in (
         # Controls: what a metric gives these it gives for nothing
@@ -921,53 +921,27 @@ CATALOGUE: dict[str, Method] = {
             (BLOCKS,),
             variant_of="c3_lrp_released",
         ),
-        # Its contour choice, around its maps and others
-        Method(
-            "c3_lrp_contour",
-            "C3-LRP with contour",
-            "Otsuki et al. 2024, Eq. 1 to 4",
-            "contour:contoured",
-            {},
-            (BLOCKS, PIXELS),
-            wraps="c3_lrp",
-        ),
-        Method(
-            "c3_lrp_c1c",
-            "C3-LRP with C1C",
-            "Otsuki et al. 2024, Table 2, the choice of Iida et al. 2023",
-            "contour:contoured",
-            {"choice": "highest"},
-            (BLOCKS, PIXELS),
-            variant_of="c3_lrp_contour",
-            wraps="c3_lrp",
-        ),
-        Method(
-            "c3_lrp_released_contour",
-            "C3-LRP, released, with contour",
-            "keio-smilab24/LRP-for-ResNet, Otsuki et al. 2024, Eq. 3 and 4",
-            "contour:contoured",
-            {},
-            (BLOCKS, PIXELS),
-            wraps="c3_lrp_released",
-        ),
-        Method(
-            "c3_lrp_released_c1c",
-            "C3-LRP, released, with C1C",
-            "keio-smilab24/LRP-for-ResNet, the choice of Iida et al. 2023",
-            "contour:contoured",
-            {"choice": "highest"},
-            (BLOCKS, PIXELS),
-            variant_of="c3_lrp_released_contour",
-            wraps="c3_lrp_released",
-        ),
-        Method(
-            "input_x_gradient_contour",
-            "Input x Gradient with contour",
-            "Shrikumar et al. 2016, Otsuki et al. 2024, Eq. 3 and 4",
-            "contour:contoured",
-            {},
-            (PIXELS,),
-            wraps="input_x_gradient",
+        # Its contour choice, around its maps and others, and C1C in its place
+        *(
+            Method(
+                f"{inner}_{name}",
+                f"{inner_label} with {label}",
+                f"{cited}, {choice}",
+                "contour:contoured",
+                parameters,
+                (*blocks, PIXELS),
+                variant_of=f"{inner}_contour" if name != "contour" else None,
+                wraps=inner,
+            )
+            for inner, inner_label, cited, blocks in (
+                ("c3_lrp", "C3-LRP", "Otsuki et al. 2024", (BLOCKS,)),
+                ("c3_lrp_released", "C3-LRP, released,", "keio-smilab24/LRP-for-ResNet", (BLOCKS,)),
+                ("input_x_gradient", "Input x Gradient", "Shrikumar et al. 2016", ()),
+            )
+            for name, label, choice, parameters in (
+                ("contour", "contour", "the choice of Otsuki et al. 2024, Eq. 3 and 4", {}),
+                ("c1c", "C1C", "the choice of Iida et al. 2023", {"choice": "highest"}),
+            )
         ),
         *(
             Method(
@@ -988,45 +962,43 @@ CATALOGUE: dict[str, Method] = {
 }
 
 
-def ucag(inner: Method, suffix: str = "", note: str = "", **parameters: Any) -> Method:
-    """UCAG of a method, ``ucag_<id><suffix>``; ``note`` says in label and citation what the parameters change."""
+def unfold_and_conquer(inner: Method, suffix: str = "", note: str = "", **parameters: Any) -> Method:
+    """Unfold and Conquer (UCAG) of a method, ``ucag_<id><suffix>``.
+
+    Args:
+        inner: the row of the method that explains the patches; one of your own will do.
+        suffix, note: what the parameters change, in the id, and in label and citation.
+        parameters: of the maker that the id fixes.
+    """
     return Method(
         f"ucag_{inner.id}{suffix}",
         f"{inner.label}, UCAG{note}",
         f"Hong et al., UCAG, of {inner.citation}{note}",
-        "ucag:UnfoldAndConquer",
+        "unfold_and_conquer:UnfoldAndConquer",
         parameters,
         (*(need for need in inner.needs if need not in (BOUNDS, PIXELS)), PIXELS),
         signed=inner.signed,
         contrastive=inner.contrastive,
         variant_of=f"ucag_{inner.id}" if suffix else None,
-        wraps=inner.id if CATALOGUE.get(inner.id) == inner else inner,
+        wraps=inner.id if _ROWS.get(inner.id) == inner else inner,
         arm=inner.arm,
         places=inner.places,
         noisy_on=inner.noisy_on,
     )
 
 
-_BY_UCAG = (
+_UNFOLDED = (
     *("grad_cam", "grad_cam_pp", "xgrad_cam", "wgrad_cam", "full_grad"),
-    *(
-        "lrp_alpha1_beta0_rap",
-        "lrp_alpha1_beta0_rap_centred",
-        "clrp_two_passes",
-        "sglrp_agf",
-        "rap_logit_init",
-        "rsp",
-        "agf",
-    ),
-    *("attribution_equilibrium", "abslrp"),
+    *("lrp_alpha1_beta0_rap", "lrp_alpha1_beta0_rap_centred", "clrp_two_passes", "sglrp_agf"),
+    *("rap_logit_init", "rsp", "agf", "attribution_equilibrium", "abslrp"),
 )
-for _row in (
-    *(ucag(CATALOGUE[_id]) for _id in _BY_UCAG),
-    ucag(CATALOGUE["grad_cam"], "_unweighted", ", all patches alike", weights="uniform"),
-    ucag(CATALOGUE["grad_cam"], "_plus_one", ", divided by the count plus one", count="plus_one"),
-    *(ucag(CATALOGUE["grad_cam"], f"_{word}", f", patches {n} x", alpha=n) for n, word in _TIMES.items()),
-):
-    CATALOGUE[_row.id] = _row
+_UNFOLDED_ROWS = (
+    *(unfold_and_conquer(_ROWS[name]) for name in _UNFOLDED),
+    unfold_and_conquer(_ROWS["grad_cam"], "_unweighted", ", all patches alike", weights="uniform"),
+    unfold_and_conquer(_ROWS["grad_cam"], "_plus_one", ", divided by the count plus one", count="plus_one"),
+    *(unfold_and_conquer(_ROWS["grad_cam"], f"_{word}", f", patches {n} x", alpha=n) for n, word in _TIMES.items()),
+)
+CATALOGUE: dict[str, Method] = _ROWS | {row.id: row for row in _UNFOLDED_ROWS}
 
 
 def find(method: str | Method) -> Method:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -218,6 +219,16 @@ def _tables(folder: Path, content: Mapping[str, Any]) -> dict[int, dict[str, Any
         common = {kind: {**(content.get(kind) or {}), **(entry.get(kind) or {})} for kind in _KINDS}
         tables[number] = {"rows": ["method"], **entry, **common}
     return tables
+
+
+@functools.cache
+def printed_labels(folder: str | os.PathLike, number: int = 1) -> Mapping[str, str]:
+    """Catalogue id -> label in one table of a paper's folder, in its order; no ablation's."""
+    entries = read_paper(folder).tables[number]["methods"].values()
+    ids = [
+        (entry["id"] if isinstance(entry["id"], str) else entry["id"].get("", ""), entry["label"]) for entry in entries
+    ]
+    return MappingProxyType({method: label for method, label in ids if method})
 
 
 def published(paper: Paper, number: int, known: Rows | None = None) -> pd.DataFrame:

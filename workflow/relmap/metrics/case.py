@@ -67,6 +67,12 @@ class Case:
         """(N, 2) height and width of what the network sees."""
         return sizes_seen(self.manifest, self.rows, self.preprocessing)
 
+    @functools.cached_property
+    def picture_sizes(self) -> np.ndarray:
+        """(N, 2) height and width of the stored pictures."""
+        frame = self.manifest.frame
+        return np.stack([frame[side].to_numpy()[self.rows] for side in ("height", "width")], axis=1)
+
     def groups(self) -> list[Case]:
         """The pairs by the size of their maps: what is scored at once has one size. Asked again, the same objects."""
         return self._groups

@@ -41,9 +41,7 @@ def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
     """Rows ``energy_pointing``, without levels."""
     answered = "present and counted"
     part = case.where(answered)
-    frame = case.manifest.frame
-    sizes = np.stack([frame[side].to_numpy()[part.rows] for side in ("height", "width")], axis=1)
-    shares = energy_pointing(part.of(maps).to(case.device), sizes, case.preprocessing, *part.regions)
+    shares = energy_pointing(part.of(maps).to(case.device), part.picture_sizes, case.preprocessing, *part.regions)
     return case.tidy(method, "energy_pointing", case.where_else_nan(answered, shares))
 
 

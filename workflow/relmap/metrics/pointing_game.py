@@ -48,10 +48,8 @@ def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
     """Rows ``pointing_game``, ``pointing_game_radius0`` and ``pointing_game_with_absent``, without levels."""
     answered = "present and counted"
     part = case.where(answered)
-    frame = case.manifest.frame
-    sizes = np.stack([frame[side].to_numpy()[part.rows] for side in ("height", "width")], axis=1)
-    points = points_in_pictures(part.of(maps).to(case.device), sizes, case.preprocessing)
-    radius = radius_of(sizes, case.settings["pointing_game"]["radius"])
+    points = points_in_pictures(part.of(maps).to(case.device), part.picture_sizes, case.preprocessing)
+    radius = radius_of(part.picture_sizes, case.settings["pointing_game"]["radius"])
     distance = squared_distances(points, *part.regions)
     hit = case.where_else_nan(answered, (distance < radius**2).astype(float))
     at_point = case.where_else_nan(answered, (distance == 0).astype(float))

@@ -1,7 +1,7 @@
 """What UCAG costs beside its rival: the same method on an enlarged image.
 
-    python benchmarks/ucag.py [--models resnet50 vgg16] [--method grad_cam] [--size 64] [--width 0.25] [--images 4]
-        [--at-once 1 16] [--repetitions 3] [--threads 2] [--device cuda]
+    python benchmarks/unfold_and_conquer.py [--models resnet50 vgg16] [--method grad_cam] [--size 64] [--width 0.25]
+        [--images 4] [--at-once 1 16] [--repetitions 3] [--threads 2] [--device cuda]
 
 Each network explains images by the plain method, enlarged bicubically from once to five times their side, and by UCAG
 of that method, with 1 patch or more at a time. Printed, as a Markdown table, are an image's milliseconds in a batch
@@ -22,7 +22,7 @@ from functools import partial
 import relmap.torchvision_shim  # noqa: F401
 import torch
 import torch.nn.functional as F
-from relmap.catalogue.methods import find, ucag
+from relmap.catalogue.methods import find, unfold_and_conquer
 from relmap.explainers.base import Explainer
 from relmap.explainers.building import build as build_method
 from relmap.inspection.cost import Meter, in_turns
@@ -65,7 +65,7 @@ def measure(
     contestants = {f"{method}, {scale}x": (plain, scale) for scale in SCALES}
     for count in at_once:
         contestants[f"ucag_{method}, {count} at once"] = (
-            build_method(propagator, ucag(find(method)), at_once=count),
+            build_method(propagator, unfold_and_conquer(find(method)), at_once=count),
             1,
         )
     runs = {name: partial(explain, explainer, images, scale) for name, (explainer, scale) in contestants.items()}
