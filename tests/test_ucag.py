@@ -296,6 +296,25 @@ def test_equal_confidence_is_none():
     assert torch.equal(with_weights, without) and with_weights.any()
 
 
+def test_around_a_constant_map_is_the_confidence_of_patches():
+    """Restated: at each pixel the mean weight of the patches that hold it. It is what a map that says nothing gets."""
+    model, (images, targets) = network("vgg16"), inputs()
+    images, targets = images[:2], targets[:, :2].T
+    found = relmap.explain(model, images, targets, "ucag_constant")
+    for image, classes, maps in zip(images, targets, found, strict=True):
+        for target, own in zip(classes.tolist(), maps, strict=True):
+            total, count, weights = torch.zeros(64, 64).double(), torch.zeros(64, 64).double(), {}
+            for y in range(0, 31, 6):
+                for x in range(0, 31, 6):
+                    patch = resized(image[None, :, y : y + 34, x : x + 34], (88, 88), "bicubic")
+                    weights[y, x] = model(patch)[0].softmax(0)[target].exp()
+            for (y, x), weight in weights.items():
+                total[y : y + 34, x : x + 34] += weight / max(weights.values())
+                count[y : y + 34, x : x + 34] += 1
+            torch.testing.assert_close(own, total / count, rtol=1e-12, atol=0)
+    assert found.flatten(2).std(2).min() > 0
+
+
 def test_confidence_weighs_each_patch_and_target():
     """Two patches that do not overlap, so that each half of the map has one weight."""
     propagator, (images, targets) = Propagator(network("vgg16")), inputs()

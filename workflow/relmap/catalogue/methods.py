@@ -991,6 +991,7 @@ _UNFOLDED = (
     *("grad_cam", "grad_cam_pp", "xgrad_cam", "wgrad_cam", "full_grad"),
     *("lrp_alpha1_beta0_rap", "lrp_alpha1_beta0_rap_centred", "clrp_two_passes", "sglrp_agf"),
     *("rap_logit_init", "rsp", "agf", "attribution_equilibrium", "abslrp"),
+    "constant",  # what the confidence of patches says alone
 )
 _UNFOLDED_ROWS = (
     *(unfold_and_conquer(_ROWS[name]) for name in _UNFOLDED),
