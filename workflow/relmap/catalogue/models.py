@@ -63,10 +63,10 @@ class Model:
         return imported(self.maker, "relmap.models")(classes, width, input_size)
 
 
-def _squashed(id: str, label: str, **given: Any) -> Model:
-    """A network that sees whole pictures, squashed to a square, as the insertion and deletion games were first run."""
-    seen = {**given.pop("seen", IMAGENET), "fit": "squash"}
-    return Model(f"{id}_squash", f"{label}, squashed", "Petsiuk et al. 2018", form_of=id, seen=seen, **given)
+def squashed(model: Model) -> Model:
+    """The same network on whole pictures, squashed to a square, as the insertion and deletion games were first run."""
+    own = {"id": f"{model.id}_squash", "label": f"{model.label}, squashed", "citation": "Petsiuk et al. 2018"}
+    return replace(model, **own, form_of=model.id, seen={**model.seen, "fit": "squash"}, published={}, stage="")
 
 
 def with_trainings(models: Iterable[Model]) -> Iterator[Model]:
@@ -80,7 +80,7 @@ def with_trainings(models: Iterable[Model]) -> Iterator[Model]:
 
 _TORCHRAY = {"seen": {**CAFFE, "fit": "aspect", "antialias": False}}
 
-MODELS: dict[str, Model] = {
+_ROWS: dict[str, Model] = {
     model.id: model
     for model in (
         Model("vgg16", "VGG-16", "Simonyan and Zisserman 2014", "vgg:vgg16", "classifier", "classifier.6"),
@@ -184,23 +184,6 @@ MODELS: dict[str, Model] = {
             published={"voc2007": "resnet50_voc", "coco2014": "resnet50_coco"},
             **_TORCHRAY,
         ),
-        _squashed("resnet50", "ResNet-50", maker="resnet:resnet50", head="fc", last="fc"),
-        _squashed(
-            "densenet121",
-            "DenseNet-121",
-            maker="concatenating:densenet121",
-            head="classifier",
-            last="classifier",
-        ),
-        _squashed(
-            "inception_v3",
-            "Inception-V3",
-            maker="concatenating:inception_v3",
-            head="fc",
-            last="fc",
-            smallest=75,
-            seen=HALVES,
-        ),
         Model(
             "torchray_vgg16_pooled",
             "VGG-16, adaptive pool",
@@ -258,4 +241,5 @@ MODELS: dict[str, Model] = {
         ),
     )
 }
-MODELS = {model.id: model for model in with_trainings(MODELS.values())}
+_SQUASHED = tuple(squashed(_ROWS[name]) for name in ("resnet50", "densenet121", "inception_v3"))
+MODELS: dict[str, Model] = {model.id: model for model in with_trainings((*_ROWS.values(), *_SQUASHED))}
