@@ -348,7 +348,7 @@ def _parts(row: Mapping[str, str]) -> list[str]:
 
 
 def _deciding(ids: str | Mapping[str, str], row: Mapping[str, str], where: str) -> str | None:
-    """The part of the variant that decides which of a method's ids is meant; None where it has but one.
+    """The part of the variant, or the data set, that decides which of a method's ids is meant; None where it has but one.
 
     ``""`` is the part that stands for none of the others.
 
@@ -357,9 +357,11 @@ def _deciding(ids: str | Mapping[str, str], row: Mapping[str, str], where: str) 
     """
     if not isinstance(ids, Mapping):
         return None
-    deciding = [part for part in _parts(row) if part in ids] or [""]
+    deciding = [part for part in (*_parts(row), row["dataset"]) if part in ids] or [""]
     if len(deciding) > 1 or deciding[0] not in ids:
-        raise InputError(f"{where}: variant {row['variant']!r} decides on no one id of {row['method']} in paper.yaml")
+        raise InputError(
+            f"{where}: variant {row['variant']!r} on {row['dataset']} decides on no one id of {row['method']} in paper.yaml"
+        )
     return deciding[0]
 
 
