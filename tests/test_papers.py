@@ -12,9 +12,10 @@ import yaml
 from relmap.catalogue.grid import first_lacking, make_plan
 from relmap.catalogue.metrics import METRICS, Column, Metric, columns
 from relmap.catalogue.papers import COLUMNS, FLAGS, Cell, cells, published, read_paper, read_papers
-from relmap.catalogue.rows import Rows, as_configured, load_rows
+from relmap.catalogue.rows import Rows, as_configured, configured_models, load_rows
 from relmap.errors import InputError
 from relmap.evidence.tables import fill, image_scores, lay_out, to_latex, to_markdown
+from relmap.job.config import load
 from relmap.report import reading
 
 PAPERS = read_papers(Path(__file__).parents[1] / "papers")
@@ -23,6 +24,18 @@ CLAM_ROWS = load_rows([CLAM.folder / "rows.py"])
 TABLES = [(paper, number) for paper in PAPERS for number in paper.tables]
 NAMES = [f"{paper.id}-{number}" for paper, number in TABLES]
 NO_SCORES = pd.DataFrame(columns=["dataset", "model", "method", "metric", "image_id", "target", "value"])
+
+
+def test_the_default_run_can_fill_every_printed_cell():
+    """None waits for a data set, model, method, metric or for pairs that no variant selects."""
+    config = load({})
+    rows = as_configured(
+        load_rows([file for paper in PAPERS if (file := paper.folder / "rows.py").is_file()], config), config
+    )
+    datasets = [name for name, row in rows.datasets.items() if row.derived or config["datasets"].get(name)]
+    assert config["papers"] == ["clam", "ae", "abslrp", "ucag", "c3lrp"]
+    plan = make_plan(PAPERS, rows, datasets, list(configured_models(rows, config)))
+    assert plan.missing == {}
 
 
 def test_five_papers_print_1455_rows():

@@ -22,7 +22,7 @@ from relmap.explainers.unfold_and_conquer import Cut, UnfoldAndConquer, finished
 from relmap.propagation import Propagator, Walk
 from torch import Tensor, nn
 
-CAMS = ("grad_cam", "grad_cam_pp", "xgrad_cam", "wgrad_cam", "full_grad")
+CAMS = ("grad_cam", "grad_cam_pp", "xgrad_cam", "wgrad_cam", "full_grad", "full_grad_centred")
 UNFOLDED = [row for row in CATALOGUE.values() if row.maker == "unfold_and_conquer:UnfoldAndConquer"]
 INNER = [row.wraps for row in UNFOLDED if row.variant_of is None]
 
@@ -191,7 +191,7 @@ def loop(propagator: Propagator, image: Tensor, target: int, inner: str, cuts: t
 
 def one_map(propagator: Propagator, patch: Tensor, target: int, inner: str) -> Tensor:
     """The map of one patch: by autograd for class activation maps, at the layer and without ReLU."""
-    if inner not in CAMS or inner == "full_grad":  # which has a statement of its own in test_full_grad.py
+    if inner not in CAMS or inner.startswith("full_grad"):  # which has a statement of its own in test_full_grad.py
         return relmap.explain(propagator, patch, target, inner)[0]
     layer = "features.29" if hasattr(propagator.model, "features") else "layer4"
     kept = []

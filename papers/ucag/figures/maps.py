@@ -8,12 +8,22 @@ from textwrap import fill
 import numpy as np
 from matplotlib.figure import Figure
 from relmap.errors import InputError
-from relmap.figures.sheet import NOTHING, Sheet, SheetRow, page_of, seismic
+from relmap.figures.sheet import GAIN, NOTHING, Sheet, SheetRow, page_of, seismic
 
 from papers.ucag.figures.names import guided, method_name
 
 Example = tuple[str, np.ndarray, Mapping[str, np.ndarray]]
 """Words at the left, the picture, and maps by column, each also under ``guided`` of the column."""
+
+
+NOTE = (
+    f"Red: for the class; blue: against it. Colour: relevance over its largest magnitude; of two signs times {GAIN:g}."
+)
+
+
+def shown(values: np.ndarray) -> np.ndarray:
+    """A map in colours. Activation maps have one sign and most of it large: they fill the scale as they are."""
+    return seismic(values) if values.min(initial=0) < 0 else seismic(values, 1)
 
 
 def methods_figure(parts: Mapping[str, Sequence[Example]], methods: Sequence[str]) -> Figure:
@@ -31,7 +41,7 @@ def methods_figure(parts: Mapping[str, Sequence[Example]], methods: Sequence[str
         Sheet(
             [row for example in examples for row in _rows(example, methods, name if len(parts) > 1 else "")],
             titles,
-            **({} if place == len(parts) else {"note": ""}),
+            NOTE if place == len(parts) else "",
         )
         for place, (name, examples) in enumerate(parts.items(), start=1)
     ]
@@ -42,11 +52,11 @@ def _rows(example: Example, methods: Sequence[str], name: str) -> list[SheetRow]
     words, picture, maps = example
 
     def row(said: str, first: np.ndarray, keys: Sequence[str]) -> SheetRow:
-        return SheetRow(said, [first, *(seismic(maps[key]) if key in maps else None for key in keys)])
+        return SheetRow(said, [first, *(shown(maps[key]) if key in maps else None for key in keys)])
 
     said = fill(words, 16) if "\n" not in words else words
     return [
-        row(f"{name}\n{said}" if name else said, picture, methods),
+        row(f"{fill(name, 16)}\n{said}" if name else said, picture, methods),
         row("with UCAG", NOTHING, [guided(method) for method in methods]),
     ]
 
@@ -62,4 +72,4 @@ def networks_figure(examples: Sequence[Example], networks: Mapping[str, str], me
     if not examples:
         raise InputError("figure: there are no examples to show; are there maps and targets of any?")
     rows = [row for example in examples for row in _rows(example, list(networks), "")]
-    return page_of(Sheet(rows, [f"{method_name(method)} on", *networks.values()]))[0]
+    return page_of(Sheet(rows, [f"{method_name(method)} on", *networks.values()], NOTE))[0]

@@ -12,7 +12,7 @@ PAPER = Path(__file__).parents[1]
 GRAD_CAM = "grad_cam"
 UCAG_GRAD_CAM = "ucag_grad_cam"
 # What the paper's Figure 4 shows of the methods that its tables have on one data set and network.
-SHOWN = (GRAD_CAM, "grad_cam_pp", "wgrad_cam", "full_grad", "rap_logit_init", "rsp", "agf", "sglrp_agf")
+SHOWN = (GRAD_CAM, "grad_cam_pp", "wgrad_cam", "full_grad_centred", "rap_logit_init", "rsp", "agf", "sglrp_agf")
 
 
 def method_name(method: str) -> str:

@@ -988,7 +988,7 @@ def unfold_and_conquer(inner: Method, suffix: str = "", note: str = "", **parame
 
 
 _UNFOLDED = (
-    *("grad_cam", "grad_cam_pp", "xgrad_cam", "wgrad_cam", "full_grad"),
+    *("grad_cam", "grad_cam_pp", "xgrad_cam", "wgrad_cam", "full_grad", "full_grad_centred"),
     *("lrp_alpha1_beta0_rap", "lrp_alpha1_beta0_rap_centred", "clrp_two_passes", "sglrp_agf"),
     *("rap_logit_init", "rsp", "agf", "attribution_equilibrium", "abslrp"),
     "constant",  # what the confidence of patches says alone

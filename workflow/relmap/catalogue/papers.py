@@ -348,7 +348,7 @@ def _parts(row: Mapping[str, str]) -> list[str]:
 
 
 def _deciding(ids: str | Mapping[str, str], row: Mapping[str, str], where: str) -> str | None:
-    """The part of the variant, or the data set, that decides which of a method's ids is meant; None where it has but one.
+    """What decides which of a method's ids is meant, a part of the variant or the data set; None where it has but one.
 
     ``""`` is the part that stands for none of the others.
 
@@ -360,7 +360,8 @@ def _deciding(ids: str | Mapping[str, str], row: Mapping[str, str], where: str) 
     deciding = [part for part in (*_parts(row), row["dataset"]) if part in ids] or [""]
     if len(deciding) > 1 or deciding[0] not in ids:
         raise InputError(
-            f"{where}: variant {row['variant']!r} on {row['dataset']} decides on no one id of {row['method']} in paper.yaml"
+            f"{where}: variant {row['variant']!r} on {row['dataset']} decides on no one id of {row['method']} in "
+            "paper.yaml"
         )
     return deciding[0]
 

@@ -38,6 +38,11 @@ class SharedCentred(SharedPass):
         self.inner, self.input = inner, propagator.graph.operations[0].name
         self.propagator, self.walks, self.keep = propagator, inner.walks, inner.keep
 
+    def signed_activation_map(self) -> SharedCentred | None:
+        """Of activation maps, those before their last step, each less its mean."""
+        signed = self.inner.signed_activation_map()
+        return None if signed is None else SharedCentred(self.propagator, signed)
+
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         return less_mean(as_maps(self.inner.read(activations, targets), tuple(activations.shapes[self.input])))
 

@@ -26,11 +26,11 @@ class SheetRow:
     words: Sequence[str] = ()
 
 
-def seismic(values: np.ndarray) -> np.ndarray:
-    """A signed map (H, W) in seismic colours, white at 0: uint8 (H, W, 3)."""
+def seismic(values: np.ndarray, gain: float = GAIN) -> np.ndarray:
+    """A signed map (H, W) in seismic colours, white at 0: uint8 (H, W, 3). Magnitudes of 1 / ``gain`` are full."""
     values = np.asarray(values, dtype=float)
     largest = np.abs(values).max(initial=0)
-    level = np.clip(GAIN * values / largest, -1, 1) if largest > 0 else np.zeros_like(values)
+    level = np.clip(gain * values / largest, -1, 1) if largest > 0 else np.zeros_like(values)
     return (255 * colormaps["seismic"](0.5 + 0.5 * level)[..., :3]).round().astype(np.uint8)
 
 
