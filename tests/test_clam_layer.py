@@ -11,10 +11,11 @@ from papers.clam.cla.patterns import class_patterns
 from papers.clam.cla.sub_features import gather_patches, top_positions
 
 FORMS = [
-    {"normalisation": n, "add_on": a, "distance": d}
+    {"normalisation": n, "add_on": a, "distance": d, "distance_over": over}
     for n in ("sub_feature", "position")
     for a in ("linear", "sigmoid")
     for d in ("squared_l2", "l2")
+    for over in ("mean", "sum")
 ]
 
 
@@ -35,7 +36,8 @@ def literal_distances(layer, patch, pattern):
     for i, attribute in enumerate(layer.attributes):
         for y in range(windows):
             for x in range(windows):
-                squares = (mapped[:, y : y + side, x : x + side] - attribute).square().mean()
+                squares = (mapped[:, y : y + side, x : x + side] - attribute).square()
+                squares = squares.mean() if layer.distance_over == "mean" else squares.sum()
                 result[i, y, x] = squares if layer.distance == "squared_l2" else math.sqrt(squares)
     return result
 
@@ -52,7 +54,7 @@ def test_distances_and_search_state_the_equations(form):
             patch = features[image, :, row : row + 3, column : column + 3]
             expected = literal_distances(layer, patch, patterns[image])
             torch.testing.assert_close(found[image, :, row, column], expected.mean((1, 2)), atol=1e-6, rtol=1e-6)
-            alone = layer.distances(patch[None], patterns[image][None])[0]
+            alone = layer(patch[None], patterns[image][None])[0]
             torch.testing.assert_close(alone, expected, atol=1e-6, rtol=1e-6)
 
 
@@ -67,7 +69,7 @@ def test_best_position_has_the_least_mean_distance():
             row, column = positions[image, attribute].tolist()
             assert means[image, attribute, row, column] == means[image, attribute].min()
             patch = features[image, :, row : row + 3, column : column + 3]
-            alone = layer.distances(patch[None], patterns[image][None])[0, attribute]
+            alone = layer(patch[None], patterns[image][None])[0, attribute]
             torch.testing.assert_close(maps[image, attribute], alone)
 
 
@@ -75,7 +77,7 @@ def test_a_pattern_tells_classes_apart():
     layer = ClaLayer(4, 2, 2, 1, seed=0)
     patches = torch.rand(1, 4, 2, 2)
     one, other = class_patterns("random", 2, 2, "layer", 0).split(1)
-    assert not torch.allclose(layer.distances(patches, one), layer.distances(patches, other))
+    assert not torch.allclose(layer(patches, one), layer(patches, other))
 
 
 def test_top_positions_and_patches_follow_equation_1():
@@ -98,14 +100,22 @@ def test_pooling_takes_the_maximum_over_channels_first():
     assert top_positions(relevance, 1, 1)[0, 0].tolist() == [2, 2]
 
 
-def test_loss_states_equations_4_and_5():
+@pytest.mark.parametrize(
+    ("reading", "reduce"),
+    [
+        ("max", lambda d: max(d[i, i].mean() for i in range(3))),
+        ("mean", lambda d: sum(d[i, i].mean() for i in range(3)) / 3),
+        ("max_of_sums", lambda d: max(sum(d[i, a].sum() for i in range(3)) / (3 * 2 * 2) for a in range(3))),
+    ],
+)
+def test_loss_states_equations_4_and_5(reading, reduce):
     torch.manual_seed(0)
     positive, negative = torch.rand(2, 3, 3, 2, 2), torch.rand(2, 3, 3, 2, 2)
     for image in range(2):
-        means = [positive[image, i, i].mean() for i in range(3)]
-        delta = 0.6 * max(means) - 0.4 * negative[image].sum() / (2 * 2 * 3**2)
+        delta = 0.6 * reduce(positive[image]) - 0.4 * negative[image].sum() / (2 * 2 * 3**2)
         expected = torch.log(1 + torch.exp(0.1 * delta))
-        torch.testing.assert_close(balanced_contrastive_loss(positive, negative, 0.1, 0.6)[image], expected)
+        found = balanced_contrastive_loss(positive, negative, 0.1, 0.6, reading)[image]
+        torch.testing.assert_close(found, expected)
     assert paired(positive).shape == (2, 3)
 
 

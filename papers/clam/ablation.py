@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from relmap.data.images import load_boxes, load_part_maps
+from relmap.errors import InputError
 from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
+from relmap.explainers.base import Relevance
+from relmap.explainers.contrastive import TwoPasses
 from relmap.explainers.plain_lrp import LRPAlphaBeta
 from relmap.job.subject import Subject
 from relmap.metrics.pointing import extended_pointing
-from relmap.propagation import Propagator, Walk
+from relmap.propagation import Propagator
 from torch import Tensor, nn
 
 from papers.clam.attribute_scores import distinguishing_table, score_layers
@@ -22,7 +25,7 @@ from papers.clam.cla.plan import plan_layers
 from papers.clam.cla.refined import explain_together
 from papers.clam.cla.settings import ClamOptions, LayerSettings
 from papers.clam.cla.trained import TrainedLayer
-from papers.clam.cla.training import initial_layers, train_layer
+from papers.clam.cla.training import Source, initial_layers, train_layer
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 
@@ -45,49 +48,66 @@ class Held:
 
 @dataclass(frozen=True)
 class Chain:
-    """The chain of CLA-layers that all variants train, from the output to the input, on the same batches."""
+    """The chain of CLA-layers that all variants train, from the output to the input, on the same images."""
 
-    propagator: Walk
-    training: Batches
+    methods: Mapping[str, Relevance]
+    source: Source
     layers: Sequence[str]
-    explainers: Sequence[str]
-    classes: int
+    input_size: int
     seed: int
 
-    def _plan(self, options: ClamOptions) -> list[LayerSettings]:
-        return plan_layers(self.propagator, self.layers, self.training[0][0].shape[-1], options)
+    def plan(self, options: ClamOptions) -> list[LayerSettings]:
+        return plan_layers(next(iter(self.methods.values())).walk, self.layers, self.input_size, options)
 
     def train(self, options: ClamOptions) -> list[TrainedLayer]:
         """All CLA-layers, each below those trained before it."""
-        shared = (self.explainers, self.classes, options, self.seed)
         trained: list[TrainedLayer] = []
-        for settings in self._plan(options):
-            trained.append(train_layer(self.propagator, self.training, settings, trained, *shared))
+        for settings in self.plan(options):
+            trained += train_layer(self.methods, self.source, settings, [trained], options, [self.seed])
         return trained
 
     def untrained(self, options: ClamOptions) -> list[TrainedLayer]:
         """The control: the same chain with initial weights."""
-        shared = (self.explainers, self.classes, options, self.seed)
-        return initial_layers(self.propagator, self.training, self._plan(options), *shared)
+        walk = next(iter(self.methods.values())).walk
+        return initial_layers(walk, self.source, self.plan(options), list(self.methods), options, self.seed)
+
+
+def check_variants(chain: Chain, variants: Mapping[str, ClamOptions]) -> None:
+    """Refuse variants that are one and the same on these layers.
+
+    Raises:
+        InputError: two differ in nothing that counts here.
+    """
+    known: dict[Any, str] = {}
+    for name, options in variants.items():
+        # What the layers' own settings follow from counts by these.
+        sizes = {"attributes": None, "patch_size": None, "attribute_size": None, "largest_patch": 0, "layers": {}}
+        ranges = dict.fromkeys(("alpha", "beta", "strength"), (0.0, 0.0))
+        key = (str(replace(options, **sizes, **ranges)), str(chain.plan(options)))
+        if key in known:
+            raise InputError(
+                f"clam.ablation: `{name}` is the same as `{known[key]}` on the layers {', '.join(chain.layers)}; "
+                "change what it sets, or leave it out"
+            )
+        known[key] = name
 
 
 def pointing_of(
-    propagator: Walk,
+    methods: Mapping[str, Relevance],
     held: Held,
-    explainers: Sequence[str],
     layers: Sequence[TrainedLayer] = (),
     options: ClamOptions | None = None,
 ) -> np.ndarray:
     """(K, N) mean pointing accuracy over the energies."""
     found = []
     for (images, targets), inside in zip(held.batches, held.inside.split(len(held.batches[0][0])), strict=True):
-        maps = explain_together(propagator, images, targets, explainers, layers, options).maps.cpu()
+        maps = explain_together(methods, images, targets, layers, options).maps.cpu()
         found.append(torch.stack([extended_pointing(of_one, inside).mean(1) for of_one in maps]))
     return torch.cat(found, 1).numpy()
 
 
-def lrp_variant(model: nn.Module, first: str, bounds: str, batch_norm: str) -> Walk:
-    """LRP-alpha1-beta0 with other choices than CLAM's reading has.
+def lrp_variant(model: nn.Module, first: str, bounds: str, batch_norm: str) -> dict[str, Relevance]:
+    """The methods that CLAM refines with other choices than its reading has.
 
     Args:
         first, batch_norm: as of ``LRPAlphaBeta``.
@@ -95,7 +115,11 @@ def lrp_variant(model: nn.Module, first: str, bounds: str, batch_norm: str) -> W
             the first layer have none.
     """
     low, high = model.input_range if first == "z_box" and bounds == "valid_range" else (None, None)
-    return LRPAlphaBeta(Propagator(model), first=first, low=low, high=high, batch_norm=batch_norm).walk
+    propagator, choices = Propagator(model), {"first": first, "low": low, "high": high, "batch_norm": batch_norm}
+    return {
+        "lrp": LRPAlphaBeta(propagator, start="one_hot", **choices),
+        **{name: TwoPasses(propagator, reading=name, **choices) for name in ("clrp", "sglrp")},
+    }
 
 
 def hold(subject: Subject, rows: np.ndarray) -> Held:
@@ -110,7 +134,7 @@ def hold(subject: Subject, rows: np.ndarray) -> Held:
 
 
 def lift_of(
-    propagator: Walk, held: Held, explainers: Sequence[str], layers: Sequence[TrainedLayer]
+    propagator: Propagator, held: Held, explainers: Sequence[str], layers: Sequence[TrainedLayer]
 ) -> dict[str, float]:
     """Explainer -> mean coverage of distinguishing parts by its regions, minus chance."""
     frames = [

@@ -12,7 +12,7 @@ import torch
 from relmap.data.manifest import ManifestInfo
 from relmap.errors import InputError
 from relmap.metrics.attribute_parts import score_regions
-from relmap.propagation import Walk
+from relmap.propagation import Propagator
 from torch import Tensor
 
 from papers.clam.cla.refinement import find_regions
@@ -35,7 +35,7 @@ def distinguishing_table(info: ManifestInfo) -> Tensor:
 
 
 def score_layers(
-    propagator: Walk,
+    propagator: Propagator,
     arms: Mapping[str, Sequence[TrainedLayer]],
     images: Tensor,
     targets: Tensor,

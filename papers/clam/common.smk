@@ -2,7 +2,7 @@
 What CLAM's rules ask of the config and of the plan. No rules here.
 """
 
-from papers.clam.cla.layers import layer_file, select_layers
+from papers.clam.cla.layers import select_layers
 from papers.clam.methods import CLAM_ARM, UNTRAINED_ARM, clam_methods
 
 ARMS = list(config["clam"]["arms"])
@@ -21,25 +21,9 @@ def layers_of(dataset, model, arm):
     return select_layers(model, places[dataset][model])
 
 
-def cla_layers(dataset, model, arm, stop=None):
-    """Files of the CLA-layers of one arm, from the output, up to but without place `stop`."""
-    names = [layer_file(*item) for item in enumerate(layers_of(dataset, model, arm))]
-    return [f"<results>/clam/{dataset}/{model}/{arm}/{name}.safetensors" for name in names[:stop]]
-
-
-def layers_above(wildcards):
-    """CLA-layers that refine relevance before it reaches this one."""
-    return cla_layers(wildcards.dataset, wildcards.model, wildcards.arm, int(wildcards.place))
-
-
-def whole_chain(wildcards):
-    """All CLA-layers of an arm."""
-    return cla_layers(wildcards.dataset, wildcards.model, wildcards.arm)
-
-
-def clam_chain(wildcards):
-    """CLA-layers of the paper's arm."""
-    return cla_layers(wildcards.dataset, wildcards.model, CLAM_ARM)
+def trainings_of_arm(wildcards):
+    """How many trainings of an arm differ in their seed."""
+    return config["clam"]["trainings"] if wildcards.arm == CLAM_ARM else 1
 
 
 def all_layers(wildcards):
@@ -71,9 +55,7 @@ def artifacts_of_arm(arm):
     """What the methods of an arm need: files, and settings, by data set and model."""
 
     def files(dataset, model):
-        if arm == UNTRAINED_ARM:  # one job draws them all, into one folder
-            return [f"<results>/clam/{dataset}/{model}/{UNTRAINED_ARM}"]
-        return cla_layers(dataset, model, arm)
+        return [f"<results>/clam/{dataset}/{model}/{arm}/layers"]
 
     return files, lambda dataset, model: settings_on(layers_of(dataset, model, arm))
 

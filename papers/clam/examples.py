@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from relmap.propagation import Walk
+from relmap.explainers.base import Relevance
 from torch import Tensor
 
 from papers.clam.cla.refined import explain_together
@@ -19,10 +19,9 @@ EXPLAINER = "clrp"
 
 
 def layer_examples(
-    propagator: Walk,
+    method: Mapping[str, Relevance],
     layers: Sequence[TrainedLayer],
     index: Index,
-    explainer: str,
     images: Tensor,
     targets: Tensor,
     options: ClamOptions,
@@ -33,6 +32,8 @@ def layer_examples(
 ) -> dict[str, np.ndarray]:
     """Arrays of ``examples.npz`` for n images and L layers, but for ``image_id``.
 
+    ``method`` is the one explainer that is shown, by its name in the layers.
+
     Layers with fewer attributes than the largest, A, are filled up with regions that are not kept.
 
     Returns:
@@ -40,7 +41,8 @@ def layer_examples(
         ``related_box (n, L, A, K, 4)``, ``related_distance (n, L, A, K)`` and per layer
         ``relevance_<layer> (n, h, w)``.
     """
-    found = explain_together(propagator, images, targets, [explainer], layers, options, capture=True)
+    (explainer,) = method
+    found = explain_together(method, images, targets, layers, options, capture=True)
     names = [layer.settings.layer for layer in layers]
     count, widest = len(images), max(layer.settings.attributes for layer in layers)
     shape = (count, len(layers), widest)

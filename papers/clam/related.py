@@ -15,7 +15,7 @@ import torch
 import zarr
 from relmap.errors import InputError
 from relmap.job.files import atomic_path
-from relmap.propagation import Walk
+from relmap.propagation import Propagator
 from torch import Tensor
 
 from papers.clam.cla.refinement import find_regions
@@ -40,7 +40,7 @@ class Index:
 
 
 def build_index(
-    propagator: Walk,
+    propagator: Propagator,
     layers: Sequence[TrainedLayer],
     batches: Iterable[tuple[Tensor, Tensor]],
     image_ids: Sequence[str],
@@ -71,7 +71,7 @@ def build_index(
     )
 
 
-def _last(propagator: Walk, names: set[str]) -> str:
+def _last(propagator: Propagator, names: set[str]) -> str:
     return next(operation.name for operation in reversed(propagator.graph.operations) if operation.name in names)
 
 

@@ -10,19 +10,21 @@ from relmap.errors import InputError
 from relmap.job.config import hint, load
 
 from papers.clam.cla.layers import LAYER_SETS, candidate_layers, select_layers
-from papers.clam.methods import CLAM_ARM, UNTRAINED_ARM, clam_methods
+from papers.clam.cla.settings import changed
+from papers.clam.methods import CLAM_ARM, UNTRAINED_ARM, clam_methods, one_pass_methods
 
 # UCAG of refined maps is made where a config or another paper asks for it.
 BY_UCAG = [unfold_and_conquer(method) for method in clam_methods(CLAM_ARM)]
-METHODS = [*clam_methods(CLAM_ARM), *clam_methods(UNTRAINED_ARM), *BY_UCAG]
+METHODS = [*clam_methods(CLAM_ARM), *one_pass_methods(), *clam_methods(UNTRAINED_ARM), *BY_UCAG]
 
 RESERVED_ARMS = (UNTRAINED_ARM, "plain")
 Pair = tuple[str, str]
 
 
 def methods(config: Mapping[str, Any]) -> list[Method]:
-    """LRP, CLRP and SGLRP with the CLA-layers of each arm that only this config has."""
-    return [method for arm in config["clam"]["arms"] if arm != CLAM_ARM for method in clam_methods(arm)]
+    """LRP, CLRP and SGLRP with the CLA-layers of each arm that only this config has, and of further trainings."""
+    further = [method for method in clam_methods(CLAM_ARM, config["clam"]["trainings"]) if method.training_of]
+    return [*further, *(method for arm in config["clam"]["arms"] if arm != CLAM_ARM for method in clam_methods(arm))]
 
 
 def pairs(config: Mapping[str, Any], arm: str) -> list[Pair]:
@@ -42,12 +44,15 @@ def places(config: Mapping[str, Any]) -> dict[str, list[Pair]]:
 
 
 def _of_arms(config: Mapping[str, Any]) -> dict[str, list[Pair]]:
-    arms = [*config["clam"]["arms"], UNTRAINED_ARM]
-    return {method.id: pairs(config, arm) for arm in arms for method in clam_methods(arm)}
+    rows = [*clam_methods(CLAM_ARM, config["clam"]["trainings"]), *one_pass_methods()]
+    rows += [
+        method for arm in (*config["clam"]["arms"], UNTRAINED_ARM) if arm != CLAM_ARM for method in clam_methods(arm)
+    ]
+    return {method.id: pairs(config, method.arm) for method in rows}
 
 
 def wanted(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Every arm, and the untrained control, wherever they are: the paper's tables name only the arm `clam`."""
+    """Every arm, its trainings, one pass and the untrained control: the paper's tables name only the arm `clam`."""
     return [(*pair, method) for method, where in _of_arms(config).items() for pair in where]
 
 
@@ -89,7 +94,7 @@ def _check_ablation(config: Mapping[str, Any]) -> None:
     clam = config["clam"]
     for variant in clam["ablation"]:
         try:
-            check(load({**config, "clam": {**clam, **variant["set"], "ablation": []}}))
+            check(load({**config, "clam": {**changed(clam, variant["set"]), "ablation": []}}))
         except InputError as error:
             message = str(error).removeprefix("config: ")
             raise InputError(f"config: `clam.ablation`, variant `{variant['name']}`: {message}") from error

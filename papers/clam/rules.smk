@@ -1,10 +1,10 @@
 """
-CLAM's own: CLA-layers, one job each, from the output to the input; the control without training; related training
-images; where attributes look; ablations.
+CLAM's own: CLA-layers, a job for each chain; the control without training; related training images; where attributes
+look; ablations.
 
 Inputs: manifest, classifier.
-Outputs: below <results>/clam/{dataset}/{model}/{arm}/ the CLA-layers {place}_{layer}.safetensors, place counted from the
-output; related.zarr, the index of training images' best regions; examples.npz, regions and related images of some test
+Outputs: below <results>/clam/{dataset}/{model}/{arm}/ the CLA-layers layers/{training}/{place}_{layer}.safetensors, place
+counted from the output; related.zarr, the index of training images' best regions; examples.npz, regions and related images of some test
 images. Tables clam_*.
 """
 
@@ -14,24 +14,21 @@ include: "common.smk"
 
 wildcard_constraints:
     arm=alternatives([*ARMS, UNTRAINED_ARM]),
-    place=r"\d{2}",
-    layer=r"(features|layer)[\w.]+",
 
 
-# All explainers of one layer in one job; relevance is refined by the layers above before it gets here.
-rule train_cla_layer:
+# All layers, explainers and trainings in one job, which goes on after its last layer when it was stopped.
+rule train_cla_layers:
     input:
         manifest="<results>/manifests/{dataset}.parquet",
         weights="<results>/models/{dataset}/{model}.safetensors",
         card="<results>/models/{dataset}/{model}.json",
-        above=layers_above,
-        library=library("papers/clam/scripts/train_cla_layer.py"),
+        library=library("papers/clam/scripts/train_cla_layers.py"),
     output:
-        layer="<results>/clam/{dataset}/{model}/{arm}/{place}_{layer}.safetensors",
+        layers=directory("<results>/clam/{dataset}/{model}/{arm}/layers"),
     log:
-        "<logs>/train_cla_layer/{dataset}/{model}/{arm}/{place}_{layer}.log",
+        "<logs>/train_cla_layers/{dataset}/{model}/{arm}.log",
     benchmark:
-        "<benchmarks>/train_cla_layer/{dataset}/{model}/{arm}/{place}_{layer}.tsv"
+        "<benchmarks>/train_cla_layers/{dataset}/{model}/{arm}.tsv"
     wildcard_constraints:
         arm=alternatives(ARMS),
     conda:
@@ -39,18 +36,20 @@ rule train_cla_layer:
     threads: 1
     resources:
         mem_mb=3000,
-        runtime=120,
+        disk_mb=1000,
+        runtime=240,
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
+        trainings=trainings_of_arm,
         layers=all_layers,
         settings=clam_settings,
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
     message:
-        "Training the CLA-layer at {wildcards.layer} of {wildcards.model} on {wildcards.dataset} ({wildcards.arm})"
+        "Training the CLA-layers of {wildcards.model} on {wildcards.dataset} ({wildcards.arm})"
     script:
-        "scripts/train_cla_layer.py"
+        "scripts/train_cla_layers.py"
 
 
 # The control: the same layers as drawn at random, all in one job.
@@ -61,7 +60,7 @@ rule initialise_cla_layers:
         card="<results>/models/{dataset}/{model}.json",
         library=library("papers/clam/scripts/initialise_cla_layers.py"),
     output:
-        layers=directory("<results>/clam/{dataset}/{model}/untrained"),
+        layers=directory("<results>/clam/{dataset}/{model}/untrained/layers"),
     log:
         "<logs>/initialise_cla_layers/{dataset}/{model}.log",
     benchmark:
@@ -89,7 +88,7 @@ rule index_training_images:
         manifest="<results>/manifests/{dataset}.parquet",
         weights="<results>/models/{dataset}/{model}.safetensors",
         card="<results>/models/{dataset}/{model}.json",
-        layers=whole_chain,
+        layers=rules.train_cla_layers.output.layers,
         library=library("papers/clam/scripts/index_training_images.py"),
     output:
         index=directory("<results>/clam/{dataset}/{model}/{arm}/related.zarr"),
@@ -124,7 +123,7 @@ rule relate_images:
         targets="<results>/targets/{dataset}/{model}.parquet",
         weights="<results>/models/{dataset}/{model}.safetensors",
         card="<results>/models/{dataset}/{model}.json",
-        layers=whole_chain,
+        layers=rules.train_cla_layers.output.layers,
         index="<results>/clam/{dataset}/{model}/{arm}/related.zarr",
         library=library("papers/clam/scripts/relate_images.py"),
     output:
@@ -161,8 +160,8 @@ rule score_attributes:
         targets="<results>/targets/{dataset}/{model}.parquet",
         weights="<results>/models/{dataset}/{model}.safetensors",
         card="<results>/models/{dataset}/{model}.json",
-        layers=clam_chain,
-        untrained="<results>/clam/{dataset}/{model}/untrained",
+        layers=f"<results>/clam/{{dataset}}/{{model}}/{CLAM_ARM}/layers",
+        untrained=rules.initialise_cla_layers.output.layers,
         library=library("papers/clam/scripts/score_attributes.py"),
     output:
         scores="<results>/scores/{dataset}/{model}/attributes.parquet",

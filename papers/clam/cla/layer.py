@@ -8,7 +8,7 @@ normalised to unit RMS, passes the add-on block (two 1 x 1 convolutions), and is
     S' = \mathrm{AoL}(S / \|S\|), \qquad
     D_i(w) = \frac{1}{D A^2} \sum_{a, d} \big( S'_d(w + a) - A_{i,d}(a) \big)^2
 
-``distances`` takes patches. ``search`` gives the mean of a distance map for the patch at every position of a feature
+Called, it takes patches. ``search`` gives the mean of a distance map for the patch at every position of a feature
 map at once: the first 1 x 1 convolution is applied to the whole map before patches exist, and the P * P offsets inside
 a patch become shifts of that map, so that nothing loops over positions. The mean over windows needs no distance maps,
 for it is
@@ -40,6 +40,7 @@ class ClaLayer(nn.Module):
         normalisation: ``sub_feature`` or ``position``: what is brought to unit RMS.
         add_on: ``linear`` or ``sigmoid`` end of the add-on block.
         distance: ``squared_l2`` or ``l2``.
+        distance_over: ``mean`` or ``sum`` over the D A A elements of a window.
         seed: of the initial weights.
     """
 
@@ -53,11 +54,13 @@ class ClaLayer(nn.Module):
         normalisation: str = "sub_feature",
         add_on: str = "linear",
         distance: str = "squared_l2",
+        distance_over: str = "mean",
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.patch, self.attribute_size = patch, attribute_size
-        self.normalisation, self.add_on, self.distance = normalisation, add_on, distance
+        self.normalisation, self.add_on = normalisation, add_on
+        self.distance, self.distance_over = distance, distance_over
         random = generator(seed, "cla-layer")
         fan = channels + 1
         self.first_weight = nn.Parameter(torch.randn(channels, fan, generator=random) * (2 / fan) ** 0.5)
@@ -72,6 +75,11 @@ class ClaLayer(nn.Module):
         """Side of a distance map, P - A + 1."""
         return self.patch - self.attribute_size + 1
 
+    @property
+    def _elements(self) -> int:
+        """What a squared distance is divided by."""
+        return self.attributes[0].numel() if self.distance_over == "mean" else 1
+
     def _mean_kernels(self) -> Tensor:
         """(N, D, P, P): K of the module's docstring, the sum of the attributes shifted to every window."""
         shifts = self.attributes.new_ones(1, 1, self.windows, self.windows)
@@ -82,7 +90,7 @@ class ClaLayer(nn.Module):
         out = F.linear(hidden, self.second_weight, self.second_bias)
         return out.sigmoid() if self.add_on == "sigmoid" else out
 
-    def distances(self, patches: Tensor, patterns: Tensor) -> Tensor:
+    def forward(self, patches: Tensor, patterns: Tensor) -> Tensor:
         """Distance maps of patches.
 
         Args:
@@ -92,17 +100,19 @@ class ClaLayer(nn.Module):
         Returns:
             (B, N, P - A + 1, P - A + 1).
         """
-        a = self.attribute_size
+        a, p = self.attribute_size, self.patch
         sub_features = torch.cat([patches, patterns[:, None]], 1).permute(0, 2, 3, 1)
         over = (1, 2, 3) if self.normalisation == "sub_feature" else (3,)
         sub_features = sub_features * torch.rsqrt(sub_features.square().mean(over, keepdim=True) + 1e-12)
-        hidden = F.linear(sub_features, self.first_weight, self.first_bias).relu()
-        mapped = self._second(hidden)
-        # (B, w, w, D, A, A): every window of every patch.
-        windows = mapped.unfold(1, a, 1).unfold(2, a, 1).flatten(3)
+        # Products of two matrices, which stay one product of a batch when several layers are fitted together.
+        hidden = F.linear(sub_features.flatten(0, 2), self.first_weight, self.first_bias).relu()
+        mapped = self._second(hidden).unflatten(0, (-1, p, p))
+        # (B w w, D A A): every window of every patch.
+        windows = mapped.unfold(1, a, 1).unfold(2, a, 1).flatten(3).flatten(0, 2)
         kernels = self.attributes.flatten(1)
-        squared = windows.square().sum(3, keepdim=True) - 2 * windows @ kernels.T + kernels.square().sum(1)
-        squared = squared.clamp(min=0).permute(0, 3, 1, 2) / kernels.shape[1]
+        squared = windows.square().sum(1, keepdim=True) - 2 * windows @ kernels.T + kernels.square().sum(1)
+        squared = squared.unflatten(0, (-1, self.windows, self.windows))
+        squared = squared.clamp(min=0).permute(0, 3, 1, 2) / self._elements
         return squared if self.distance == "squared_l2" else (squared + 1e-12).sqrt()
 
     def search(self, features: Tensor, patterns: Tensor) -> Tensor:
@@ -127,7 +137,7 @@ class ClaLayer(nn.Module):
         patches = features.unfold(2, self.patch, 1).unfold(3, self.patch, 1).permute(0, 2, 3, 1, 4, 5)
         places = patches.shape[:3]
         repeated = patterns.repeat_interleave(places[1] * places[2], 0)
-        return self.distances(patches.flatten(0, 2), repeated).mean((2, 3)).unflatten(0, places).permute(0, 3, 1, 2)
+        return self(patches.flatten(0, 2), repeated).mean((2, 3)).unflatten(0, places).permute(0, 3, 1, 2)
 
     def _search_shifts(self, features: Tensor, patterns: Tensor) -> Tensor:
         p, a, w = self.patch, self.attribute_size, self.windows
@@ -153,7 +163,7 @@ class ClaLayer(nn.Module):
                 position = self._second(hidden.add_(self.first_bias).relu_())
                 norm = (position * position).sum(3, keepdim=True)
                 result = result + covering[y, x] * norm - 2 * F.linear(position, kernels[:, :, y, x])
-        return result.permute(0, 3, 1, 2) / (self.attributes[0].numel() * w * w)
+        return result.permute(0, 3, 1, 2) / (self._elements * w * w)
 
 
 def best_positions(layer: ClaLayer, features: Tensor, patterns: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,5 +182,5 @@ def best_positions(layer: ClaLayer, features: Tensor, patterns: Tensor) -> tuple
     positions = torch.stack([best // columns, best % columns], 2)
     patches = gather_patches(features, positions, layer.patch)
     count = patches.shape[1]
-    maps = layer.distances(patches.flatten(0, 1), patterns.repeat_interleave(count, 0)).unflatten(0, (-1, count))
+    maps = layer(patches.flatten(0, 1), patterns.repeat_interleave(count, 0)).unflatten(0, (-1, count))
     return positions, maps.diagonal(dim1=1, dim2=2).movedim(-1, 1)

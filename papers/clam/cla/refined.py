@@ -10,13 +10,13 @@ from typing import Any
 
 from relmap.errors import InputError
 from relmap.explainers.base import Relevance, SharedPass
-from relmap.propagation import Activations, Propagator, Walk, starts
+from relmap.propagation import Activations, Propagator
 from torch import Tensor
 
 from papers.clam.cla.refinement import Regions, refinements
 from papers.clam.cla.settings import ClamOptions
-from papers.clam.cla.trained import TrainedLayer, load_layer
-from papers.clam.cla.training import stacked_starts
+from papers.clam.cla.together import Together
+from papers.clam.cla.trained import TrainedLayer, load_chain
 
 
 class Refined(SharedPass):
@@ -26,7 +26,8 @@ class Refined(SharedPass):
         propagator: of the model.
         inner: the method that is refined.
         explainer: its name in the layers' files.
-        artifacts: files of the CLA-layers, from the output to the input, or the folder that holds them all.
+        artifacts: files of the CLA-layers, from the output to the input, or the folder that holds the trainings.
+        training: which of the folder's trainings.
         settings: CLAM's settings, as the config's ``clam`` section has them; what refinement reads of them counts.
 
     Raises:
@@ -40,36 +41,33 @@ class Refined(SharedPass):
         inner: Relevance,
         explainer: str,
         artifacts: Sequence[str | os.PathLike],
+        training: int = 0,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.inner, self.explainer = inner, explainer
         self.options = ClamOptions.from_config(settings or {})
-        artifacts = [file for path in artifacts for file in _files(Path(path))]
-        self.layers = [load_layer(path, propagator.device) for path in artifacts]
+        self.layers = [layer for path in artifacts for layer in load_chain(Path(path), training, propagator.device)]
         if not self.layers:
-            raise InputError("CLAM needs at least one CLA-layer; give the files that train_cla_layer wrote")
-        for path, layer in zip(artifacts, self.layers, strict=True):
+            raise InputError("CLAM needs at least one CLA-layer; give the files that train_cla_layers wrote")
+        for layer in self.layers:
             if explainer not in layer.explainers:
-                raise InputError(f"{path}: no CLA-layer of {explainer}, it has {', '.join(layer.explainers)}")
+                raise InputError(
+                    f"{layer.settings.layer}: no CLA-layer of {explainer}, it has {', '.join(layer.explainers)}"
+                )
         self.walks = inner.walks
         self.keep = tuple({layer.features_at: None for layer in self.layers})
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
-        transforms, _ = refinements(
+        masks, _ = refinements(
             self.layers,
-            activations,
+            activations.outputs,
             targets,
             [self.explainer] * len(targets),
             mask_width=self.options.mask_width,
-            restore_total=self.options.restore_total,
+            overlap=self.options.overlap,
         )
-        walk = self.inner.walk
-        start = starts.stacked(self.inner.start, activations.logits, targets)
-        return walk.propagate(activations, start, transforms=transforms).relevance.to(activations.logits.dtype)
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+        relevance, _ = Together([self.inner] * len(targets)).propagate(activations, targets, masks)
+        return relevance.to(activations.logits.dtype)
 
 
 @dataclass(frozen=True)
@@ -85,10 +83,9 @@ class Explanation:
 
 
 def explain_together(
-    walk: Walk,
+    methods: Mapping[str, Relevance],
     images: Tensor,
     targets: Tensor,
-    explainers: Sequence[str],
     layers: Sequence[TrainedLayer] = (),
     options: ClamOptions | None = None,
     *,
@@ -97,24 +94,26 @@ def explain_together(
     """Maps of ``images`` (N, 3, H, W) for ``targets`` (N,) by K explainers in one pass; refined where there are layers.
 
     For what looks at the layers themselves, with ``capture`` at the relevance there; maps alone come from ``Refined``.
+
+    Args:
+        methods: name of an explainer in the layers -> the method.
     """
     options = options or ClamOptions()
-    activations = walk.forward(images, keep={layer.features_at for layer in layers})
-    transforms, regions = refinements(
+    together = Together(list(methods.values()))
+    activations = together.walk.forward(images, keep={layer.features_at for layer in layers})
+    targets = targets.expand(len(methods), -1)
+    masks, regions = refinements(
         layers,
-        activations,
-        targets.expand(len(explainers), -1),
-        explainers,
+        activations.outputs,
+        targets,
+        list(methods),
         mask_width=options.mask_width,
-        restore_total=options.restore_total,
+        overlap=options.overlap,
     )
-    result = walk.propagate(
-        activations,
-        stacked_starts(explainers, activations.logits, targets),
-        transforms=transforms,
-        capture=[layer.relevance_at for layer in layers] if capture else (),
+    relevance, captured = together.propagate(
+        activations, targets, masks, capture=[layer.relevance_at for layer in layers] if capture else ()
     )
-    relevance = {
-        layer.settings.layer: result.captured[layer.relevance_at].sum(2).to(images.dtype) for layer in layers if capture
+    of_layers = {
+        layer.settings.layer: captured[layer.relevance_at].sum(2).to(images.dtype) for layer in layers if capture
     }
-    return Explanation(result.relevance.sum(2).to(images.dtype), regions, relevance)
+    return Explanation(relevance.sum(2).to(images.dtype), regions, of_layers)

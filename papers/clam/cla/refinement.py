@@ -1,26 +1,28 @@
 r"""Refinement of relevance in mid-propagation (CLAM, Sec. 3.4 and Appendix A.1).
 
-Each attribute chooses the patch that fits it best under the target's pattern. A mask is 1 outside all chosen patches
-and
+Each attribute chooses the patch that fits it best under the target's pattern. Inside it, relevance is multiplied by
 
 .. math:: 1 + (s - 1) \exp\!\Big(-\frac{r^2 - r_0^2}{2 (w P)^2}\Big)
 
-inside, with r the distance from the patch's centre, r_0 that of the pixel nearest to it, and s the strength; where
-patches overlap the larger value holds. Relevance is multiplied by it and travels on; its total is not restored unless
-asked for.
+with r the distance from the patch's centre, r_0 that of the pixel nearest to it, and s the strength. Where patches
+overlap the factors multiply, for each region's mask is multiplied with the relevance in it (A.1); ``maximum`` takes the
+largest instead. Relevance travels on as it is: to restore its total would scale the rest of a pass by one number, which
+neither the choice of sub-features nor any metric sees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from relmap.propagation import Activations
 from torch import Tensor
 
 from papers.clam.cla.layer import best_positions
 from papers.clam.cla.trained import TrainedLayer
+
+OVERLAPS = {"multiply": "prod", "maximum": "amax"}
+"""What holds where regions overlap -> its reduction."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,10 @@ def find_regions(layer: TrainedLayer, features: Tensor, targets: Tensor, explain
     return Regions(positions, distances, tuple(features.shape[-2:]), layer.settings.patch)
 
 
-def refinement_mask(positions: Tensor, patch: int, size: tuple[int, int], strength: float, width: float) -> Tensor:
-    """(..., 1, H, W) mask of regions with upper left corners (..., N, 2)."""
+def refinement_mask(
+    positions: Tensor, patch: int, size: tuple[int, int], strength: float, width: float, overlap: str = "multiply"
+) -> Tensor:
+    """(..., 1, H, W) mask of regions with upper left corners (..., N, 2); ``overlap`` is a key of ``OVERLAPS``."""
     height, columns = size
     offsets = torch.arange(patch, device=positions.device)
     radius = (offsets - (patch - 1) / 2).square()
@@ -68,7 +72,7 @@ def refinement_mask(positions: Tensor, patch: int, size: tuple[int, int], streng
     rows = positions[..., 0, None, None] + offsets[:, None]
     places = rows * columns + positions[..., 1, None, None] + offsets
     mask = torch.ones(*positions.shape[:-2], height * columns, device=positions.device)
-    mask.scatter_reduce_(-1, places.flatten(-3), bump.expand(places.shape).flatten(-3), "amax")
+    mask.scatter_reduce_(-1, places.flatten(-3), bump.expand(places.shape).flatten(-3), OVERLAPS[overlap])
     return mask.unflatten(-1, (1, height, columns))
 
 
@@ -77,35 +81,32 @@ class Refine:
     """Multiplies relevance (K, M, D, H, W) by a mask (K, M, 1, H, W)."""
 
     mask: Tensor
-    restore_total: bool = False
 
     def __call__(self, relevance: Tensor) -> Tensor:
-        refined = relevance * self.mask
-        if self.restore_total:
-            before, after = relevance.sum((2, 3, 4), keepdim=True), refined.sum((2, 3, 4), keepdim=True)
-            refined = refined * torch.where(after == 0, 1, before / after)
-        return refined
+        return relevance * self.mask
 
 
 def refinements(
     layers: Sequence[TrainedLayer],
-    activations: Activations,
+    outputs: Mapping[str, Tensor],
     targets: Tensor,
     explainers: Sequence[str],
     *,
     mask_width: float,
-    restore_total: bool = False,
-) -> tuple[dict[str, Refine], list[Regions]]:
-    """Transforms for ``Walk.propagate`` of all layers, and the regions that they come from.
+    overlap: str = "multiply",
+) -> tuple[dict[str, Tensor], list[Regions]]:
+    """Masks (K, M, 1, H, W) of all layers, by the operation whose relevance they multiply, and their regions.
 
-    ``activations`` must keep every layer's ``features_at``; targets (K, M), those of each of the K explainers.
+    Args:
+        layers: of one training.
+        outputs: of the forward pass, with every layer's ``features_at``.
+        targets: (K, M), those of each of the K explainers.
     """
-    regions = [find_regions(layer, activations.outputs[layer.features_at], targets, explainers) for layer in layers]
-    transforms = {
-        layer.relevance_at: Refine(
-            refinement_mask(found.positions, found.patch, found.size, layer.settings.strength, mask_width),
-            restore_total,
+    regions = [find_regions(layer, outputs[layer.features_at], targets, explainers) for layer in layers]
+    masks = {
+        layer.relevance_at: refinement_mask(
+            found.positions, found.patch, found.size, layer.settings.strength, mask_width, overlap
         )
         for layer, found in zip(layers, regions, strict=True)
     }
-    return transforms, regions
+    return masks, regions

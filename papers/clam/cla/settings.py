@@ -16,13 +16,18 @@ from relmap.errors import InputError
 
 @dataclass(frozen=True)
 class Optimiser:
-    """``learning_rate`` is multiplied by half the attribute size, and by ``decay`` after each epoch."""
+    """``learning_rate`` is multiplied by half the attribute size, and by ``decay`` after each epoch.
+
+    ``watched``: what must become smaller, or the training ends after ``patience`` epochs: ``positive``, the mean least
+    distance of the positive data (A.1), or ``balance``, Eq. 4's mean.
+    """
 
     name: str = "adam"
     learning_rate: float = 0.01
     decay: float = 0.95
-    epochs: int = 8
+    epochs: int = 100
     patience: int = 5
+    watched: str = "positive"
     batch_size: int = 64
 
 
@@ -40,11 +45,12 @@ class ClamOptions:
         pattern: ``random`` or ``orthogonal``; ``pattern_amplitude`` in units of the features' RMS.
         normalisation: ``sub_feature`` or ``position``.
         add_on: ``linear`` or ``sigmoid`` end of the add-on block.
-        distance: ``squared_l2`` or ``l2``.
-        positive: ``max`` or ``mean`` over attributes in Eq. 4.
+        distance: ``squared_l2`` or ``l2``; ``distance_over`` a window's elements: ``mean`` or ``sum``.
+        positive: key of ``loss.POSITIVE``: reading of Eq. 4.
         negatives: ``random`` or ``hardest`` other class.
+        pooling: ``sliding`` by one or ``tiles``: the strides of Eq. 1's pooling.
         mask_width: standard deviation of the mask, in sides of the patch.
-        restore_total: scale refined relevance back to its total.
+        overlap: key of ``refinement.OVERLAPS``: what holds where regions overlap.
     """
 
     attributes: int | None = 4
@@ -61,10 +67,12 @@ class ClamOptions:
     normalisation: str = "sub_feature"
     add_on: str = "linear"
     distance: str = "squared_l2"
+    distance_over: str = "mean"
     positive: str = "max"
     negatives: str = "random"
+    pooling: str = "sliding"
     mask_width: float = 0.5
-    restore_total: bool = False
+    overlap: str = "multiply"
     optimiser: Optimiser = field(default_factory=Optimiser)
 
     @classmethod
@@ -75,6 +83,12 @@ class ClamOptions:
         if "optimiser" in values:
             values["optimiser"] = Optimiser(**values["optimiser"])
         return cls(**values)
+
+
+def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``clam`` section with a variant's changes, section by section."""
+    nested = {key: {**settings[key], **value} for key, value in changes.items() if isinstance(value, Mapping)}
+    return {**settings, **changes, **nested}
 
 
 @dataclass(frozen=True)
@@ -145,7 +159,10 @@ def _one(options: ClamOptions, layer: str, index: int, count: int, size: tuple[i
             f"clam: at layer {layer} the patch ({patch} x {patch}) is larger than the feature map "
             f"({size[0]} x {size[1]}); lower patch_size, or leave this layer out"
         )
-    places = (size[0] - patch + 1) * (size[1] - patch + 1)
+    if options.pooling == "tiles":
+        places = (size[0] // patch) * (size[1] // patch)
+    else:
+        places = (size[0] - patch + 1) * (size[1] - patch + 1)
     attributes = own.get("attributes") or options.attributes or min(8, max(2, round((side / patch) ** 2)))
     return LayerSettings(
         layer,

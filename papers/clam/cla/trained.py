@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from torch import Tensor
 
 from papers.clam.cla.layer import ClaLayer
 from papers.clam.cla.settings import ClamOptions, LayerSettings
+
+FORM = ("normalisation", "add_on", "distance", "distance_over")
+"""What a CLA-layer is beside its sizes: attributes of ``ClaLayer``, and keys of the config."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def save_layer(path: str | os.PathLike, trained: TrainedLayer) -> None:
     forms = {}
     for name, layer in trained.explainers.items():
         tensors |= {f"{name}.{key}": value.detach().cpu().contiguous() for key, value in layer.state_dict().items()}
-        forms[name] = {"normalisation": layer.normalisation, "add_on": layer.add_on, "distance": layer.distance}
+        forms[name] = {key: getattr(layer, key) for key in FORM}
     header = {
         "settings": trained.settings.to_dict(),
         "relevance_at": trained.relevance_at,
@@ -76,7 +80,7 @@ def load_layer(path: str | os.PathLike, device: torch.device | str = "cpu") -> T
             header = json.loads(file.metadata()["relmap"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such CLA-layer; run the rule train_cla_layer") from error
+        raise InputError(f"{path}: no such CLA-layer; run the rule train_cla_layers") from error
     except Exception as error:
         raise InputError(f"{path}: not a readable CLA-layer ({error}); delete it and run again") from error
     settings = LayerSettings(**header["settings"])
@@ -91,6 +95,20 @@ def load_layer(path: str | os.PathLike, device: torch.device | str = "cpu") -> T
     )
 
 
+def load_chain(path: Path, training: int = 0, device: torch.device | str = "cpu") -> list[TrainedLayer]:
+    """CLA-layers from the output to the input: one file, or all of a training in the folder of a chain.
+
+    Raises:
+        InputError: a file is absent or broken, or the folder has no such training.
+    """
+    if not path.is_dir():
+        return [load_layer(path, device)]
+    files = sorted((path / str(training)).glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{path}: no CLA-layers of training {training}; run the rule train_cla_layers")
+    return [load_layer(file, device) for file in files]
+
+
 def new_layer(options: ClamOptions, settings: LayerSettings, channels: int, seed: int, explainer: str) -> ClaLayer:
     """A CLA-layer with initial weights."""
     return ClaLayer(
@@ -98,8 +116,6 @@ def new_layer(options: ClamOptions, settings: LayerSettings, channels: int, seed
         settings.attributes,
         settings.patch,
         settings.attribute_size,
-        normalisation=options.normalisation,
-        add_on=options.add_on,
-        distance=options.distance,
+        **{key: getattr(options, key) for key in FORM},
         seed=derive(seed, settings.layer, explainer),
     )

@@ -6,28 +6,31 @@ from relmap.evidence.tables import write_frame
 from relmap.job.logs import job
 from relmap.job.subject import Subject, training_rows, unseen_rows
 
-from papers.clam.ablation import Chain, hold, lift_of, pointing_of, variant_rows
-from papers.clam.cla.settings import ClamOptions
-from papers.clam.cla.training import EXPLAINERS, lrp_walk
+from papers.clam.ablation import Chain, check_variants, hold, lift_of, pointing_of, variant_rows
+from papers.clam.cla.settings import ClamOptions, changed
+from papers.clam.cla.training import Source, refined_methods
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest[0], files.weights[0], params.device, params.batch_size, snakemake.threads)
-    propagator = lrp_walk(subject.model)
-    training = list(subject.batches(training_rows(subject.manifest, params.images_per_class, params.seed)))
+    methods = refined_methods(subject.model)
+    chosen = training_rows(subject.manifest, params.images_per_class, params.seed)
+    images = list(subject.batches(chosen))
+    source = Source(lambda what: images, len(chosen), subject.card.classes)
     evaluated = rows_of(subject.manifest, pd.read_parquet(files.targets)["image_id"])
     held = hold(subject, unseen_rows(subject.manifest, evaluated, params.birds, params.seed))
-    explainers = list(EXPLAINERS)
-    base = pointing_of(propagator, held, explainers)
-    chain = Chain(propagator, training, params.layers, explainers, subject.card.classes, params.seed)
+    base = pointing_of(methods, held)
+    chain = Chain(methods, source, params.layers, subject.card.input_size, params.seed)
     rows = []
-    default, control = {"name": "default", "set": {}}, {"name": "untrained", "set": {}}
-    for variant in [default, *params.variants, control]:
-        options = ClamOptions.from_config({**params.settings, **variant["set"]})
-        layers = chain.untrained(options) if variant is control else chain.train(options)
-        refined = pointing_of(propagator, held, explainers, layers, options)
-        lifts = lift_of(propagator, held, explainers, layers)
-        rows += variant_rows(variant["name"], variant["set"], base, refined, lifts, explainers, params.seed)
-        log.info("%s", rows[-len(explainers) :])
+    changes = {"default": {}, **{variant["name"]: variant["set"] for variant in params.variants}}
+    variants = {name: ClamOptions.from_config(changed(params.settings, values)) for name, values in changes.items()}
+    check_variants(chain, variants)
+    trained = {name: chain.train(options) for name, options in variants.items()}
+    trained["untrained"] = chain.untrained(variants["default"])
+    for name, layers in trained.items():
+        refined = pointing_of(methods, held, layers, variants.get(name, variants["default"]))
+        lifts = lift_of(methods["lrp"].propagator, held, list(methods), layers)
+        rows += variant_rows(name, changes.get(name, {}), base, refined, lifts, list(methods), params.seed)
+        log.info("%s", rows[-len(methods) :])
     caption = f"CLAM's open choices: {len(params.layers)} CLA-layers, {len(base[0])} birds outside the tables"
     write_frame(pd.DataFrame(rows), snakemake.output.csv, caption)

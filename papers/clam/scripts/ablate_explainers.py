@@ -8,7 +8,6 @@ from relmap.job.logs import job
 from relmap.job.subject import Subject, unseen_rows
 
 from papers.clam.ablation import hold, lrp_variant, pointing_of
-from papers.clam.cla.training import EXPLAINERS
 
 DEFAULT = {"first": "z_box", "bounds": "valid_range", "batch_norm": "alpha_beta"}
 
@@ -21,8 +20,8 @@ with job(snakemake.log[0], snakemake.threads) as log:
         held = hold(subject, unseen_rows(subject.manifest, evaluated, params.birds, params.seed))
         for variant in params.variants[model]:
             choice = {**DEFAULT, **variant}
-            propagator = lrp_variant(subject.model, **choice)
-            for explainer, values in zip(EXPLAINERS, pointing_of(propagator, held, list(EXPLAINERS)), strict=True):
+            methods = lrp_variant(subject.model, **choice)
+            for explainer, values in zip(methods, pointing_of(methods, held), strict=True):
                 interval = bootstrap_mean(values, seed=params.seed)
                 of_cell = {"pointing": interval.mean, "ci_low": interval.low, "ci_high": interval.high}
                 rows.append({"model": model, **choice, "explainer": explainer, **of_cell, "n_images": interval.n})

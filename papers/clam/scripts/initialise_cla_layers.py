@@ -10,17 +10,19 @@ from papers.clam.cla.layers import layer_file
 from papers.clam.cla.plan import plan_layers
 from papers.clam.cla.settings import ClamOptions
 from papers.clam.cla.trained import save_layer
-from papers.clam.cla.training import EXPLAINERS, initial_layers, lrp_walk
+from papers.clam.cla.training import Source, initial_layers, refined_methods
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     options = ClamOptions.from_config(params.settings)
-    propagator = lrp_walk(subject.model)
-    plan = plan_layers(propagator, params.layers, subject.card.input_size, options)
+    methods = refined_methods(subject.model)
+    walk = methods["lrp"].walk
+    plan = plan_layers(walk, params.layers, subject.card.input_size, options)
     rows = training_rows(subject.manifest, params.settings["train_images_per_class"], params.seed)
-    batches = subject.batches(rows, what="features")
-    layers = initial_layers(propagator, batches, plan, list(EXPLAINERS), subject.card.classes, options, params.seed)
+    source = Source(lambda what: subject.batches(rows, what=what), len(rows), subject.card.classes)
+    layers = initial_layers(walk, source, plan, list(methods), options, params.seed)
     with atomic_path(snakemake.output.layers) as folder:
+        (Path(folder) / "0").mkdir(parents=True)
         for place, layer in enumerate(layers):
-            save_layer(Path(folder) / f"{layer_file(place, layer.settings.layer)}.safetensors", layer)
+            save_layer(Path(folder) / "0" / f"{layer_file(place, layer.settings.layer)}.safetensors", layer)

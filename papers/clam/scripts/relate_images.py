@@ -1,5 +1,7 @@
 """Regions, refined relevance and related training images of test images, for the layer sheets."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import torch
@@ -9,16 +11,15 @@ from relmap.job.logs import job
 from relmap.job.subject import Subject
 
 from papers.clam.cla.settings import ClamOptions
-from papers.clam.cla.trained import load_layer
-from papers.clam.cla.training import lrp_walk
+from papers.clam.cla.trained import load_chain
+from papers.clam.cla.training import refined_methods
 from papers.clam.examples import EXPLAINER, layer_examples
 from papers.clam.related import read_index
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
-    propagator = lrp_walk(subject.model)
-    layers = [load_layer(path, subject.device) for path in files.layers]
+    layers = load_chain(Path(files.layers), device=subject.device)
     pairs = pd.read_parquet(files.targets).sample(frac=1, random_state=params.seed).sort_values("target")
     # As many images as the sheets are chosen from, spread over the classes.
     rank = pairs.groupby("target").cumcount()
@@ -30,10 +31,9 @@ with job(snakemake.log[0], snakemake.threads) as log:
         strict=True,
     )
     arrays = layer_examples(
-        propagator,
+        {EXPLAINER: refined_methods(subject.model)[EXPLAINER]},
         layers,
         read_index(files.index),
-        EXPLAINER,
         torch.cat(images),
         torch.cat(targets),
         ClamOptions.from_config(params.settings),

@@ -7,17 +7,18 @@ from relmap.data.images import load_part_maps
 from relmap.evidence.evaluation import rows_of, write_parquet
 from relmap.job.logs import job
 from relmap.job.subject import Subject
+from relmap.propagation import Propagator
 
 from papers.clam.attribute_scores import distinguishing_table, score_layers
-from papers.clam.cla.trained import load_layer
-from papers.clam.cla.training import EXPLAINERS, lrp_walk
+from papers.clam.cla.trained import load_chain
+from papers.clam.methods import REFINED
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
-    propagator = lrp_walk(subject.model)
-    arms = {"clam": files.layers, "clam_untrained": sorted(Path(files.untrained).glob("*.safetensors"))}
-    layers = {arm: [load_layer(path, subject.device) for path in paths] for arm, paths in arms.items()}
+    propagator = Propagator(subject.model)
+    arms = {"clam": files.layers, "clam_untrained": files.untrained}
+    layers = {arm: load_chain(Path(path), device=subject.device) for arm, path in arms.items()}
     pairs = pd.read_parquet(files.targets)[["image_id", "target"]]
     rows = rows_of(subject.manifest, pairs["image_id"])
     table = distinguishing_table(subject.manifest.info)
@@ -25,7 +26,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     for images, targets in subject.batches(rows, pairs["target"].to_numpy(copy=True), "attributes"):
         part = rows[done : done + len(images)]
         part_maps = load_part_maps(subject.manifest, part, subject.preprocessing)
-        of_batch = score_layers(propagator, layers, images, targets, part_maps, table, list(EXPLAINERS))
+        of_batch = score_layers(propagator, layers, images, targets, part_maps, table, list(REFINED))
         of_pairs = pairs.iloc[done + of_batch.pop("image")].reset_index(drop=True)
         frames.append(pd.concat([of_batch, of_pairs], axis=1))
         done += len(images)

@@ -71,11 +71,11 @@ def make_plan(
         count += len(printed)
         missing |= {cell: lacking[cell] for cell in printed if lacking[cell]}
         own = [
-            ((c.dataset, network, columns[c.metric][0].id), c.method)
+            ((c.dataset, network, columns[c.metric][0].id), method)
             for c in both
             if not lacking[c]
-            for network in known.trainings(c.model, c.method)
-            if network in models
+            for network, method in known.stands_for(c.model, c.method)
+            if network in models and not _lacking_map(replace(c, model=network, method=method), rows)
         ]
         by_paper[paper.id] = tuple(dict.fromkeys(place for place, _ in own))
         named = {cell.model for cell in both}

@@ -53,6 +53,8 @@ class Method:
         signed: whether its maps have two signs.
         contrastive: whether it sets the target against the other classes.
         variant_of: the method that it is another reading of.
+        training_of: the method that it is a further training of, which differs in the seed alone: tables and claims
+            take that one's numbers over all its trainings.
         wraps: the method whose explainer its own maker takes as ``inner``; the row of one that the catalogue lacks.
         arm: of a method that takes artifacts, which: methods of one arm take the same ones, and are made in one job.
         places: the pairs of data set and model that a run can make it for; None for all.
@@ -71,6 +73,7 @@ class Method:
     signed: bool = True
     contrastive: bool = False
     variant_of: str | None = None
+    training_of: str | None = None
     wraps: str | Method | None = None
     arm: str | None = None
     places: tuple[tuple[str, str], ...] | None = None
@@ -389,7 +392,7 @@ _ROWS: dict[str, Method] = {
         Method(
             "clrp_norms",
             "CLRP, norms as layers",
-            "Gu et al. 2018, one pass, as CLAM reads it: batch norms are layers",
+            "Gu et al. 2018, one pass: batch norms are layers",
             "plain_lrp:LRPAlphaBeta",
             {"start": "clrp", **_NORMS},
             (BOUNDS,),
@@ -399,9 +402,29 @@ _ROWS: dict[str, Method] = {
         Method(
             "sglrp_norms",
             "SGLRP, norms as layers",
-            "Iwana et al. 2019, as CLAM reads it: batch norms are layers",
+            "Iwana et al. 2019, one pass: batch norms are layers",
             "plain_lrp:LRPAlphaBeta",
             {"start": "sglrp", **_NORMS},
+            (BOUNDS,),
+            contrastive=True,
+            variant_of="sglrp",
+        ),
+        Method(
+            "clrp_two_passes_norms",
+            "CLRP, two passes, norms as layers",
+            "Gu et al. 2018, the others rescaled to the target's total, as CLAM reads it: batch norms are layers",
+            "contrastive:TwoPasses",
+            {**_NORMS},
+            (BOUNDS,),
+            contrastive=True,
+            variant_of="clrp",
+        ),
+        Method(
+            "sglrp_two_passes_norms",
+            "SGLRP, two passes, norms as layers",
+            "Iwana et al. 2019, the others rescaled to the target's total, as CLAM reads it: batch norms are layers",
+            "contrastive:TwoPasses",
+            {"reading": "sglrp", **_NORMS},
             (BOUNDS,),
             contrastive=True,
             variant_of="sglrp",

@@ -49,6 +49,17 @@ class Rows:
         model = self.networks.get(method, {}).get(model, model)
         return tuple(row.id for row in self.models.values() if row.training_of == model) or (model,)
 
+    def stands_for(self, model: str, method: str) -> tuple[tuple[str, str], ...]:
+        """The networks and methods whose maps a cell of a model and a method is the mean of, training by training.
+
+        Those of one number belong together; what has one training belongs to each.
+        """
+        networks = self.trainings(model, method)
+        methods = (method, *(row.id for row in self.methods.values() if row.training_of == method))
+        counts = {len(side) for side in (networks, methods) if len(side) > 1}
+        most = min(counts, default=1)
+        return tuple(zip(*(side[:most] if len(side) > 1 else side * most for side in (networks, methods)), strict=True))
+
     def columns(self) -> dict[str, tuple[Metric, Column]]:
         """Id of a published number -> its metric, and how it is read from that one's rows."""
         return columns(self.metrics)

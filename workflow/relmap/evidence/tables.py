@@ -373,7 +373,7 @@ def _our_values(
         column = columns[cell.metric][1] if cell.metric in columns else None
         # What a value is compared with must be there too.
         against = replace(cell, method=column.against, variant="") if column and column.against else None
-        if len(known.trainings(cell.model, cell.method)) > 1:
+        if len(known.stands_for(cell.model, cell.method)) > 1:
             ours.append(_our_trainings(cell, against, column, values[cell.select], known, resampling, missing))
             continue
         sides = [one for one in (cell, against) if one]
@@ -420,13 +420,16 @@ def _our_trainings(
 def trainings_of(sides: Sequence[Cell], values: Values, known: Rows) -> list[list[pd.Series]]:
     """Of every training that the run has of all of some cells, their per-pair values.
 
-    Cells of one model may be of several networks (``Rows.networks``); those of one number belong together, and a single
-    network belongs to each.
+    Cells of one model may be of several networks (``Rows.networks``), and those of one method of several trainings of
+    it; those of one number belong together, and what has a single one belongs to each.
     """
-    networks = [known.trainings(side.model, side.method) for side in sides]
-    most = min((len(own) for own in networks if len(own) > 1), default=1)
-    numbered = zip(*(own * most if len(own) == 1 else own[:most] for own in networks), strict=True)
-    keys = [[_key(replace(s, model=own)) for s, own in zip(sides, each, strict=True)] for each in numbered]
+    makers = [known.stands_for(side.model, side.method) for side in sides]
+    most = min((len(own) for own in makers if len(own) > 1), default=1)
+    numbered = zip(*(own * most if len(own) == 1 else own[:most] for own in makers), strict=True)
+    keys = [
+        [_key(replace(side, model=own[0], method=own[1])) for side, own in zip(sides, each, strict=True)]
+        for each in numbered
+    ]
     return [[values[key] for key in each] for each in keys if all(has_values(values, key) for key in each)]
 
 
@@ -458,8 +461,9 @@ def _key(cell: Cell) -> tuple[str, str, str, str]:
 
 
 def _single_key(cell: Cell, known: Rows) -> tuple[str, str, str, str]:
-    """Where a cell's values are found, whose model stands for a single network."""
-    return _key(replace(cell, model=known.trainings(cell.model, cell.method)[0]))
+    """Where a cell's values are found, which stands for one network and one training of a method."""
+    model, method = known.stands_for(cell.model, cell.method)[0]
+    return _key(replace(cell, model=model, method=method))
 
 
 def _rows_below(published: pd.DataFrame, methods: Sequence[str], role: str, known: Rows) -> list[pd.DataFrame]:

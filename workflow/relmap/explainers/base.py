@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from functools import cached_property
 from typing import Self
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -117,7 +118,11 @@ class SharedPass(Explainer):
 
 
 class Relevance(SharedPass):
-    """Relevance from a start at the logits to the input by one composite: most of the LRP family.
+    """Relevance from starts at the logits to the input by one composite: most of the LRP family.
+
+    Attributes:
+        walk: the way backwards.
+        starts: one for each pass; most methods have one.
 
     Args:
         propagator: of the model.
@@ -131,12 +136,18 @@ class Relevance(SharedPass):
 
     def __init__(self, propagator: Propagator, composite: Composite, start: starts.Start | str | None = None) -> None:
         self.walk = propagator.by(composite)
-        self.start = towards_class(self.walk) if start is None else start_named(start)
+        self.starts = (towards_class(self.walk) if start is None else start_named(start),)
         self.walks = (self.walk,)
 
+    def combined(self, passes: Sequence[Tensor]) -> Tensor:
+        """Relevance (K, N, ...) at any operation, of that of every pass there."""
+        (relevance,) = passes
+        return relevance
+
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
-        start = starts.stacked(self.start, activations.logits, targets)
-        return self.walk.propagate(activations, start).relevance.to(activations.logits.dtype)
+        start = torch.cat([starts.stacked(each, activations.logits, targets) for each in self.starts])
+        relevance = self.walk.propagate(activations, start).relevance
+        return self.combined(relevance.split(len(targets))).to(activations.logits.dtype)
 
 
 def start_named(start: starts.Start | str) -> starts.Start:

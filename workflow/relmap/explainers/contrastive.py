@@ -31,7 +31,7 @@ The single pass of a start with both signs needs no class here: it is any rule o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -39,7 +39,7 @@ import torch
 from torch import Tensor
 
 from relmap.errors import InputError
-from relmap.explainers.base import SharedPass
+from relmap.explainers.base import Relevance, SharedPass
 from relmap.explainers.excitation import CONTRAST, NEGATED
 from relmap.explainers.plain_lrp import first_rule, with_exact_head
 from relmap.propagation import Activations, Propagator, composites, starts
@@ -82,7 +82,7 @@ def without_total(difference: Tensor, others: Tensor) -> Tensor:
     return difference - others * divide(per_image_sum(difference), per_image_sum(others))
 
 
-class TwoPasses(SharedPass):
+class TwoPasses(Relevance):
     """Relevance (K, N, C, H, W) of the target less that of the others at the target's total.
 
     Args:
@@ -107,22 +107,29 @@ class TwoPasses(SharedPass):
     ) -> None:
         if reading not in READINGS:
             raise InputError(f"reading {reading!r} is unknown; choose one of {', '.join(READINGS)}")
-        self.reading = READINGS[reading]
         first_layer = first_rule(first, low, high)
         composite = composites.alpha_beta(alpha, beta, first=first_layer, batch_norm=batch_norm, residual=residual)
         # Signed shares without zennit's 1e-6: AGF's code has 1e-9.
         exact = {"add": Share(residual), "average_pool": Share("signed")}
-        self.walk = propagator.by(with_exact_head(replace(composite, kinds={**composite.kinds, **exact})))
-        self.walks = (self.walk,)
+        super().__init__(propagator, with_exact_head(replace(composite, kinds={**composite.kinds, **exact})))
+        self.starts = difference_and_others(READINGS[reading])
 
-    def read(self, activations: Activations, targets: Tensor) -> Tensor:
-        at, others = (
-            starts.stacked(starts.of_scores(lambda z, t, i=i: self.reading(z, t)[i]), activations.logits, targets)
-            for i in (0, 1)
-        )
-        start = torch.cat([at - others * divide(per_image_sum(at), per_image_sum(others)), others])
-        result = without_total(*self.walk.propagate(activations, start).relevance.chunk(2))
-        return result.to(activations.logits.dtype)
+    def combined(self, passes: Sequence[Tensor]) -> Tensor:
+        return without_total(*passes)
+
+
+def difference_and_others(pair: Pair) -> tuple[starts.Start, starts.Start]:
+    """The starts of the two passes: that of the target less so much of the others' that the total is 0; the others'."""
+
+    @starts.of_scores
+    def difference(logits: Tensor, targets: Tensor) -> Tensor:
+        return without_total(*(part[None] for part in pair(logits, targets)))[0]
+
+    @starts.of_scores
+    def others(logits: Tensor, targets: Tensor) -> Tensor:
+        return pair(logits, targets)[1]
+
+    return difference, others
 
 
 def _gu_first(kind: str, low: Bounds, high: Bounds) -> Rule | None:

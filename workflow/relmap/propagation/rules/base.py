@@ -48,6 +48,12 @@ class Rule(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
     def at(self, graph: Graph, operation: Operation) -> Rule:
         """This rule as it is for one operation of one model."""
         return self
