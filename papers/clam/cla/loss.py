@@ -33,11 +33,6 @@ POSITIVE: dict[str, Callable[[Tensor], Tensor]] = {
 """Readings of the positive part: (B, N sub-features, N attributes, w, w) -> (B,)."""
 
 
-def balance(positive: Tensor, negative: Tensor, beta: float, reduction: str = "max") -> Tensor:
-    r""":math:`\Delta` of each image, (B,); arguments as of :func:`balanced_contrastive_loss`."""
-    return beta * POSITIVE[reduction](positive) - (1 - beta) * negative.mean((1, 2, 3, 4))
-
-
 def balanced_contrastive_loss(
     positive: Tensor, negative: Tensor, alpha: float, beta: float, reduction: str = "max"
 ) -> Tensor:
@@ -47,4 +42,5 @@ def balanced_contrastive_loss(
         positive, negative: (B, N sub-features, N attributes, w, w) distances with the right and with a wrong pattern.
         reduction: key of ``POSITIVE``.
     """
-    return F.softplus(alpha * balance(positive, negative, beta, reduction))
+    near, far = POSITIVE[reduction](positive), negative.mean((1, 2, 3, 4))
+    return F.softplus(alpha * (beta * near - (1 - beta) * far))

@@ -25,7 +25,7 @@ from relmap.propagation import Propagator, Walk
 from torch import Tensor, nn
 
 from papers.clam.cla.layer import ClaLayer
-from papers.clam.cla.loss import balance, balanced_contrastive_loss, paired
+from papers.clam.cla.loss import balanced_contrastive_loss, paired
 from papers.clam.cla.patterns import class_patterns
 from papers.clam.cla.refinement import refinements
 from papers.clam.cla.settings import ClamOptions, LayerSettings
@@ -271,7 +271,7 @@ def fit(
     for epoch in range(1, how.epochs + 1):
         order = torch.stack([torch.randperm(count, generator=random) for random in randoms])[of_training]
         shift = torch.stack([torch.randint(1, classes, (count,), generator=random) for random in randoms])[of_training]
-        totals = torch.zeros(3, len(layers), device=device, dtype=torch.float64)
+        totals = torch.zeros(2, len(layers), device=device, dtype=torch.float64)
         for rows in order.split(how.batch_size, 1):
             some, right = patches[members, rows].to(device), labels[rows].to(device)
             if options.negatives == "hardest":
@@ -287,12 +287,11 @@ def fit(
             optimiser.step()
             with torch.no_grad():
                 least = near.diagonal(dim1=1, dim2=2).amin((1, 2)).mean(1)
-                balanced = balance(near, far, settings.beta, options.positive)
-                each = torch.stack([least, paired(far).mean(1), balanced]).double()
+                each = torch.stack([least, paired(far).mean(1)]).double()
                 totals += each.unflatten(1, (len(layers), -1)).sum(2)
         schedule.step()
-        near, far, balanced = (totals / count).cpu()
-        watched = near if how.watched == "positive" else balanced
+        near, far = (totals / count).cpu()
+        watched = near if how.watched == "positive" else near / far
         if watch.ends(epoch, watched, {"positive_distance": near, "negative_distance": far}, state):
             break
     if not all(watch.notes):
