@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from relmap.catalogue.methods import ARTIFACTS, Method, unfold_and_conquer
-from relmap.catalogue.metrics import MASKS, Column, Metric
 from relmap.errors import InputError
 from relmap.job.config import hint, load
 
 from papers.clam.cla.layers import LAYER_SETS, candidate_layers, select_layers
 from papers.clam.methods import CLAM_ARM, UNTRAINED_ARM, clam_methods
+from papers.clam.metrics import OF_TEXT
 
 # UCAG of refined maps is made where a config or another paper asks for it.
 BY_UCAG = [unfold_and_conquer(method) for method in clam_methods(CLAM_ARM)]
@@ -42,56 +42,7 @@ REGIONS = [
     _regions("_anywhere", " (anywhere)", CLAM_ARM, True, "anywhere"),
 ]
 METHODS = [*(method for arm in _OWN_ARMS for method in clam_methods(arm)), *REGIONS, *BY_UCAG]
-
-METRICS = [
-    Metric(
-        "edges",
-        "Likeness to edges",
-        "edges.py:score",
-        (
-            Column(
-                "edge_correlation",
-                "Rank correlation of the map's magnitude with the picture's edges",
-                "CLAM, Section 4.2.1, reading",
-                "edge_correlation",
-                # It describes.
-                higher_is_better=False,
-                counted=False,
-            ),
-        ),
-    ),
-    Metric(
-        "plain_backgrounds",
-        "IoU by background",
-        "plain_backgrounds.py:score",
-        tuple(
-            Column(
-                f"mean_iou_{kind}",
-                f"IoU of the map above mean plus standard deviation, pictures with {kind} backgrounds",
-                "CLAM, A.3 and A.5, reading",
-                f"iou_{kind}",
-                counted=False,
-            )
-            for kind in ("plain", "cluttered")
-        ),
-        (MASKS,),
-    ),
-    Metric(
-        "body",
-        "Share on the object",
-        "body.py:score",
-        (
-            Column(
-                "share_on_object",
-                "Share of attribute regions on the object's segmentation",
-                "CLAM, Section 4.2.2, reading",
-                "share_on_object",
-                counted=False,
-            ),
-        ),
-        (MASKS,),
-    ),
-]
+METRICS = OF_TEXT
 
 RESERVED_ARMS = (UNTRAINED_ARM, "plain", "regions")
 Pair = tuple[str, str]
