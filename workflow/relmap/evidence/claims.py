@@ -33,7 +33,7 @@ those at most alpha gives the verdict.
 *Several trainings.* Where a model stands for trainings that differ in their seed, the difference is the mean over them
 of their mean differences, each between networks of one number, and an image's share of it is flipped as one: the images
 are the sample, the trainings are given. Beside it stands in how many trainings the comparison holds by its sign. A sign
-test over K trainings alone cannot go below p = 2 / 2^K (.06 of five), so it decides nothing.
+test over K trainings alone cannot go below p = 1 / 2^K (.03 of five) before any correction, so it decides nothing.
 
 *Published verdict*: the same quantifiers on the printed numbers, without tests: ``supported`` or ``contradicted`` by
 the paper's own table. A cell that the transcription marks as suspect decides nothing: where the verdict would depend on
