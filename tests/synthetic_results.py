@@ -166,9 +166,10 @@ def make_tables(results: Path, seed: int) -> None:
         ("best", "CLRP+CLAM is the best on VGG-16", "contradicted", "undecided"),
     ]
     frame = pd.DataFrame(claims, columns=["claim", "text", "published_verdict", "verdict"])
-    frame.assign(source="Section 4.3.1", evidence="2 of 3 comparisons hold, 0 are reversed").to_csv(
-        folder / "clam_claims.csv", index=False
-    )
+    frame = frame.assign(source="Section 4.3.1", evidence="2 of 3 comparisons hold, 0 are reversed", suspect=[0, 0, 2])
+    p_values = {"p_holds": [0.0004, 1.0, 0.0078], "p_fails": [1.0, 0.00003, 0.6]}
+    p_values |= {"holm_holds": [0.004, 1.0, 0.0624], "holm_fails": [1.0, 0.0003, 1.0]}
+    frame.assign(**p_values).to_csv(folder / "clam_claims.csv", index=False)
     control = {"dataset": "cub200_2011", "model": "vgg16", "method": "lrp_clam", "metric": "mean_iou"}
     control |= {"reproduced": 0.31, "minus_base": -0.012, "p_base": 0.04, "n_images": 300}
     pd.DataFrame([control, {**control, "method": "lrp_clam_untrained", "minus_base": np.nan}]).to_csv(

@@ -259,13 +259,13 @@ def test_one_id_is_one_map(net):
     paper = read_paper(Path(__file__).parents[1] / "papers" / "clam")
     ids = {entry["id"] for entry in paper.tables[1]["methods"].values()} | set(paper.controls)
     ids = sorted(method for method in ids if method in CATALOGUE)
-    assert {"clrp_norms", "sglrp_norms", "lrp_alpha1_beta0_norms", "constant"} <= set(ids)
+    assert {"clrp_two_passes_norms", "sglrp_two_passes_norms", "lrp_alpha1_beta0_norms", "constant"} <= set(ids)
     together = relmap.compare(relmap.Propagator(network(net, torch.float32)), images, targets, [*ids, "clrp", "sglrp"])
     for method, maps in together.items():
         alone = relmap.explain(network(net, torch.float32), images, targets, method)
         assert torch.equal(maps, alone), method
     if net == "resnet50":
-        assert not torch.allclose(together["clrp"], together["clrp_norms"]), "another reading has another id"
+        assert not torch.allclose(together["clrp"], together["clrp_two_passes_norms"]), "another reading has another id"
 
 
 class Adding(torch.nn.Module):

@@ -141,7 +141,7 @@ class TestChoice:
                 {
                     "lrp_alpha1_beta0_norms": {"a": [0.2, 0.4], "b": [0.5, 0.5]},
                     "lrp_clam": {"a": [0.4, 0.8], "b": [0.5, 0.4]},
-                    "clrp_norms": {"a": [0.0, 0.0], "b": [0.0, 0.0]},
+                    "clrp_two_passes_norms": {"a": [0.0, 0.0], "b": [0.0, 0.0]},
                     "clrp_clam": {"a": [0.1, 0.1], "b": [0.0, 0.0]},
                     "grad_cam": {"a": [1.0, 1.0], "b": [0.0, 0.0]},
                 }
@@ -233,9 +233,9 @@ class TestCurves:
         methods = [
             "lrp_alpha1_beta0_norms",
             "lrp_clam",
-            "clrp_norms",
+            "clrp_two_passes_norms",
             "clrp_clam",
-            "sglrp_norms",
+            "sglrp_two_passes_norms",
             "sglrp_clam",
             "saliency",
             "grad_cam",
@@ -264,7 +264,7 @@ class TestComparison:
 
     def test_missing_maps_are_said_to_be_missing(self) -> None:
         row = Row(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 4)), {"lrp_alpha1_beta0_norms": np.ones((8, 8))}, "label")
-        figure = comparison_figure([row], ["lrp_alpha1_beta0_norms", "clrp_norms"])
+        figure = comparison_figure([row], ["lrp_alpha1_beta0_norms", "clrp_two_passes_norms"])
         assert [text.get_text() for text in figure.axes[0].texts].count("no map") == 1
 
     def test_no_rows(self) -> None:

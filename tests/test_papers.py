@@ -14,6 +14,7 @@ from relmap.catalogue.metrics import METRICS, Column, Metric, columns
 from relmap.catalogue.papers import COLUMNS, FLAGS, Cell, cells, published, read_paper, read_papers
 from relmap.catalogue.rows import Rows, as_configured, configured_models, load_rows
 from relmap.errors import InputError
+from relmap.evidence.claims import read_claims
 from relmap.evidence.tables import fill, image_scores, lay_out, to_latex, to_markdown
 from relmap.job.config import load
 from relmap.report import reading
@@ -38,6 +39,21 @@ def test_the_default_run_can_fill_every_printed_cell():
     assert plan.missing == {}
 
 
+@pytest.mark.parametrize("paper", PAPERS, ids=[paper.id for paper in PAPERS])
+def test_the_default_run_can_decide_every_claim(paper):
+    """Each cell that a claim compares has a data set, network, method, place, metric and annotation."""
+    config = load({})
+    files = [file for one in PAPERS if (file := one.folder / "rows.py").is_file()]
+    rows = replace(as_configured(load_rows(files, config), config), networks=paper.networks)
+    datasets = [name for name, row in rows.datasets.items() if row.derived or config["datasets"].get(name)]
+    methods = list(dict.fromkeys(row for number in paper.tables for row in published(paper, number, rows)["method"]))
+    compared = [c for claim in read_claims(paper.folder / "claims.yaml", methods, rows) for c in claim.comparisons]
+    asked = {Cell(*cell) for comparison in compared for cell in comparison.cells()}
+    models = list(configured_models(rows, config))
+    lacking = {str(cell): what for cell in asked if (what := first_lacking(cell, rows, datasets, models))}
+    assert not lacking and len(asked) > 20
+
+
 def test_five_papers_print_1455_rows():
     assert [paper.id for paper in PAPERS] == ["abslrp", "ae", "c3lrp", "clam", "ucag"]
     rows = [published(paper, number) for paper, number in TABLES]
@@ -53,7 +69,7 @@ def test_every_row_survives_every_format(paper, number):
     filled = fill(printed, NO_SCORES.assign(**dict.fromkeys(FLAGS, True)), control_methods=paper.controls)
     rows = paper.tables[number]["rows"]
     layout = lay_out(filled, rows)
-    shown = Counter(text for _, line in layout.rows for text, _, _ in line[::2] if text and text != "–")
+    shown = Counter(cell.text for _, line in layout.rows for cell in line[::2] if cell.text not in ("", "–"))
     wanted = Counter(
         re.sub(r"^0(?=\.)", "", value + (f" ± {std}" if std else ""))
         if digits == 4
@@ -294,5 +310,5 @@ def test_a_spread_is_shown_where_the_table_prints_one(small):
         }
     )
     filled = fill(published(read_paper(folder), 1), image_scores(rows, "imagenet", "vgg16"))
-    assert [text for text, _, _ in lay_out(filled).rows[0][1]] == ["0.5 ± 0.1", "0.500 ± 0.500"]
-    assert lay_out(filled).rows[1][1][1][0] == "", "nothing scored, nothing shown"
+    assert [cell.text for cell in lay_out(filled).rows[0][1]] == ["0.5 ± 0.1", "0.500 ± 0.500"]
+    assert lay_out(filled).rows[1][1][1].text == "", "nothing scored, nothing shown"

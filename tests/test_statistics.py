@@ -5,7 +5,17 @@ from itertools import product
 import numpy as np
 import pytest
 from relmap.evidence import statistics
-from relmap.evidence.statistics import area_under, bootstrap_change, bootstrap_mean, class_weights, holm, sign_flip_test
+from relmap.evidence.statistics import (
+    area_under,
+    bootstrap_change,
+    bootstrap_mean,
+    bootstrap_trainings,
+    class_weights,
+    holm,
+    holm_factors,
+    sign_flip_test,
+    two_sample_test,
+)
 from scipy import stats
 
 
@@ -75,7 +85,7 @@ def test_level_under_the_null():
 
 def test_direction_and_degenerate_cases(monkeypatch):
     shift = np.random.default_rng(5).random(50) + 0.1
-    assert sign_flip_test(shift) == sign_flip_test(-shift) == 1 / 10_001
+    assert sign_flip_test(shift) == sign_flip_test(-shift) < 1 / 10_001
     assert sign_flip_test(shift, "greater") < 0.001
     assert sign_flip_test(-shift, "greater") > 0.999
     assert sign_flip_test(np.zeros(9)) == sign_flip_test(np.array([])) == 1.0
@@ -87,10 +97,96 @@ def test_direction_and_degenerate_cases(monkeypatch):
         sign_flip_test(shift, "less")
 
 
+def test_a_p_too_small_to_be_drawn_is_bounded_and_never_below_the_exact_one():
+    """Hoeffding's bound against all sign patterns, counted by convolution of equal steps."""
+    for count in (20, 24, 30, 40):
+        p = sign_flip_test(np.ones(count), "greater")
+        assert 0.5**count <= p == pytest.approx(max(np.exp(-count / 2), 1e-6))
+        assert sign_flip_test(np.ones(count)) == pytest.approx(max(2 * np.exp(-count / 2), 1e-6))
+    # Where drawing tells it, it is drawn: 14 of 15 up.
+    drawn = sign_flip_test(np.r_[np.ones(14), -1.0], "greater")
+    assert drawn == pytest.approx(stats.binomtest(14, 15, alternative="greater").pvalue, abs=1e-3)
+
+
+def test_two_samples_agree_with_scipy():
+    generator = np.random.default_rng(7)
+    first, second = generator.normal(0.4, 1, 30), generator.normal(0, 1, 45)
+
+    def welch(a, b, axis=-1):
+        return stats.ttest_ind(a, b, axis=axis, equal_var=False).statistic
+
+    for alternative in ("greater", "two-sided"):
+        theirs = stats.permutation_test(
+            (first, second),
+            welch,
+            n_resamples=4_999,
+            alternative=alternative,
+            vectorized=True,
+            rng=np.random.default_rng(0),
+        ).pvalue
+        assert two_sample_test(first, second, alternative) == pytest.approx(theirs, abs=0.02)
+    assert two_sample_test(second, first, "greater") == pytest.approx(
+        1 - two_sample_test(first, second, "greater"), abs=0.02
+    )
+    assert two_sample_test(first + 9, second) == two_sample_test(second, first + 9) == 1 / 10_001
+    assert two_sample_test(np.r_[first, np.nan], second) == two_sample_test(first, second)
+
+
+def test_two_samples_degenerate_cases(monkeypatch):
+    assert two_sample_test(np.ones(5), np.ones(7)) == two_sample_test(np.ones(1), np.zeros(9)) == 1.0
+    assert two_sample_test(np.ones(12), np.zeros(14), "greater") == 1 / 10_001, "constant samples are told apart"
+    mixed = np.random.default_rng(8).normal(0, 1, (2, 31))
+    before = two_sample_test(*mixed)
+    monkeypatch.setattr(statistics, "_ELEMENTS", 500)
+    assert two_sample_test(*mixed) == before
+    with pytest.raises(ValueError, match="unknown alternative"):
+        two_sample_test(*mixed, "less")
+
+
+def test_level_of_two_samples_of_other_spreads_and_sizes():
+    """The small sample is the wild one: to permute the plain difference of means would reject far more often."""
+    generator = np.random.default_rng(9)
+    p_values = [
+        two_sample_test(generator.normal(0, 5, 15), generator.normal(0, 1, 60), permutations=300, seed=i)
+        for i in range(300)
+    ]
+    assert 0.01 <= np.mean(np.asarray(p_values) <= 0.05) <= 0.1
+
+
+def test_seeds_are_a_random_factor_crossed_with_images():
+    """Of one seed (K = 1) the interval of images alone; of equal seeds no wider; of unlike ones as theory has it."""
+    values = np.random.default_rng(10).normal(0.4, 0.1, 400)
+    plain = bootstrap_mean(values)
+    one, spread = bootstrap_trainings(values[None])
+    assert one == plain and np.isnan(spread)
+    same, spread = bootstrap_trainings(np.tile(values, (5, 1)))
+    assert spread == pytest.approx(0, abs=1e-12)
+    assert (same.low, same.high, same.n) == (pytest.approx(plain.low), pytest.approx(plain.high), 400)
+    shifts = np.array([-0.06, -0.02, 0.0, 0.03, 0.05])
+    unlike, spread = bootstrap_trainings(values + shifts[:, None])
+    assert spread == pytest.approx(shifts.std(ddof=1))
+    expected = 1.96 * np.sqrt(shifts.var() / 5 + values.var() / 400)
+    assert (unlike.high - unlike.low) / 2 == pytest.approx(expected, rel=0.1)
+
+
+def test_coverage_over_seeds():
+    """Truth is the mean over seeds and images; the interval over images of one seed misses it, that over both does not
+    but for the (K - 1) / K of few seeds."""
+    generator, held = np.random.default_rng(11), {1: 0, 6: 0}
+    for trial in range(200):
+        values = generator.normal(0, 0.2, (6, 1)) + generator.normal(0, 1, (6, 60))
+        for count in held:
+            interval, _ = bootstrap_trainings(values[:count], 0.9, 300, trial)
+            held[count] += interval.low <= 0 <= interval.high
+    assert 160 <= held[6] <= 190 and held[1] < 150
+
+
 def test_holm_by_hand():
     np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm(np.array([0.6, 0.9])), [1.0, 1.0])
     assert holm(np.array([])).shape == (0,)
+    np.testing.assert_allclose(holm_factors(np.array([0.01, 0.04, 0.03, 0.005])), [3, 1.5, 2, 4])
+    np.testing.assert_allclose(holm_factors(np.array([1.0, 0.0, 1.0])), [2, 3, 2])
 
 
 def test_the_mean_of_classes_counts_each_class_once():

@@ -19,6 +19,7 @@ from relmap.evidence.tables import (
     image_scores,
     load_scores,
     measured,
+    p_text,
     to_latex,
     to_markdown,
     write_frame,
@@ -74,6 +75,7 @@ def test_image_scores_by_hand():
         "pointing_energy_mean": pointing.mean(),
         "pointing_lower": pointing[:10].mean(),
         "pointing_higher": pointing[10:].mean(),
+        "pointing_full_energy": pointing[-1],
         "lerf_last_accuracy": right[-1],
         "lerf_mean_accuracy": right.mean(),
         "mean_iou": mine[mine["metric"] == "iou"]["value"].item(),
@@ -173,7 +175,7 @@ def small_table() -> pd.DataFrame:
     ]
     values = {"lrp_alpha1_beta0_norms": 0.5, "lrp_clam": 0.61234, "grad_cam": 1.0}
     return printed.assign(
-        reproduced=printed["method"].map(values), ci_low=0.0, ci_high=1.0, n_images=3, role="published"
+        reproduced=printed["method"].map(values), ci_low=0.4321, ci_high=1.0, n_images=3, role="published"
     )
 
 
@@ -181,10 +183,18 @@ def test_markdown():
     lines = to_markdown(small_table(), "Table 2").splitlines()
     assert lines[0] == "Table 2"
     assert lines[2].startswith("| Method | CUB-200-2011, VGG-16, last: published | ours | CUB-200-2011, VGG-16, mean")
-    assert lines[4].startswith("| LRP | .7856 | .5000 | .8530 | .5000 |")
-    assert lines[5].startswith("| LRP+CLAM | <u>.8004</u> | <u>.6123</u> |")
-    assert lines[6].startswith("| Grad-CAM | .7421 | **1.0000** |")
-    assert lines[6].endswith("| **.8367** | **1.0000** |")
+    assert lines[4].startswith("| LRP | .7856 | .5000 [.432, 1.000] | .8530 | .5000 [.432, 1.000] |")
+    assert lines[5].startswith("| LRP+CLAM | <u>.8004</u> | <u>.6123</u> [.432, 1.000] |")
+    assert lines[6].startswith("| Grad-CAM | .7421 | **1.0000** [.432, 1.000] |")
+    assert lines[6].endswith("| **.8367** | **1.0000** [.432, 1.000] |")
+
+
+def test_intervals_have_the_scale_of_their_values():
+    """Percents with a decimal have limits without one, signs stay, and a value without an interval has none."""
+    table = small_table().assign(ci_low=-0.04321, reproduced=0.5)
+    assert "| **.5000** [-.043, 1.000] |" in to_markdown(table)
+    assert "| **50.0** [-4, 100] |" in to_markdown(table.assign(scale=100, digits=1))
+    assert "[" not in to_markdown(table.assign(ci_low=np.nan))
 
 
 def test_latex():
@@ -192,8 +202,8 @@ def test_latex():
     assert r"\caption{Table 2 \& more}" in text
     assert r" & \multicolumn{4}{c}{CUB-200-2011} & \multicolumn{4}{c}{ImageNet} \\" in text
     assert r"\cmidrule(lr){2-5}\cmidrule(lr){6-9}" in text
-    assert r"LRP+CLAM & \underline{.8004} & \underline{.6123} & " in text
-    assert r"Grad-CAM & .7421 & \textbf{1.0000} & " in text
+    assert r"LRP+CLAM & \underline{.8004} & \underline{.6123} {\scriptsize [.432, 1.000]} & " in text
+    assert r"Grad-CAM & .7421 & \textbf{1.0000} {\scriptsize [.432, 1.000]} & " in text
     widths = {line.count("&") for line in text.splitlines() if line.startswith(("LRP", "Grad")) or "published" in line}
     assert widths == {8}
 
@@ -223,6 +233,9 @@ def test_written_files(tmp_path, scores):
 
 def test_frame_to_markdown():
     assert frame_to_markdown(pd.DataFrame({"x": [0.5]}), "A").splitlines() == ["A", "", "| x |", "| --- |", "| .5000 |"]
+    tiny = frame_to_markdown(pd.DataFrame({"p": [1e-6, 0.0, 0.00006]})).splitlines()[2:]
+    assert tiny == ["| < .0001 |", "| .0000 |", "| .0001 |"], "no positive number reads as zero"
+    assert [p_text(p) for p in (1e-6, 0.0321)] == ["< .0001", "= .0321"]
 
 
 def test_load_scores(tmp_path):
@@ -233,7 +246,8 @@ def test_load_scores(tmp_path):
     loaded = load_scores([path])
     assert set(loaded["dataset"]) == {"imagenet"}
     assert set(loaded["model"]) == {"vgg16"}
-    assert set(loaded["metric"]) == {"pointing_energy_mean", "pointing_lower", "pointing_higher"}
+    named = {f"pointing_{part}" for part in ("energy_mean", "lower", "higher", "full_energy")}
+    assert set(loaded["metric"]) == named
 
 
 def test_controls(scores):

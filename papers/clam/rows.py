@@ -1,35 +1,67 @@
-"""What CLAM adds to a run: its methods, on its own arms and the config's; where arms are; what its settings obey."""
+"""What CLAM adds to a run.
+
+Its methods, on its own arms and the config's; where arms are; what its settings obey; and the metrics of what its text
+says and its tables do not.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from relmap.catalogue.methods import Method, unfold_and_conquer
+from relmap.catalogue.methods import ARTIFACTS, Method, unfold_and_conquer
 from relmap.errors import InputError
 from relmap.job.config import hint, load
 
 from papers.clam.cla.layers import LAYER_SETS, candidate_layers, select_layers
 from papers.clam.cla.settings import changed
 from papers.clam.methods import CLAM_ARM, UNTRAINED_ARM, clam_methods, one_pass_methods
+from papers.clam.metrics import OF_TEXT
 
 # UCAG of refined maps is made where a config or another paper asks for it.
 BY_UCAG = [unfold_and_conquer(method) for method in clam_methods(CLAM_ARM)]
-METHODS = [*clam_methods(CLAM_ARM), *one_pass_methods(), *clam_methods(UNTRAINED_ARM), *BY_UCAG]
+# The paper's second arm of ResNet-50, which its text compares; known by name also to a config that leaves it out.
+CASE1_ARM = "case1"
+_OWN_ARMS = (CLAM_ARM, UNTRAINED_ARM, CASE1_ARM)
 
-RESERVED_ARMS = (UNTRAINED_ARM, "plain")
+
+def _regions(suffix: str, label: str, arm: str, control: bool, places: str) -> Method:
+    return Method(
+        f"clrp_clam_regions{suffix}",
+        f"Regions of CLRP+CLAM{label}",
+        "CLAM, Section 4.2.2: where attributes look",
+        "regions.py:AttributeRegions",
+        {"explainer": "clrp", "places": places},
+        (ARTIFACTS,),
+        signed=False,
+        arm=arm,
+        control=control,
+    )
+
+
+# Figure 4 is of CLRP. The second has the same layers without training, the third their sizes at any place.
+REGIONS = [
+    _regions("", "", CLAM_ARM, False, "chosen"),
+    _regions("_untrained", " (untrained)", UNTRAINED_ARM, True, "chosen"),
+    _regions("_anywhere", " (anywhere)", CLAM_ARM, True, "anywhere"),
+]
+METHODS = [*(method for arm in _OWN_ARMS for method in clam_methods(arm)), *one_pass_methods(), *REGIONS, *BY_UCAG]
+METRICS = OF_TEXT
+
+RESERVED_ARMS = (UNTRAINED_ARM, "plain", "regions")
 Pair = tuple[str, str]
 
 
 def methods(config: Mapping[str, Any]) -> list[Method]:
     """LRP, CLRP and SGLRP with the CLA-layers of each arm that only this config has, and of further trainings."""
     further = [method for method in clam_methods(CLAM_ARM, config["clam"]["trainings"]) if method.training_of]
-    return [*further, *(method for arm in config["clam"]["arms"] if arm != CLAM_ARM for method in clam_methods(arm))]
+    arms = [arm for arm in config["clam"]["arms"] if arm not in _OWN_ARMS]
+    return [*further, *(method for arm in arms for method in clam_methods(arm))]
 
 
 def pairs(config: Mapping[str, Any], arm: str) -> list[Pair]:
     """Data sets and models that have an arm, of those that the config has; the untrained control is where `clam` is."""
-    places = config["clam"]["arms"][CLAM_ARM if arm == UNTRAINED_ARM else arm]
+    places = config["clam"]["arms"].get(CLAM_ARM if arm == UNTRAINED_ARM else arm)
     return [
         (dataset, model)
         for dataset, models in (places or {}).items()
@@ -40,14 +72,14 @@ def pairs(config: Mapping[str, Any], arm: str) -> list[Pair]:
 
 def places(config: Mapping[str, Any]) -> dict[str, list[Pair]]:
     """Method -> where its CLA-layers are."""
-    return {**_of_arms(config), **{method.id: pairs(config, CLAM_ARM) for method in BY_UCAG}}
+    others = {method.id: pairs(config, method.arm or CLAM_ARM) for method in (*REGIONS, *BY_UCAG)}
+    return {**_of_arms(config), **others}
 
 
 def _of_arms(config: Mapping[str, Any]) -> dict[str, list[Pair]]:
-    rows = [*clam_methods(CLAM_ARM, config["clam"]["trainings"]), *one_pass_methods()]
-    rows += [
-        method for arm in (*config["clam"]["arms"], UNTRAINED_ARM) if arm != CLAM_ARM for method in clam_methods(arm)
-    ]
+    arms = dict.fromkeys((*_OWN_ARMS, *config["clam"]["arms"]))
+    rows = [method for arm in arms if arm != CLAM_ARM for method in clam_methods(arm)]
+    rows += [*clam_methods(CLAM_ARM, config["clam"]["trainings"]), *one_pass_methods()]
     return {method.id: pairs(config, method.arm) for method in rows}
 
 

@@ -14,6 +14,7 @@ with job(snakemake.log[0]):
     paper = read_paper(Path(given.paper).parent)
     known = replace(load_rows(given.extensions), networks=paper.networks)
     scores = load_scores(given.scores, known, given.targets)
+    brackets = f"In brackets the {100 * params.confidence:g} % bootstrap interval of ours"
     for (number, table), output in zip(paper.tables.items(), snakemake.output.csv, strict=True):
         frame = published(paper, number, known)
         settings = (
@@ -26,7 +27,7 @@ with job(snakemake.log[0]):
             params.guests,
         )
         filled = fill(frame, scores, *settings)
-        parts = [f"{paper.short}, Table {number}", table["caption"], trainings_note(filled)]
+        parts = [f"{paper.short}, Table {number}", table["caption"], brackets, trainings_note(filled)]
         write_table(filled, output, ". ".join(filter(None, parts)), table["rows"])
     for output in snakemake.output.measured:
         frame = measured(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from relmap.errors import InputError
 from relmap.explainers.base import Relevance, SharedPass
 from relmap.propagation import Activations, Propagator
 from torch import Tensor
@@ -16,7 +14,7 @@ from torch import Tensor
 from papers.clam.cla.refinement import Regions, refinements
 from papers.clam.cla.settings import ClamOptions
 from papers.clam.cla.together import Together
-from papers.clam.cla.trained import TrainedLayer, load_chain
+from papers.clam.cla.trained import TrainedLayer, load_artifacts
 
 
 class Refined(SharedPass):
@@ -46,14 +44,7 @@ class Refined(SharedPass):
     ) -> None:
         self.inner, self.explainer = inner, explainer
         self.options = ClamOptions.from_config(settings or {})
-        self.layers = [layer for path in artifacts for layer in load_chain(Path(path), training, propagator.device)]
-        if not self.layers:
-            raise InputError("CLAM needs at least one CLA-layer; give the files that train_cla_layers wrote")
-        for layer in self.layers:
-            if explainer not in layer.explainers:
-                raise InputError(
-                    f"{layer.settings.layer}: no CLA-layer of {explainer}, it has {', '.join(layer.explainers)}"
-                )
+        self.layers = load_artifacts(artifacts, explainer, training, propagator.device)
         self.walks = inner.walks
         self.keep = tuple({layer.features_at: None for layer in self.layers})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,25 @@ def load_chain(path: Path, training: int = 0, device: torch.device | str = "cpu"
     if not files:
         raise InputError(f"{path}: no CLA-layers of training {training}; run the rule train_cla_layers")
     return [load_layer(file, device) for file in files]
+
+
+def load_artifacts(
+    artifacts: Iterable[str | os.PathLike], explainer: str, training: int, device: torch.device | str
+) -> list[TrainedLayer]:
+    """The layers, from the output to the input, that a method of CLAM is given: files, or folders of chains.
+
+    Raises:
+        InputError: there are none, or none of this explainer.
+    """
+    layers = [layer for path in artifacts for layer in load_chain(Path(path), training, device)]
+    if not layers:
+        raise InputError("CLAM needs at least one CLA-layer; give the files that train_cla_layers wrote")
+    for layer in layers:
+        if explainer not in layer.explainers:
+            raise InputError(
+                f"CLA-layer at {layer.settings.layer}: none of {explainer}, it has {', '.join(layer.explainers)}"
+            )
+    return layers
 
 
 def new_layer(options: ClamOptions, settings: LayerSettings, channels: int, seed: int, explainer: str) -> ClaLayer:

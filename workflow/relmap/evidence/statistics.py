@@ -13,6 +13,8 @@ PERMUTATIONS = 10_000
 _ENUMERABLE = 12
 # Elements made at once; bounds the memory.
 _ELEMENTS = 1 << 22
+# The smallest p that is told: tables print six decimals, and no p is zero.
+_LEAST_P = 1e-6
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,11 @@ def bootstrap_trainings(
     trainings with replacement, and images with replacement once for all of them (the pigeonhole bootstrap, Owen 2007).
     Images drawn apart in each training would average away what all trainings find hard. Of K trainings the part that
     they contribute to the variance is too small by (K - 1) / K, as of any bootstrap of few.
+
+    A training is whatever was drawn anew with another seed while the images stayed: a network, or only what a method
+    learns on one network. Values (K, N) of K such seeds on N images are K trainings. It assumes that seeds are drawn
+    alike and independently of the images; of one seed (K = 1) the interval is over images alone, and tells nothing of
+    other seeds.
 
     Args:
         trainings: of each the values (N_k,); NaN is left out.
@@ -265,6 +272,10 @@ def sign_flip_test(
     there are few non-zero differences; otherwise ``permutations`` patterns are drawn and p = (1 + extreme) /
     (1 + drawn), which is never zero and keeps the level (Phipson and Smyth 2010).
 
+    Drawing can tell no p below 1 / (1 + permutations), which correction for many claims may ask for. Random signs obey
+    Hoeffding's inequality (1963), P(sum >= t) <= exp(-t^2 / (2 sum d^2)); where that is smaller, it is returned and
+    nothing is drawn. It is never below the p of all sign patterns.
+
     Args:
         differences: (N,) of a - b, image by image; NaN is left out.
         alternative: ``two-sided``, or ``greater`` (the mean is above zero).
@@ -293,9 +304,14 @@ def sign_flip_test(
         return 1.0
     size = np.abs if alternative == "two-sided" else np.asarray
     total = differences.sum()
+    enumerated = count <= _ENUMERABLE
+    if not enumerated and size(total) > 0:
+        tails = 2 if alternative == "two-sided" else 1
+        hoeffding = tails * float(np.exp(-(total**2) / (2 * np.square(differences).sum())))
+        if hoeffding <= 1 / (1 + permutations):
+            return max(hoeffding, _LEAST_P)
     # Sums that differ by rounding only are equal.
     bound = size(total) - 1e-12 * np.abs(differences).sum()
-    enumerated = count <= _ENUMERABLE
     patterns = 2**count if enumerated else permutations
     generator = np.random.default_rng(seed)
     rows = max(1, _ELEMENTS // count)
@@ -311,6 +327,66 @@ def sign_flip_test(
     return extreme / patterns if enumerated else (1 + extreme) / (1 + patterns)
 
 
+def two_sample_test(
+    first: np.ndarray,
+    second: np.ndarray,
+    alternative: str = "two-sided",
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> float:
+    """Permutation test of the difference of two means of independent samples, such as gains on two data sets.
+
+    The statistic is Welch's, the difference over its standard error: permuted so, the test keeps its level in large
+    samples also where spreads and sizes differ (Janssen 1997), and in all samples where the two are distributed alike.
+    p = (1 + extreme) / (1 + permutations).
+
+    Args:
+        first, second: (N,) and (M,), one value an image; NaN is left out.
+        alternative: ``two-sided``, or ``greater`` (the first mean is above the second).
+        permutations: drawn.
+        seed: of the drawing.
+
+    Returns:
+        The p-value; 1.0 where a sample has fewer than two values, or no value differs from another.
+
+    Raises:
+        ValueError: another alternative.
+    """
+    if alternative not in ("two-sided", "greater"):
+        raise ValueError(f"unknown alternative {alternative!r}; choose two-sided or greater")
+    samples = [np.asarray(sample, dtype=np.float64) for sample in (first, second)]
+    samples = [sample[~np.isnan(sample)] for sample in samples]
+    sizes = [len(sample) for sample in samples]
+    pooled = np.concatenate(samples)
+    if min(sizes) < 2 or not np.ptp(pooled):
+        return 1.0
+    pooled -= pooled.mean()
+    size = np.abs if alternative == "two-sided" else np.asarray
+    # Statistics that differ by rounding only are equal.
+    observed = size(_welch(pooled[None, : sizes[0]], pooled, sizes))[0]
+    bound = observed - 1e-9 * abs(observed)
+    generator = np.random.default_rng(seed)
+    rows = max(1, _ELEMENTS // len(pooled))
+    extreme = 0
+    for start in range(0, permutations, rows):
+        drawn = generator.permuted(np.tile(pooled, (min(rows, permutations - start), 1)), axis=1)
+        extreme += int((size(_welch(drawn[:, : sizes[0]], pooled, sizes)) >= bound).sum())
+    return (1 + extreme) / (1 + permutations)
+
+
+def _welch(first: np.ndarray, pooled: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Welch's statistic of samples (P, N) against the rest of ``pooled`` (N + M,): (P,)."""
+    sums, squares = first.sum(axis=1), np.square(first).sum(axis=1)
+    both = ((sums, squares), (pooled.sum() - sums, np.square(pooled).sum() - squares))
+    means = [total / n for (total, _), n in zip(both, sizes, strict=True)]
+    spreads = [
+        np.maximum(square - n * mean**2, 0) / (n - 1) / n
+        for (_, square), mean, n in zip(both, means, sizes, strict=True)
+    ]
+    # A split into two constant samples is as extreme as can be.
+    return (means[0] - means[1]) / np.sqrt(np.maximum(sum(spreads), 1e-24 * np.square(pooled).sum()))
+
+
 def holm(p_values: np.ndarray) -> np.ndarray:
     """Holm's step-down adjustment (1979): compare the result with the level, and the family-wise error keeps it.
 
@@ -321,8 +397,15 @@ def holm(p_values: np.ndarray) -> np.ndarray:
         (N,) adjusted p-values, at most 1, in the same order.
     """
     p_values = np.asarray(p_values, dtype=np.float64)
+    return np.minimum(p_values * holm_factors(p_values), 1.0)
+
+
+def holm_factors(p_values: np.ndarray) -> np.ndarray:
+    """What Holm's adjustment multiplies each p by, before it is cut off at 1: (N,) of (N,)."""
+    p_values = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p_values, kind="stable")
-    stepped = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
-    adjusted = np.empty_like(stepped)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return adjusted
+    ascending, counts = p_values[order], np.arange(len(p_values), 0, -1, dtype=np.float64)
+    factors = np.empty_like(ascending)
+    stepped = np.maximum.accumulate(ascending * counts)
+    factors[order] = np.divide(stepped, ascending, out=counts, where=ascending > 0)
+    return factors

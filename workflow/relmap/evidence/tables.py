@@ -51,9 +51,19 @@ MEASURED = (
 )
 
 Values = Mapping[tuple[str, str, str, str], pd.Series]
-# A cell as it is shown: text, bold, underlined.
-Shown = tuple[str, bool, bool]
-_BLANK: Shown = ("", False, False)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A cell as it is shown; ``interval`` is that of our value, ``[.39, .43]``."""
+
+    text: str = ""
+    bold: bool = False
+    underlined: bool = False
+    interval: str = ""
+
+
+_BLANK = Shown()
 
 
 def image_scores(
@@ -488,17 +498,27 @@ def digits(value: float, signed: bool = False) -> str:
     return sign + (text[1:] if text.startswith("0") else text)
 
 
+def p_text(p: float) -> str:
+    """A p-value, with its sign: = .0123, < .0001."""
+    return "< .0001" if _is_tiny(p) else f"= {digits(p)}"
+
+
+def _is_tiny(value: float) -> bool:
+    """Whether four decimals would say that a positive number is zero."""
+    return 0 < value < 0.00005
+
+
 def to_markdown(table: pd.DataFrame, caption: str = "", rows: Sequence[str] = ("method",)) -> str:
     """A filled table: ``rows`` are what its rows are, all else that varies is columns, published | ours.
 
     Marks are ``**best of the column**`` and ``<u>better than the method that it refines</u>``: as printed for the
-    published values, by the numbers for ours.
+    published values, by the numbers for ours. Beside ours stands its interval, with a decimal less.
     """
     layout = lay_out(table, rows)
     head = ["Method"]
     for column in layout.columns:
         head += [f"{', '.join(filter(None, column))}: published", "ours"]
-    lines = [[name, *(_mark_markdown(*cell) for cell in line)] for name, line in layout.rows]
+    lines = [[name, *map(_mark_markdown, line)] for name, line in layout.rows]
     return _pipe(head, lines, caption)
 
 
@@ -509,7 +529,7 @@ def to_latex(table: pd.DataFrame, caption: str = "", rows: Sequence[str] = ("met
     lines = [rf"\begin{{tabular}}{{l{'rr' * count}}}", r"\toprule", *_latex_heads(layout.columns)]
     lines += [" & " + " & ".join(["published & ours"] * count) + r" \\", r"\midrule"]
     for name, line in layout.rows:
-        lines.append(" & ".join([_escape(name), *(_mark_latex(*cell) for cell in line)]) + r" \\")
+        lines.append(" & ".join([_escape(name), *map(_mark_latex, line)]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     if caption:
         lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escape(caption)}}}", *lines, r"\end{table}"]
@@ -536,11 +556,11 @@ def _spans(keys: Sequence[tuple[str, ...]]) -> tuple[str, str]:
 
 
 def frame_to_markdown(frame: pd.DataFrame, caption: str = "") -> str:
-    """Any tidy frame as Markdown: numbers as the papers print them, NaN as nothing."""
+    """Any tidy frame as Markdown: numbers as the papers print them, NaN as nothing, and no positive number as zero."""
 
     def text(value: object) -> str:
         if isinstance(value, float):
-            return "" if np.isnan(value) else digits(value)
+            return "" if np.isnan(value) else "< .0001" if _is_tiny(value) else digits(value)
         return str(value)
 
     lines = [[text(value) for value in row] for row in frame.itertuples(index=False, name=None)]
@@ -630,7 +650,7 @@ def _printed_cell(record: Mapping[str, Any]) -> Shown:
     dash = "–" if not record["value"] and "printed as a dash" in record["note"] else ""
     text = (record["value"] or dash) + (f" ± {record['std']}" if record["std"] else "")
     text = text.removeprefix("0") if text.startswith("0.") and record["digits"] == 4 else text
-    return text, "bold" in emphasis, "underline" in emphasis
+    return Shown(text, "bold" in emphasis, "underline" in emphasis)
 
 
 def _our_cell(record: Mapping[str, Any], best: str, records: Sequence[Mapping[str, Any]]) -> Shown:
@@ -639,7 +659,7 @@ def _our_cell(record: Mapping[str, Any], best: str, records: Sequence[Mapping[st
         return _BLANK
     ours = _ours(record)
     gain = (record["reproduced"] - _refined(record, records)) * (-1 if record["higher_is_better"] == "false" else 1)
-    return ours, record["role"] == "published" and ours == best, bool(gain > 0)
+    return Shown(ours, record["role"] == "published" and ours == best, bool(gain > 0), _interval(record))
 
 
 def _refined(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> float:
@@ -666,6 +686,18 @@ def _ours(record: Mapping[str, Any]) -> str:
     return f"{text} ± {record['reproduced_std'] * record['scale']:.{places}f}" if spread else text
 
 
+def _interval(record: Mapping[str, Any]) -> str:
+    """The interval of our value at the table's own scale, with a decimal less than the value: it is no surer."""
+    limits = [record[name] * record["scale"] for name in ("ci_low", "ci_high")]
+    if np.isnan(limits).any():
+        return ""
+    places = max(record["digits"] - 1, 0)
+    texts = [f"{limit:.{places}f}" for limit in limits]
+    if record["digits"] == 4:
+        texts = [text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text for text in texts]
+    return f"[{', '.join(texts)}]"
+
+
 def _best(column: Sequence[Mapping[str, Any]]) -> str:
     known = [r for r in column if r["role"] == "published" and not np.isnan(r["reproduced"]) and r["higher_is_better"]]
     if not known:
@@ -678,14 +710,16 @@ def _same_but_method(record: Mapping[str, Any], other: Mapping[str, Any], method
     return record["method"] == method and all(record[key] == other[key] for key in PRINTED if key != "method")
 
 
-def _mark_markdown(text: str, bold: bool, underlined: bool) -> str:
-    text = f"<u>{text}</u>" if underlined and text else text
-    return f"**{text}**" if bold and text else text
+def _mark_markdown(cell: Shown) -> str:
+    text = f"<u>{cell.text}</u>" if cell.underlined and cell.text else cell.text
+    text = f"**{text}**" if cell.bold and text else text
+    return f"{text} {cell.interval}" if cell.interval else text
 
 
-def _mark_latex(text: str, bold: bool, underlined: bool) -> str:
-    text = rf"\underline{{{text}}}" if underlined and text else text
-    return rf"\textbf{{{text}}}" if bold and text else text
+def _mark_latex(cell: Shown) -> str:
+    text = rf"\underline{{{cell.text}}}" if cell.underlined and cell.text else cell.text
+    text = rf"\textbf{{{text}}}" if cell.bold and text else text
+    return rf"{text} {{\scriptsize {cell.interval}}}" if cell.interval else text
 
 
 def _escape(text: str) -> str:

@@ -14,6 +14,7 @@ from relmap.catalogue.papers import Paper
 from relmap.catalogue.rows import Rows, rank
 from relmap.errors import InputError
 from relmap.evidence.status import HEADS, printed_cells, read_table, run_config, status_of
+from relmap.evidence.tables import p_text
 from relmap.job.files import atomic_path
 from relmap.job.provenance import costs
 from relmap.report import engine, leaderboard, reading
@@ -22,6 +23,8 @@ _TEMPLATES = Path(__file__).parent
 _FILLED = ("dataset", "model", "method", "metric", "variant", "label", "variant_label", "head", "value", "std")
 _FILLED += ("reproduced", "reproduced_std", "ci_low", "ci_high", "n_images", "digits", "scale", "spread", "emphasis")
 _FILLED += ("higher_is_better", "note", "role", "missing", "wraps")
+_OF_CLAIMS = ("claim", "text", "source", "published_verdict", "suspect", "verdict", "evidence")
+_OF_CLAIMS += ("p_holds", "p_fails", "holm_holds", "holm_fails")
 _ROW_HEADS = {"dataset": "Data set", "model": "Network", "method": "Method", "metric": "Metric", "variant": "Variant"}
 
 
@@ -156,12 +159,19 @@ def _paper(results: Path, paper: Paper, rows: Rows) -> dict[str, Any]:
 
 def _claims(results: Path, paper: Paper) -> dict[str, Any]:
     """A paper's claims with their verdicts; None where it makes some and the run has none decided."""
-    claims = read_table(results / "tables" / f"{paper.id}_claims.csv", ["verdict"])
+    claims = read_table(results / "tables" / f"{paper.id}_claims.csv", _OF_CLAIMS)
     return {
-        "claims": None if claims is None else claims.to_dict("records"),
+        "claims": None if claims is None else [{**row, "tests": _tests(row)} for row in claims.to_dict("records")],
         "has_claims": claims is not None or (paper.folder / "claims.yaml").is_file(),
         "verdicts": Counter([] if claims is None else claims["verdict"]),
     }
+
+
+def _tests(claim: Mapping[str, str]) -> list[str]:
+    """The p-values that decide a claim, or leave it undecided: by itself, and after the correction over claims."""
+    sides = {"holds": ["holds"], "fails": ["fails"], "undecided": ["holds", "fails"]}.get(claim["verdict"], [])
+    p_values = [(side, float(claim[f"p_{side}"]), float(claim[f"holm_{side}"])) for side in sides]
+    return [f"{side}: p {p_text(p)}, corrected {p_text(corrected)}" for side, p, corrected in p_values]
 
 
 def _figures(results: Path, paper: Paper, rows: Rows) -> dict[str, Any]:

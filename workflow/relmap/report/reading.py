@@ -146,7 +146,9 @@ def grid(frame: pd.DataFrame, rows: Sequence[str]) -> Grid:
     for name, line in layout.rows:
         pairs = zip(line[::2], line[1::2], strict=True)
         cells = [
-            {"published": printed[0], "ours": ours[0], "improved": ours[2]} if printed[0] or ours[0] else None
+            {"published": printed.text, "ours": ours.text, "improved": ours.underlined}
+            if printed.text or ours.text
+            else None
             for printed, ours in pairs
         ]
         shown.append((name, cells))
