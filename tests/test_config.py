@@ -74,9 +74,20 @@ def test_training_sections_are_recipes():
 
 
 def test_defaults_fill_a_partial_config():
-    given = {"run": "x", "training": {"finetune": {"epochs": 3}}, "models": {"vgg16": {"finetune": {"epochs": 5}}}}
+    given = {"run": "x", "training": {"finetune": {"epochs": 3}}, "models": {"resnet50": {"finetune": {"epochs": 5}}}}
     assert load(given) == merged(given)
-    assert load(given)["models"]["vgg16"]["finetune"] == {"epochs": 5}, "a model states only what differs"
+    assert load(given)["models"]["resnet50"]["finetune"] == {"epochs": 5}, "a model states only what differs"
+
+
+def test_only_the_demo_trains_convolutions_on_birds():
+    """CLAM, A.1, freezes them; narrow networks then do not see the parts by which birds differ."""
+    paper = load(merged(read("config/paper.yaml")))
+    for model, rate in (("vgg16", 0.0003), ("resnet50", 0.003)):
+        demo = merged(DEFAULTS["models"][model]["finetune"], DEFAULTS["training"]["finetune"])
+        recipe = merged(paper["models"][model]["finetune"], paper["training"]["finetune"])
+        assert demo["trainable"] == "all"
+        assert (recipe["trainable"], recipe["epochs"], recipe["batch_size"]) == ("head", 30, 128)
+        assert (recipe["learning_rate"], recipe["batch_norm"], recipe["patience"]) == (rate, False, 5)
 
 
 def test_dump_round_trips():

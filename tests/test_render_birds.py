@@ -8,6 +8,7 @@ from PIL import Image
 from relmap.data.render import birds, render_cub
 from relmap.data.render.cub_writer import CUB_PARTS, render_bird
 from relmap.data.render.jobs import generator
+from relmap.data.render.palette import distance
 from relmap.errors import InputError
 
 SIZES = {"classes": 6, "train_per_class": 2, "test_per_class": 1, "size": 48, "seed": 3}
@@ -107,6 +108,38 @@ def test_siblings_differ_in_one_or_two_parts_and_families_in_more(seed):
         assert set(bird.varying) <= bird.looks.keys()
         stranger = species[(i + birds.FAMILY_SIZE) % len(species)]
         assert len(birds.differing_parts(bird, stranger)) > 2
+
+
+def test_siblings_differ_in_colours_alone():
+    for i in range(0, birds.MAX_CLASSES, birds.FAMILY_SIZE):
+        first, last = birds.bird_class(i, 0), birds.bird_class(i + 3, 0)
+        for part in first.varying:
+            one, other = first.looks[part], last.looks[part]
+            assert (one.pattern, one.shape) == (other.pattern, other.shape)
+            assert distance(one.colour, other.colour) >= 260
+
+
+def test_what_varies_shows_in_small_pictures():
+    """In every posture and behind leaves, in a row of families that has all pairs of varying parts."""
+    areas = {}
+    for family in range(20):
+        bird = birds.bird_class(birds.FAMILY_SIZE * family, 0)
+        for index in range(6):
+            part_map = render_bird(bird, generator(0, 1, 0, bird.index, index), 64).part_map
+            for part in bird.varying:
+                areas.setdefault(part, []).append((part_map == birds.INDEX[part]).sum())
+    assert len(areas) == 9
+    for part, counts in areas.items():
+        assert np.median(counts) >= 36, f"{part} is {np.median(counts)} px"
+        assert np.mean(np.array(counts) >= 9) >= 0.95, f"{part} is hidden"
+
+
+def test_a_bird_lies_within_the_centre_square():
+    for index in range(24):
+        picture = render_bird(birds.bird_class(index, 1), generator(1, 1, 0, index, 0), 64)
+        for side, low, high in zip(picture.image.size, picture.box[:2], picture.box[2:], strict=True):
+            # Half a pixel where a side is odd, and one of its outline.
+            assert low >= (side - 64) / 2 - 1.5 and high <= (side + 64) / 2 + 1.5
 
 
 def test_siblings_differ_only_in_their_parts_pixels():

@@ -373,7 +373,7 @@ def test_grid_shows_our_spread_where_the_table_prints_one() -> None:
 def test_rank_of_equal_values_is_undefined() -> None:
     frame = pd.DataFrame(
         {
-            "method": ["lrp_alpha1_beta0_norms", "clrp_norms", "sglrp_norms"],
+            "method": ["lrp_alpha1_beta0_norms", "clrp_two_passes_norms", "sglrp_two_passes_norms"],
             "value": ["0.1", "0.2", "0.3"],
             "reproduced": "0.5",
         }

@@ -68,7 +68,7 @@ def scores():
 def test_image_scores_by_hand():
     rows = score_rows(0)
     got = image_scores(rows, "cub200_2011", "vgg16").set_index(["method", "metric", "image_id"])["value"]
-    mine = rows[(rows["method"] == "clrp_norms") & (rows["image_id"] == "image_3")]
+    mine = rows[(rows["method"] == "clrp_two_passes_norms") & (rows["image_id"] == "image_3")]
     pointing = mine[mine["metric"] == "pointing"]["value"].to_numpy()
     right = mine[mine["metric"] == "lerf_correct"]["value"].to_numpy()
     expected = {
@@ -81,7 +81,7 @@ def test_image_scores_by_hand():
         "mean_iou": mine[mine["metric"] == "iou"]["value"].item(),
     }
     for metric, value in expected.items():
-        assert got["clrp_norms", metric, "image_3"] == pytest.approx(value), metric
+        assert got["clrp_two_passes_norms", metric, "image_3"] == pytest.approx(value), metric
     assert len(got) == len(expected) * len(METHODS) * len(IMAGES)
 
 
@@ -100,8 +100,8 @@ def test_incomplete_rows_are_refused():
 def test_a_pair_that_one_method_lacks_is_refused():
     """A mean without it would be of other pictures than the other methods'."""
     rows = score_rows(0)
-    lacking = (rows["method"] == "clrp_norms") & (rows["metric"] == "iou") & (rows["image_id"] == "image_3")
-    message = "iou of clrp_norms has no row for image image_3 with target 0, which other methods have"
+    lacking = (rows["method"] == "clrp_two_passes_norms") & (rows["metric"] == "iou") & (rows["image_id"] == "image_3")
+    message = "iou of clrp_two_passes_norms has no row for image image_3 with target 0, which other methods have"
     with pytest.raises(InputError, match=message):
         image_scores(rows[~lacking], "cub200_2011", "vgg16")
     with pytest.raises(InputError, match=r"iou of .* has no row for image image_3 with target 7"):

@@ -1,9 +1,13 @@
 """Bird classes and how to draw them.
 
 A class is a table part -> look (colour, pattern, shape). Classes come in families of four. A family fixes the body's
-build and all looks; two of its parts, one on the head and one on the body, each have two looks, and the four classes
-are the four combinations. So any two classes of a family differ in exactly one or two known parts, those parts exist
-in every class of the family, and neither part alone tells a class from all its siblings.
+build and all looks; two of its parts, one on the head and one on the body, each have two looks of different colours,
+and the four classes are the four combinations. So any two classes of a family differ in exactly one or two known parts,
+those parts exist in every class of the family, and neither part alone tells a class from all its siblings.
+
+The parts that vary are those that show in every posture, and they vary in colour. In small pictures even a network that
+is trained on the very birds does not tell shapes of a beak, tail or crest apart, nor a head between crown, stripe and
+throat: a family's classes would be alike to it, and no map could show by what it tells them.
 """
 
 from __future__ import annotations
@@ -143,25 +147,21 @@ _ADJECTIVE = {
     "breast": "breasted",
     "belly": "bellied",
     "wing": "winged",
-    "wing_bar": "barred",
     "tail": "tailed",
     "crown": "crowned",
-    "head": "headed",
     "throat": "throated",
     "crest": "crested",
     "eye_stripe": "masked",
     "beak": "billed",
 }
-_HEAD_PARTS = ("crown", "throat", "crest", "head", "beak", "eye_stripe")
-_BODY_PARTS = ("breast", "wing", "tail", "belly", "wing_bar")
+_HEAD_PARTS = ("crown", "throat", "crest", "beak", "eye_stripe")
+_BODY_PARTS = ("breast", "wing", "tail", "belly")
 _PATTERNS = ("bars", "streaks", "spots", "scallops")
 _SHAPES = {
     "beak": ("cone", "thin", "hooked", "long", "thick"),
     "crest": ("spike", "fan", "curl"),
     "tail": ("square", "pointed", "forked", "fan"),
 }
-# Parts told apart by shape or pattern as well as by colour, and how often colour is what differs.
-_COLOUR_SHARE = {"tail": 0.7, "crest": 0.75, "beak": 0.7, "wing": 0.7, "breast": 0.7, "belly": 0.7}
 
 
 def _choose(rng: np.random.Generator, options):
@@ -177,12 +177,12 @@ def _patterned(rng: np.random.Generator, colour: str, chance: float) -> Look:
 def plumage(rng: np.random.Generator, crested: bool = False) -> tuple[Build, dict[str, Look]]:
     """A random build and the looks of all parts; a crest always if ``crested``, else sometimes."""
     build = Build(
-        plump=rng.uniform(0.85, 1.25),
-        head=rng.uniform(0.95, 1.2),
+        plump=rng.uniform(1.0, 1.3),
+        head=rng.uniform(1.1, 1.35),
         neck=rng.uniform(0.7, 1.3),
         tail=rng.uniform(0.65, 1.0),
         leg=rng.uniform(0.6, 1.2),
-        beak=rng.uniform(1.0, 1.4),
+        beak=rng.uniform(1.1, 1.4),
     )
     colours = tuple(PALETTE)
     upper = _choose(rng, colours)
@@ -214,39 +214,26 @@ def plumage(rng: np.random.Generator, crested: bool = False) -> tuple[Build, dic
 
 def _family(seed: int, family: int, stream: int) -> tuple[Build, dict[str, Look], dict[str, Look], tuple[str, str]]:
     """Build, base looks, alternative looks of the two varying parts, and their names."""
-    # Cycles of coprime lengths: thirty families until a pair of parts comes again.
-    turn = family + int(np.random.default_rng(np.random.SeedSequence([seed, stream])).integers(30))
+    # Cycles of coprime lengths: twenty families until a pair of parts comes again.
+    cycle = len(_HEAD_PARTS) * len(_BODY_PARTS)
+    turn = family + int(np.random.default_rng(np.random.SeedSequence([seed, stream])).integers(cycle))
     varying = (_HEAD_PARTS[turn % len(_HEAD_PARTS)], _BODY_PARTS[turn % len(_BODY_PARTS)])
     rng = np.random.default_rng(np.random.SeedSequence([seed, stream, family]))
     build, looks = plumage(rng, crested="crest" in varying)
-    alternatives = {part: _alternative(rng, part, looks[part]) for part in varying}
+    alternatives = {part: other_look(rng, part, looks[part]) for part in varying}
     return build, looks, alternatives, varying
 
 
-def _alternative(rng: np.random.Generator, part: str, look: Look) -> Look:
-    """A clearly different look of the same part."""
-    if rng.random() < _COLOUR_SHARE.get(part, 1.0):
-        colours = contrasting(look.colour, 300)
-        if part == "beak":
-            colours = tuple(c for c in ("black", "white", "orange", "yellow", "red") if distance(c, look.colour) >= 260)
-        colour = _choose(rng, colours)
-        mark = look.mark
-        if mark and distance(mark, colour) < 200:
-            mark = _choose(rng, contrasting(colour, 260))
-        return Look(colour, look.pattern, mark, look.shape)
-    if part in _SHAPES:
-        return Look(look.colour, shape=_choose(rng, [s for s in _SHAPES[part] if s != look.shape]))
-    if look.pattern == "plain":
-        return Look(look.colour, _choose(rng, _PATTERNS), _choose(rng, contrasting(look.colour, 300)))
-    return Look(look.colour)
-
-
-def _difference(look: Look, base: Look, alternative: Look) -> str:
-    """The word that tells a varying part's look from its other look."""
-    for field in ("colour", "shape", "pattern"):
-        if getattr(base, field) != getattr(alternative, field):
-            return getattr(look, field).capitalize()
-    raise ValueError(f"looks do not differ: {look}")
+def other_look(rng: np.random.Generator, part: str, look: Look) -> Look:
+    """The same part in a clearly different colour."""
+    colours = contrasting(look.colour, 300)
+    if part == "beak":
+        colours = tuple(c for c in ("black", "white", "orange", "yellow", "red") if distance(c, look.colour) >= 260)
+    colour = _choose(rng, colours)
+    mark = look.mark
+    if mark and distance(mark, colour) < 200:
+        mark = _choose(rng, contrasting(colour, 260))
+    return Look(colour, look.pattern, mark, look.shape)
 
 
 @functools.lru_cache(maxsize=2 * MAX_CLASSES)
@@ -261,7 +248,7 @@ def bird_class(index: int, seed: int, stream: int = 0) -> BirdClass:
     for bit, part in enumerate(varying):
         if member >> bit & 1:
             looks[part] = alternatives[part]
-    words = [f"{_difference(looks[part], base[part], alternatives[part])}_{_ADJECTIVE[part]}" for part in varying]
+    words = [f"{looks[part].colour.capitalize()}_{_ADJECTIVE[part]}" for part in varying]
     name = "_".join([*words, _FAMILIES[family % len(_FAMILIES)]])
     return BirdClass(index, family, name, build, looks, varying)
 
@@ -334,7 +321,7 @@ _TAILS = {
 }
 _BEAKS = {
     "cone": np.array([(0.7, 0.28), (1.5, -0.06), (0.7, -0.38)]),
-    "thin": np.array([(0.75, 0.14), (1.8, -0.02), (0.75, -0.16)]),
+    "thin": np.array([(0.72, 0.2), (1.8, -0.02), (0.72, -0.24)]),
     "hooked": curve([(0.7, 0.3), (1.25, 0.25), (1.5, -0.05), (1.42, -0.42), (1.2, -0.12), (0.7, -0.3)], 4),
     "long": curve([(0.75, 0.2), (1.5, 0.12), (2.2, -0.4), (1.6, -0.16), (0.75, -0.18)], 4),
     "thick": curve([(0.7, 0.42), (1.4, 0.42), (1.95, -0.02), (1.85, -0.28), (1.2, -0.34), (0.7, -0.4)], 4),
@@ -355,12 +342,12 @@ def _head_centre(build: Build, pose: Pose) -> tuple[float, float]:
 def frames(build: Build, pose: Pose, frame: Frame) -> dict[str, Frame]:
     """Frames of the movable parts of a bird whose body stands in ``frame``."""
     x, y = _head_centre(build, pose)
-    raised = 1.12 if pose.raised else 0.92
+    raised = 1.12 if pose.raised else 0.86
     return {
         "body": frame,
         "head": frame.child(x, y, pose.head_turn - 0.6 * pose.tilt, HEAD_RADIUS * build.head),
-        "wing": frame.child(0.24, 0.08 * build.plump, pose.wing, raised),
-        "far_wing": frame.child(0.3, 0.14 * build.plump, pose.wing - 32, 1.05),
+        "wing": frame.child(0.15, 0.12 * build.plump, pose.wing, raised),
+        "far_wing": frame.child(0.21, 0.16 * build.plump, pose.wing - 32, 1.05),
         "tail": frame.child(-0.5, 0.05, 180 + pose.tail, build.tail),
         "leg": frame.child(-0.02, -0.2 * build.plump, pose.legs - pose.tilt, build.leg),
         "far_leg": frame.child(0.12, -0.2 * build.plump, pose.legs - pose.tilt, build.leg),
@@ -373,7 +360,7 @@ def extent(bird: BirdClass, pose: Pose) -> np.ndarray:
     corners = [
         at["body"].apply(_BODY * (1, bird.build.plump)),
         at["head"].apply(ellipse(0, 0, 1.05)),
-        at["head"].apply(_BEAKS[bird.looks["beak"].shape] * (bird.build.beak, 1)),
+        at["head"].apply(_BEAKS[bird.looks["beak"].shape] * (bird.build.beak, 1.2)),
         at["tail"].apply(_TAILS[bird.looks["tail"].shape]),
         at["leg"].apply(np.array([(0.1, -0.33), (-0.1, -0.33)])),
         at["wing"].apply(_RAISED if pose.raised else _WING),
@@ -423,12 +410,12 @@ def draw_bird(brush: Brush, bird: BirdClass, pose: Pose, shades: np.ndarray) -> 
     body.paint(belly, *tone("belly"))
     body.pattern(belly, looks["belly"].pattern, (-0.55, -0.4, 0.4, 0.06), _mark(looks["belly"]), 0.105)
     front = curve(
-        np.array([(0.2, 0.24), (0.16, -0.08), (0.2, -0.36), (0.5, -0.42), (0.62, 0.0), (0.55, 0.32), (0.36, 0.36)])
+        np.array([(0.12, 0.24), (0.04, -0.08), (0.08, -0.36), (0.5, -0.42), (0.62, 0.0), (0.55, 0.32), (0.36, 0.36)])
         * (1, plump)
     )
     breast = body.mask(front, trunk)
     body.paint(breast, *tone("breast"))
-    body.pattern(breast, looks["breast"].pattern, (0.1, -0.4, 0.6, 0.3), _mark(looks["breast"]), 0.1)
+    body.pattern(breast, looks["breast"].pattern, (0.0, -0.4, 0.6, 0.3), _mark(looks["breast"]), 0.1)
     rear = np.array([(x - 1.3 * radius, y + 0.3), (x - 0.1 * radius, y + 0.2), (x - 0.25, 0.2), (-0.1, 0.27)])
     body.paint(body.mask(rear, trunk), *tone("nape"))
     body.bulge(BODY_GROUP, 0, 0, 0.62, 0.36 * plump)
@@ -438,16 +425,16 @@ def draw_bird(brush: Brush, bird: BirdClass, pose: Pose, shades: np.ndarray) -> 
         head.bulge((INDEX["crest"],), 0.0, 0.6, 1.6, 1.5)
     skull = head.mask(ellipse(0, 0, 1.06, 0.98))
     head.paint(skull, *tone("head"))
-    bib = np.array([(1.2, -0.2), (0.1, -0.2), (-0.45, -0.6), (-0.4, -1.2), (0.7, -1.35), (1.4, -0.8)])
+    bib = np.array([(1.2, -0.2), (0.1, -0.2), (-0.45, -0.6), (-0.35, -0.95), (0.7, -1.08), (1.4, -0.7)])
     throat = head.mask(bib, ImageChops.lighter(skull, trunk))
     head.paint(throat, *tone("throat"))
-    head.paint(head.mask(rectangle(-0.95, -0.04, 1.2, 0.42), skull), *tone("eye_stripe"))
+    head.paint(head.mask(rectangle(-1.1, -0.22, 1.2, 0.42), skull), *tone("eye_stripe"))
     head.paint(
         head.mask(curve([(1.2, 0.4), (0.3, 0.4), (-0.5, 0.3), (-1.3, -0.2), (-1.2, 1.2), (0.8, 1.4)]), skull),
         *(tone("crown")),
     )
     head.bulge(HEAD_GROUP, 0, 0, 1.2, 1.12)
-    beak = _BEAKS[looks["beak"].shape] * (build.beak, 1)
+    beak = _BEAKS[looks["beak"].shape] * (build.beak, 1.2)
     head.fill(beak, *tone("beak"))
     head.bulge((INDEX["beak"],), 1.2, -0.2, 1.4, 0.7)
     head.fill(ellipse(0.4, 0.2, 0.24), PALETTE[looks["eye"].colour], INDEX["eye"])

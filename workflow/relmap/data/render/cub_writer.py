@@ -92,10 +92,10 @@ def render_bird(bird: BirdClass, rng: np.random.Generator, size: int) -> BirdPic
     pose = birds.random_pose(rng)
     low, high = birds.extent(bird, pose)
     span = high - low
-    scale = rng.uniform(0.6, 0.92) * min(width / span[0], height / span[1])
-    spare = np.array([width, height]) - scale * span
-    # Photographers put birds near the middle.
-    origin = rng.uniform(0, 1, (2, 2)).mean(0) * spare - scale * low
+    # Photographers put birds near the middle; here within the square that classifiers crop, which cuts no part off.
+    scale = rng.uniform(0.75, 1.0) * size / span.max()
+    corner = np.array([width - size, height - size]) / 2 + rng.uniform(0, 1, (2, 2)).mean(0) * (size - scale * span)
+    origin = corner - scale * low
     frame = Frame.upright(*origin, scale, pose.tilt, pose.flip, pose.squeeze)
     if not pose.raised:
         feet = birds.frames(bird.build, pose, frame)["leg"].apply(np.array([(0.05, -0.31)]))[0]
