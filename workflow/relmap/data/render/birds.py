@@ -219,11 +219,11 @@ def _family(seed: int, family: int, stream: int) -> tuple[Build, dict[str, Look]
     varying = (_HEAD_PARTS[turn % len(_HEAD_PARTS)], _BODY_PARTS[turn % len(_BODY_PARTS)])
     rng = np.random.default_rng(np.random.SeedSequence([seed, stream, family]))
     build, looks = plumage(rng, crested="crest" in varying)
-    alternatives = {part: _alternative(rng, part, looks[part]) for part in varying}
+    alternatives = {part: other_look(rng, part, looks[part]) for part in varying}
     return build, looks, alternatives, varying
 
 
-def _alternative(rng: np.random.Generator, part: str, look: Look) -> Look:
+def other_look(rng: np.random.Generator, part: str, look: Look) -> Look:
     """A clearly different look of the same part."""
     if rng.random() < _COLOUR_SHARE.get(part, 1.0):
         colours = contrasting(look.colour, 300)
