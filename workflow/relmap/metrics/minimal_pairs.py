@@ -22,11 +22,15 @@ classifies both rightly, x as y and :math:`x_p` as s: it then has used :math:`D_
   .. math:: \frac{q - a}{1 - a}, \qquad q = \sum_{D_p} |\Delta| \Big/ \sum |\Delta|, \quad a = |D_p| / |x|.
 
   1 where the map changes there alone. Chance 0: changes anywhere alike, or none.
-- ``part_importance``: Spearman's correlation, over all parts that show, of :math:`r_c(y)` and :math:`\delta_c`
-  (FunnyBirds' single deletion, with another look in the place of deletion; parts that do not vary get a look that no
-  sibling has). Chance is 0, the mean over permutations of parts; but large parts matter more, so that a constant map has
-  more than that: compare with it. ``part_importance_per_pixel`` has :math:`r_c(y) / |D_c|` instead, of which a constant
-  map has 0. A map that sets no two parts apart has 0.
+- ``part_importance_plain``: Spearman's correlation :math:`\rho_{r \delta}`, over all parts that show, of :math:`r_c(y)`
+  and :math:`\delta_c` (FunnyBirds' single deletion, with another look in the place of deletion; parts that do not vary
+  get a look that no sibling has). Its mean over permutations of the parts is 0, but large parts matter more: a constant
+  map, which knows their area a alone, has far more than that. ``part_importance`` is what is left at equal area,
+
+  .. math:: \frac{\rho_{r \delta} - \rho_{r a}\, \rho_{\delta a}}{\sqrt{(1 - \rho_{r a}^2)(1 - \rho_{\delta a}^2)}}.
+
+  1 where relevance orders the parts as the logit does. Chance 0, which a constant map has, and any that orders the parts
+  by area or not at all.
 - ``swap_agreement``: of two parts that tell, whose bird is in both cases of a class that the network knows, the one
   whose change takes more has more, :math:`[(r_p - r_q)(\delta_p - \delta_q) > 0]`, ties a half. Chance 1/2.
 - ``background_independence``: things behind the bird (a branch; blossoms and berries in the birds' colours) that hardly
@@ -57,9 +61,9 @@ from relmap.data.render.birds import PARTS
 from relmap.data.render.cub_writer import REMOVABLE
 from relmap.data.render.minimal_pairs import Changed, minimal_pairs
 from relmap.errors import RelevanceWarning
-from relmap.evidence.evaluation import pairs_of_images
+from relmap.evidence.evaluation import pairs_of_images, rows_of
 from relmap.explanation import as_propagator, compare
-from relmap.metrics.prediction import class_scores
+from relmap.models.inference import class_scores
 
 if TYPE_CHECKING:
     from relmap.evidence.maps import Maps
@@ -69,10 +73,9 @@ THINGS = (*PARTS, *REMOVABLE)
 """The columns of all tables here; the first, the background, stays empty."""
 
 NUMBERS = (
-    *("target_sensitivity", "target_shift", "part_importance", "part_importance_per_pixel", "swap_agreement"),
+    *("target_sensitivity", "target_shift", "part_importance", "part_importance_plain", "swap_agreement"),
     *("background_independence", "distractor_independence"),
 )
-_RIGHT = "present and correct"
 _BEHIND = np.array([thing in REMOVABLE for thing in THINGS])
 # Fewer have no order to speak of.
 _FEWEST_PARTS = 3
@@ -112,20 +115,28 @@ class Relevance:
 
 
 def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
-    """Rows of ``NUMBERS``, of pictures drawn evenly over the classes; NaN of those that the network gets wrong.
+    """Rows of ``NUMBERS``; NaN but of the first pictures of each class that the network classifies rightly.
 
     Raises:
         InputError: the pictures were not rendered here.
     """
     settings = case.settings["minimal_pairs"]
-    part = case.of_some_images(settings["pictures"])
-    right = part.where(_RIGHT)
+    chosen = f"image_id in {known_images(case, settings['pictures'])}"
+    part = case.where(chosen)
     values = dict.fromkeys(NUMBERS, np.empty(0))
-    if len(right.pairs):
-        measured = right.once(_measured)
+    if len(part.pairs):
+        measured = part.once(_measured)
         values = numbers(measured.effects, measured.relevance[method], settings["unimportant"])
-    rows = [part.tidy(method, name, part.where_else_nan(_RIGHT, values[name])) for name in NUMBERS]
+    rows = [case.tidy(method, name, case.where_else_nan(chosen, values[name])) for name in NUMBERS]
     return pd.concat(rows, ignore_index=True)
+
+
+def known_images(case: Case, count: int | None) -> list[str]:
+    """Ids of ``count`` images (all for None) of all groups that the network classifies rightly, evenly over the classes."""
+    everything = case.pairs if case.among is None else case.among
+    right = everything[everything["present"] & everything["correct"]]["image_id"].drop_duplicates()
+    ranks = case.manifest.rank_in_class(rows_of(case.manifest, right.tolist()))
+    return sorted(right.iloc[np.argsort(ranks, kind="stable")[:count]])
 
 
 def numbers(effects: Effects, relevance: Relevance, unimportant: float) -> dict[str, np.ndarray]:
@@ -148,10 +159,8 @@ def numbers(effects: Effects, relevance: Relevance, unimportant: float) -> dict[
     return {
         "target_sensitivity": _mean(_won(net, np.round(relevance.of_sibling, _DECIMALS)), effects.tells),
         "target_shift": _mean(relevance.shift, effects.tells),
-        "part_importance": rank_correlation(net, effects.drop, parts),
-        "part_importance_per_pixel": rank_correlation(
-            np.round(relevance.net / effects.area, _DECIMALS), effects.drop, parts
-        ),
+        "part_importance": partial_correlation(net, effects.drop, effects.area, parts),
+        "part_importance_plain": rank_correlation(net, effects.drop, parts),
         "swap_agreement": _mean((1 + order) / 2, both),
         "background_independence": _mean(less, hardly & behind[:, :, None]),
         "distractor_independence": _mean(less, hardly & parts[:, :, None]),
@@ -183,6 +192,15 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, counted: np.ndarray)
     size = np.sqrt((a * a).sum(1) * (b * b).sum(1))
     found = np.divide((a * b).sum(1), size, out=np.zeros(len(a)), where=size > 0)
     return np.where(count[:, 0] >= _FEWEST_PARTS, found, np.nan)
+
+
+def partial_correlation(first: np.ndarray, second: np.ndarray, held: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """(P,) ``rank_correlation`` of two at equal ``held``; 0 where either is ordered by that alone, up or down."""
+    plain, a, b = (rank_correlation(*pair, counted) for pair in ((first, second), (first, held), (second, held)))
+    # Correlations of equal orders miss 1 by rounding.
+    room = np.round((1 - a * a) * (1 - b * b), _DECIMALS)
+    found = np.divide(plain - a * b, np.sqrt(room), out=np.zeros(len(plain)), where=room > 0)
+    return np.where(np.isnan(plain), np.nan, found.clip(-1, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,9 +240,9 @@ def _measured(case: Case) -> _Measured:
     """Render, ask the network, and explain."""
     stored = load_pixels(case.manifest, case.rows, case.preprocessing, case.workers)
     changes = seen_changes(case, minimal_pairs(case.manifest, case.rows), stored)
-    count, classes = len(stored), len(case.manifest.info.class_names)
+    count = len(stored)
     before, after = (
-        class_scores(case.model, classes, len(pixels), _altered(case, pixels), case.device, case.batch_size).cpu()
+        class_scores(case.model, map(case.preprocessing.normalise, pixels.split(case.batch_size))).double()
         for pixels in (stored, changes.pixels)
     )
     targets = case.targets.cpu()
@@ -272,10 +290,6 @@ def seen_changes(case: Case, pictures: list[list[Changed]], stored: Tensor) -> C
     return Changes(picture[kept], thing[kept], sibling[kept], pixels[kept], differs[kept])
 
 
-def _altered(case: Case, pixels: Tensor):
-    return lambda positions: case.preprocessing.normalise(pixels[positions.cpu()]).to(case.device)
-
-
 def _batches(
     targets: np.ndarray, changes: Changes, tells: np.ndarray, batch_size: int
 ) -> Iterator[tuple[np.ndarray, Tensor, np.ndarray]]:
@@ -316,7 +330,7 @@ def _fill(
     told = torch.from_numpy(tells[some])
     sibling = torch.from_numpy(changes.sibling[some])[told]
     local = local[told]
-    other = maps[local, (asked[local, 1:] == sibling[:, None]).int().argmax(1) + 1]
+    other = maps[local, (asked[local] == sibling[:, None]).int().argmax(1)]
     own, differs = own[told], differs[told]
     picture, thing = picture[told.numpy()], thing[told.numpy()]
     relevance.of_sibling[picture, thing] = (other * differs).sum((1, 2)).cpu().numpy()

@@ -59,30 +59,6 @@ def target_probabilities(
     return _read(model, probabilities, altered, read, batch_size)
 
 
-def class_scores(
-    model: nn.Module,
-    classes: int,
-    count: int,
-    altered: Callable[[Tensor], Tensor],
-    device: torch.device | str,
-    batch_size: int,
-) -> Tensor:
-    """The logits of all classes, for each of ``count`` pictures.
-
-    Args:
-        model, count, altered, device, batch_size: as in ``top_classes``.
-        classes: that the model has.
-
-    Returns:
-        (count, classes) float64 on the device.
-
-    Raises:
-        InputError: a score that the model gives is not finite.
-    """
-    scores = torch.empty((count, classes), dtype=torch.float64, device=device)
-    return _read(model, scores, altered, lambda scores, positions: scores.double(), batch_size)
-
-
 @torch.inference_mode()
 def _read(
     model: nn.Module,
