@@ -72,7 +72,7 @@ def shows(label, things, monkeypatch):
 
 
 def test_nothing_else_changes(manifest, changed, monkeypatch):
-    """What differs lies where the part shows, but for the camera's blur; what is behind the bird changes nothing on it."""
+    """What differs lies where the part shows, but for the camera's blur; nothing on the bird does by what is behind."""
     for row, own in zip(manifest.rows("test"), changed, strict=True):
         label = int(manifest.single_labels([row])[0])
         bird, picture = birds.bird_class(label, 3), pixels(manifest, row)

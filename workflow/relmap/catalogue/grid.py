@@ -87,7 +87,7 @@ def make_plan(
 
 
 def _always(maps: Iterable[tuple[Pair, str]], rows: Rows) -> Iterator[tuple[Place, str]]:
-    """What is scored of maps whether a paper prints it or not; of a model that is trained several times, of the first."""
+    """What is scored of maps whether a paper prints it or not; of a model with several trainings, of the first."""
     always = [metric for metric in rows.metrics.values() if metric.always]
     for (dataset, model), method in maps:
         for metric in always:

@@ -83,7 +83,7 @@ class Metric:
         needs: of ``BOXES``, ``MASKS``, ``MODEL``, ``ANEW``, ``ARTIFACTS``, ``MINIMAL_PAIRS``.
         settings: keys below the config's ``evaluation`` (or its ``own``) that it reads.
         drawn: what of its scores is drawn at random, in words; nothing where nothing is.
-        always: whether a run scores all its maps by it wherever a data set has what it needs, printed by a paper or not.
+        always: whether a run scores all its maps by it where a data set has what it needs, printed by a paper or not.
     """
 
     id: str
@@ -647,7 +647,7 @@ METRICS: dict[str, Metric] = {
                 ),
                 Column(
                     "part_importance",
-                    "Rank correlation over parts, at equal area, of relevance and what another look takes from the logit",
+                    "Rank correlation over parts, at equal area, of relevance and what a change takes from the logit",
                     "after Hesse et al. 2023",
                     "part_importance",
                     head="parts",
@@ -656,7 +656,7 @@ METRICS: dict[str, Metric] = {
                 ),
                 Column(
                     "part_importance_plain",
-                    "Rank correlation over parts of relevance and what another look takes from the logit",
+                    "Rank correlation over parts of relevance and what a change takes from the logit",
                     "after Hesse et al. 2023",
                     "part_importance_plain",
                     head="parts, plain",

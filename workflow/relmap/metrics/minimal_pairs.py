@@ -2,42 +2,49 @@ r"""Minimal pairs: where is relevance, where one thing alone decides what the ne
 
 x is a picture of class y that the network classifies rightly, :math:`x_c` the same after one change c and nothing else
 (``relmap.data.render.minimal_pairs``), :math:`D_c` the pixels that the network sees differently, :math:`f_t` the logit
-of class t, :math:`\delta_c = f_y(x) - f_y(x_c)` what the change takes from the class, M^t the map of x that explains t.
-What differs between the pictures is in :math:`D_c`, so whatever the network makes of the change, it saw there. Of a map
+of class t, :math:`\delta_c = f_y(x) - f_y(x_c)` what the change takes from the class, :math:`M^t` the map of x that
+explains t. The pictures differ in :math:`D_c` alone: whatever the network makes of the change, it saw there. Of a map
 
-.. math:: r_c(t) = \sum_{i \in D_c} M^t_i \Big/ \sum_i |M^t_i|, \qquad
+.. math:: r_c(t) = \frac{\sum_{i \in D_c} M^t_i}{\sum_i |M^t_i|}, \qquad
     d_c = \frac{\sum_{i \in D_c} |M^y_i| / |D_c|}{\sum_i |M^y_i| / |x|}
 
 are its net share and its density there; of a map that is 0 everywhere both are 0. What differs by the rounding of sums
 only, ten decimals, is equal.
 
-A part p that varies in a family is shown as in y's sibling s that differs in p alone. The pair *tells* where the network
+A part p that varies in a family is shown as in y's sibling s that differs in p alone. It *tells* where the network
 classifies both rightly, x as y and :math:`x_p` as s: it then has used :math:`D_p`, on x for y and against s.
 
 - ``target_sensitivity``: the part speaks for y more than for s, :math:`[r_p(y) > r_p(s)]`, ties a half, mean over the
-  parts that tell. FunnyBirds (Hesse et al. 2023) asks the same of classes that share parts. Chance 1/2: maps that
-  exchange their targets score 1 less it; one that knows no target ties.
-- ``target_shift``: how much of the map's change lies at the part, with :math:`\Delta = M^y / |M^y|_1 - M^s / |M^s|_1`,
+  parts that tell. FunnyBirds (Hesse et al. 2023) asks the like of classes that share parts. Chance 1/2: a method that
+  knows no target ties, and one that guesses does as well with targets exchanged.
+- ``target_shift``: how much of the map's change lies at the part, with
+  :math:`\Delta = M^y / \sum |M^y| - M^s / \sum |M^s|`,
 
-  .. math:: \frac{q - a}{1 - a}, \qquad q = \sum_{D_p} |\Delta| \Big/ \sum |\Delta|, \quad a = |D_p| / |x|.
+  .. math:: \frac{q - a}{1 - a}, \qquad q = \frac{\sum_{i \in D_p} |\Delta_i|}{\sum_i |\Delta_i|},
+      \quad a = \frac{|D_p|}{|x|}.
 
-  1 where the map changes there alone. Chance 0: changes anywhere alike, or none.
-- ``part_importance_plain``: Spearman's correlation :math:`\rho_{r \delta}`, over all parts that show, of :math:`r_c(y)`
-  and :math:`\delta_c` (FunnyBirds' single deletion, with another look in the place of deletion; parts that do not vary
-  get a look that no sibling has). Its mean over permutations of the parts is 0, but large parts matter more: a constant
-  map, which knows their area a alone, has far more than that. ``part_importance`` is what is left at equal area,
+  1 where the map changes there alone. Chance 0: it changes everywhere alike, or not at all.
+- ``part_importance_plain``: Spearman's correlation :math:`\rho_{r \delta}`, over all parts that show, of
+  :math:`r_c(y)` and :math:`\delta_c` (FunnyBirds' single deletion, with another look in the place of deletion; parts
+  that do not vary get a look that no sibling has). Its mean over permutations of the parts is 0, but large parts matter
+  more: a constant map, which knows their area a alone, has far more than that. ``part_importance`` is what is left at
+  equal area,
 
-  .. math:: \frac{\rho_{r \delta} - \rho_{r a}\, \rho_{\delta a}}{\sqrt{(1 - \rho_{r a}^2)(1 - \rho_{\delta a}^2)}}.
+  .. math:: \frac{\rho_{r \delta} - \rho_{r a}\, \rho_{\delta a}}
+      {\sqrt{(1 - \rho_{r a}^2)(1 - \rho_{\delta a}^2)}}.
 
-  1 where relevance orders the parts as the logit does. Chance 0, which a constant map has, and any that orders the parts
-  by area or not at all.
-- ``swap_agreement``: of two parts that tell, whose bird is in both cases of a class that the network knows, the one
-  whose change takes more has more, :math:`[(r_p - r_q)(\delta_p - \delta_q) > 0]`, ties a half. Chance 1/2.
+  1 where relevance orders the parts as the logit does. Chance 0, which a constant map has, and any that orders the
+  parts by area or not at all.
+- ``swap_agreement``: of two parts that tell, whose change makes a bird of a class that the network knows, the one that
+  takes more has more relevance, :math:`[(r_p - r_q)(\delta_p - \delta_q) > 0]`, ties a half. Chance 1/2 over
+  permutations; size helps here too: compare with the constant map.
 - ``background_independence``: things behind the bird (a branch; blossoms and berries in the birds' colours) that hardly
-  matter have less relevance a pixel than a part that tells, :math:`[d_b < d_p]`, ties a half, mean over all b and p with
-  :math:`|\delta_b| \le \tau \delta_p`. That the network does not need b is so measured, not assumed (FunnyBirds; BAM,
-  Yang and Kim 2019). Chance 1/2, which a constant map has; a blob in the middle has more, for birds are there.
-- ``distractor_independence``: the same of parts of the bird that hardly matter (FunnyBirds' distractibility). Chance 1/2.
+  matter have less relevance a pixel than a part that tells, :math:`[d_b < d_p]`, ties a half, mean over all b and p
+  with :math:`|\delta_b| \le \tau \delta_p`. That the network does not need b is so measured, not assumed
+  (FunnyBirds' background independence; BAM, Yang and Kim 2019). Chance 1/2, which a constant map has; a blob in the
+  middle has more, for birds are there.
+- ``distractor_independence``: the same of parts of the bird that hardly matter (FunnyBirds' distractibility). Chance
+  1/2.
 
 A picture that has no such pair has NaN, whatever the method. All maps of a picture are made anew, in one pass, so that
 a method that tells no classes apart has ties.
@@ -132,7 +139,7 @@ def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
 
 
 def known_images(case: Case, count: int | None) -> list[str]:
-    """Ids of ``count`` images (all for None) of all groups that the network classifies rightly, evenly over the classes."""
+    """Ids of ``count`` images (all for None) of all groups that the network classifies rightly, evenly over classes."""
     everything = case.pairs if case.among is None else case.among
     right = everything[everything["present"] & everything["correct"]]["image_id"].drop_duplicates()
     ranks = case.manifest.rank_in_class(rows_of(case.manifest, right.tolist()))
@@ -144,7 +151,7 @@ def numbers(effects: Effects, relevance: Relevance, unimportant: float) -> dict[
 
     Args:
         effects, relevance: of the same pictures.
-        unimportant: a change matters hardly when it moves the logit by at most this share of what a part that tells does.
+        unimportant: a change hardly matters that moves the logit by at most this share of what a part that tells does.
     """
     parts = ~_BEHIND & ~np.isnan(effects.drop)
     behind = _BEHIND & ~np.isnan(effects.drop)

@@ -143,5 +143,5 @@ def _recipes(path: Path) -> dict[str, Recipe]:
         return {line["image_id"]: Recipe(*(int(line[name]) for name in _COLUMNS)) for line in lines}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: cannot read what the pictures were rendered from ({error}); delete the rendered data and run again"
+            f"{path}: cannot read what the pictures were rendered from ({error}); delete the data and run again"
         ) from error
