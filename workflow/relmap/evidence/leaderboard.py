@@ -60,10 +60,10 @@ def standings(boards: Sequence[Board], resampled: Sequence[np.ndarray], confiden
         confidence: coverage of the intervals.
 
     Returns:
-        The columns of ``STANDINGS``. Limits of means and of differences are of the same bootstrap samples; chance is
-        the number's, where it is known; above_control, the difference to the best control, is positive where a method is
-        better, whichever way that is. A control's rank is the one that it would have among the methods, n_methods are
-        without controls, left_out are the pairs that not all methods have.
+        The columns of ``STANDINGS``. Limits of means and of differences are of the same bootstrap samples. chance is
+        the number's, where it is known; above_control, the difference to the best control, is positive where a method
+        is better, whichever way that is. A control's rank is the one that it would have among the methods, n_methods
+        are without controls, left_out are the pairs that not all methods have.
     """
     parts = []
     for board, means in zip(boards, resampled, strict=True):
