@@ -9,7 +9,7 @@ import torch
 from metric_cases import values_of
 from PIL import Image
 from relmap.catalogue.grid import make_plan
-from relmap.catalogue.methods import Method
+from relmap.catalogue.methods import ARTIFACTS, Method
 from relmap.catalogue.metrics import METRICS, MINIMAL_PAIRS
 from relmap.catalogue.papers import Cell, Paper
 from relmap.catalogue.rows import Rows, as_configured
@@ -142,6 +142,14 @@ class Silent(Weights):
         return 0 * super().__call__(images, targets)
 
 
+class Given(Weights):
+    """Needs files and settings, as methods of papers' own arms do."""
+
+    def __init__(self, model, *, artifacts, settings):
+        super().__init__(model)
+        assert (artifacts, settings) == (["layer.safetensors"], {"strength": 2})
+
+
 METHODS = {
     "perfect": Method("perfect", "", "", Weights),
     "opposite": Method("opposite", "", "", Opposite),
@@ -205,6 +213,15 @@ def test_a_network_that_sees_one_part(manifest, changed, place):
         every = pd.concat([score(case, m, None) for m in METHODS], ignore_index=True)
         pd.testing.assert_frame_equal(again, every, rtol=1e-9)
         assert len(image_scores(every, "cub200_2011", "vgg16")) == len(METHODS) * len(CHANCE)
+
+
+def test_methods_get_their_artifacts(manifest, changed):
+    part = next(change.thing for change in changed[0] if change.sibling is not None)
+    case, _ = single_part_case(manifest, changed, 0, part)
+    methods = {**METHODS, "given": Method("given", "", "", Given, needs=(ARTIFACTS,), arm="own")}
+    given = {"given": {"artifacts": ["layer.safetensors"], "settings": {"strength": 2}}}
+    case = replace(case, methods=methods, artifacts=given)
+    assert score(case, "given", None)["value"].equals(score(case, "perfect", None)["value"])
 
 
 def test_pictures_that_the_network_gets_wrong_have_no_answer(manifest):

@@ -696,6 +696,7 @@ METRICS: dict[str, Metric] = {
             ),
             (MODEL, ARTIFACTS, MINIMAL_PAIRS),
             ("minimal_pairs",),
+            drawn="the looks of parts that do not vary",
             always=True,
         ),
         Metric(

@@ -235,11 +235,10 @@ class Changes:
     pixels: Tensor
     differs: Tensor
 
-    def table(self, values: Tensor | np.ndarray, count: int, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """(P, T) float64 of P = ``count`` pictures with the values of the chosen changes, NaN elsewhere."""
+    def table(self, values: np.ndarray, count: int) -> np.ndarray:
+        """(P, T) float64 of P = ``count`` pictures with the values (C,) of the changes, NaN where there is none."""
         found = np.full((count, len(THINGS)), np.nan)
-        values = values.cpu().numpy() if isinstance(values, Tensor) else values
-        found[self.picture[chosen], self.thing[chosen]] = values
+        found[self.picture, self.thing] = values
         return found
 
 
@@ -258,8 +257,8 @@ def _measured(case: Case) -> _Measured:
     right = (before.argmax(1) == targets)[changes.picture].numpy()
     tells = right & (changes.sibling >= 0) & (after.argmax(1).numpy() == changes.sibling)
     effects = Effects(
-        changes.table(drop, count),
-        changes.table(changes.differs.double().mean((1, 2)), count),
+        changes.table(drop.numpy(), count),
+        changes.table(changes.differs.double().mean((1, 2)).numpy(), count),
         changes.table(tells, count) == 1,
     )
     given = {row: case.artifacts.get(method, {}) for method, row in case.methods.items()}
