@@ -665,16 +665,6 @@ METRICS: dict[str, Metric] = {
                     chance=0.0,
                 ),
                 Column(
-                    "swap_agreement",
-                    "Of two parts that tell, the one that takes more has more relevance",
-                    "relmap",
-                    "swap_agreement",
-                    head="swaps",
-                    digits=3,
-                    counted=False,
-                    chance=0.5,
-                ),
-                Column(
                     "background_independence",
                     "What is behind the bird and hardly matters has less relevance a pixel than a part that tells",
                     "after Hesse et al. 2023; Yang and Kim 2019",

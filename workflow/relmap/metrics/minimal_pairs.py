@@ -35,9 +35,6 @@ classifies both rightly, x as y and :math:`x_p` as s: it then has used :math:`D_
 
   1 where relevance orders the parts as the logit does. Chance 0, which a constant map has, and any that orders the
   parts by area or not at all.
-- ``swap_agreement``: of two parts that tell, whose change makes a bird of a class that the network knows, the one that
-  takes more has more relevance, :math:`[(r_p - r_q)(\delta_p - \delta_q) > 0]`, ties a half. Chance 1/2 over
-  permutations; size helps here too: compare with the constant map.
 - ``background_independence``: things behind the bird (a branch; blossoms and berries in the birds' colours) that hardly
   matter have less relevance a pixel than a part that tells, :math:`[d_b < d_p]`, ties a half, mean over all b and p
   with :math:`|\delta_b| \le \tau \delta_p`. That the network does not need b is so measured, not assumed
@@ -80,7 +77,7 @@ THINGS = (*PARTS, *REMOVABLE)
 """The columns of all tables here; the first, the background, stays empty."""
 
 NUMBERS = (
-    *("target_sensitivity", "target_shift", "part_importance", "part_importance_plain", "swap_agreement"),
+    *("target_sensitivity", "target_shift", "part_importance", "part_importance_plain"),
     *("background_independence", "distractor_independence"),
 )
 _BEHIND = np.array([thing in REMOVABLE for thing in THINGS])
@@ -160,15 +157,11 @@ def numbers(effects: Effects, relevance: Relevance, unimportant: float) -> dict[
     hardly &= effects.tells[:, None, :] & ~np.eye(len(THINGS), dtype=bool)
     density, net = np.round(relevance.density, _DECIMALS), np.round(relevance.net, _DECIMALS)
     less = _won(density[:, None, :], density[:, :, None])
-    both = effects.tells[:, :, None] & effects.tells[:, None, :] & np.triu(np.ones((len(THINGS),) * 2, dtype=bool), 1)
-    order = np.sign(net[:, :, None] - net[:, None, :])
-    order = order * np.sign(effects.drop[:, :, None] - effects.drop[:, None, :])
     return {
         "target_sensitivity": _mean(_won(net, np.round(relevance.of_sibling, _DECIMALS)), effects.tells),
         "target_shift": _mean(relevance.shift, effects.tells),
         "part_importance": partial_correlation(net, effects.drop, effects.area, parts),
         "part_importance_plain": rank_correlation(net, effects.drop, parts),
-        "swap_agreement": _mean((1 + order) / 2, both),
         "background_independence": _mean(less, hardly & behind[:, :, None]),
         "distractor_independence": _mean(less, hardly & parts[:, :, None]),
     }
