@@ -78,7 +78,11 @@ def test_the_file_of_claims(claims):
 def test_alike_is_an_equivalence_test_within_printed_margins(claims, published):
     """Margins are what the paper itself calls an improvement, and a decrease: read off its Table 1."""
     printed = published.set_index(["dataset", "model", "method", "metric"])["value"].astype(float)
-    pairs = [("lrp_clam", "lrp_alpha1_beta0_norms"), ("clrp_clam", "clrp_two_passes_norms"), ("sglrp_clam", "sglrp_two_passes_norms")]
+    pairs = [
+        ("lrp_clam", "lrp_alpha1_beta0_norms"),
+        ("clrp_clam", "clrp_two_passes_norms"),
+        ("sglrp_clam", "sglrp_two_passes_norms"),
+    ]
 
     def gains(model, pairs):
         cells = [(d, model, m) for d in ("cub200_2011", "imagenet") for m in pairs]
@@ -161,7 +165,9 @@ def test_all_needs_every_comparison(claims, published):
     opened = verdict(claim, published, {CELL: -0.0018}, noise=0.005)
     assert opened["verdict"] == "undecided"
     assert "5 of 6 comparisons hold, 0 are reversed" in opened["evidence"]
-    assert "open: imagenet/vgg16 pointing_energy_mean sglrp_clam - sglrp_two_passes_norms = +.0000" in opened["evidence"]
+    assert (
+        "open: imagenet/vgg16 pointing_energy_mean sglrp_clam - sglrp_two_passes_norms = +.0000" in opened["evidence"]
+    )
     turned = verdict(claim, published, {CELL: -0.05})
     assert turned["verdict"] == "fails"
     assert (
@@ -317,7 +323,9 @@ def test_bad_claims(tmp_path, change, message):
     path = tmp_path / "claims.yaml"
     path.write_text(yaml.safe_dump([claim]))
     (read,) = read_claims(path, ["lrp_alpha1_beta0_norms", "clrp_two_passes_norms"])
-    assert [str(c) for c in read.comparisons] == ["imagenet/vgg16 mean_iou lrp_alpha1_beta0_norms - clrp_two_passes_norms"]
+    assert [str(c) for c in read.comparisons] == [
+        "imagenet/vgg16 mean_iou lrp_alpha1_beta0_norms - clrp_two_passes_norms"
+    ]
     inside = set(change) & {"relation", "low", "models", "pairs", "than"}
     (block if inside else claim).update(change)
     path.write_text(yaml.safe_dump([claim]))

@@ -211,6 +211,26 @@ def test_standings(run):
     down = table[(table["metric"] == "down") & (table["model"] == "y")].set_index("method")
     assert down.at["b", "mean"] == pytest.approx(np.mean(drawn(10, ("a", "b", "c", "zero"))["b"]))
     assert set(table.loc[~table["counted"], "metric"]) == {"up_low"}
+    assert (table["mean_low"] <= table["mean"]).all() and (table["mean"] <= table["mean_high"]).all()
+    assert table["chance"].isna().all(), "nobody knows it"
+
+
+def test_standings_against_the_best_control(run):
+    """Paired on the same images: an interval of differences, and positive where a method is better, whichever way."""
+    boards, samples = run
+    table = leaderboard.standings(boards, samples, 0.95)
+    assert set(table["best_control"]) == {"zero"}
+    signs = {board.key: board.sign for board in boards}
+    for (*place, number), own in table.groupby(["dataset", "model", "metric"]):
+        own = own.set_index("method")
+        difference = own["mean"] - own.at["zero", "mean"]
+        assert own["above_control"].to_numpy() == pytest.approx((signs[*place, number] * difference).to_numpy())
+    assert (table["above_control_low"] <= table["above_control"]).all()
+    assert (table["above_control"] <= table["above_control_high"]).all()
+    assert (table.loc[table["method"] == "zero", ["above_control_low", "above_control_high"]] == 0).all(axis=None)
+    known = replace(boards[0], column=replace(boards[0].column, chance=0.25), controls=np.zeros(5, dtype=bool))
+    bare = leaderboard.standings([known], samples[:1], 0.95)
+    assert (bare["chance"] == 0.25).all() and (bare["best_control"] == "").all() and bare["above_control"].isna().all()
 
 
 def test_mean_ranks(run):

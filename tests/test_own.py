@@ -22,7 +22,14 @@ from safetensors.torch import save_file
 ROOT = Path(__file__).parents[1]
 CLASSES = ("heron", "otter", "newt")
 # What fills cells without any training; the paper's ids of them.
-UNTRAINED = {"lrp_alpha1_beta0_norms", "clrp_two_passes_norms", "sglrp_two_passes_norms", "saliency", "grad_cam", "excitation_backprop"}
+UNTRAINED = {
+    "lrp_alpha1_beta0_norms",
+    "clrp_two_passes_norms",
+    "sglrp_two_passes_norms",
+    "saliency",
+    "grad_cam",
+    "excitation_backprop",
+}
 
 
 def write_weights(path):
@@ -172,4 +179,7 @@ def test_without_boxes_cells_say_so():
     rows = as_configured(load_rows([ROOT / "papers" / "clam" / "rows.py"], config), config)
     plan = make_plan([read_paper(ROOT / "papers" / "clam")], rows, ["imagenet"], ["resnet50"])
     assert plan.scores.keys() == {("imagenet", "resnet50", "lerf")}
-    assert plan.missing[Cell("imagenet", "resnet50", "clrp_two_passes_norms", "pointing_energy_mean")] == "boxes of imagenet"
+    assert (
+        plan.missing[Cell("imagenet", "resnet50", "clrp_two_passes_norms", "pointing_energy_mean")]
+        == "boxes of imagenet"
+    )

@@ -91,7 +91,8 @@ def test_c3lrp_trains_as_many_networks_as_it_is_asked_for(tmp_path):
 
     alone = ["--config", "papers=[c3lrp]"]
     networks, counts = of(*alone)
-    assert networks == set(range(5)) and counts["predict"] == counts["score"] == 5 + 5 + 1
+    assert networks == set(range(5)) and counts["predict"] == 5 + 5 + 1
+    assert counts["score"] == counts["predict"] + 3, "minimal pairs: one training of each of the two, and the third"
     assert {"compare_ties", "count_masks", "measure_price", "draw_c3lrp_maps", "decide_c3lrp"} <= counts.keys()
     (tmp_path / "two.yaml").write_text("papers: [c3lrp]\nmodels: {c3_resnet50: {trainings: 2}}\n")
     assert of("--configfile", tmp_path / "two.yaml")[0] == {0, 1}
@@ -106,7 +107,7 @@ def test_clam_trains_what_it_trains(clam):
     pairs = [f"{dataset}_{model}" for dataset in ("cub200_2011", "imagenet") for model in ("vgg16", "resnet50")]
     jobs = {f"attribute_{pair}{arm}" for pair in pairs for arm in ("", "_clam", "_untrained")}
     assert {name for name in default if name.startswith("attribute_")} == jobs | {"attribute_imagenet_resnet50_case1"}
-    assert default["score"] == 4, "perturbation asks the network"
+    assert default["score"] == 4 + 2, "perturbation asks the network, minimal pairs those of birds"
     maps = {name for name in default if name.startswith("score_maps_")}
     assert maps == {f"score_maps_{pair}" for pair in pairs}, "pointing, and segmentation on the birds"
     assert default["score_attributes"] == 2
@@ -136,6 +137,15 @@ def test_smoke_is_the_same_graph(tmp_path, default):
         name for name in default if name.startswith(("attribute_", "score_maps_")) and any(map(name.count, others))
     }
     assert default.keys() - smoke == of_grids | left_out | {"reuse_classifier_of_base", "explain_patches"}
+
+
+def test_minimal_pairs_are_of_rendered_birds(tmp_path):
+    """One job a network of the birds, which takes CLAM's layers; where the birds are not rendered there is none."""
+    scores = [f"results/demo/scores/cub200_2011/{model}/minimal_pairs.parquet" for model in ("vgg16", "resnet50")]
+    counts = planned(tmp_path, "--config", "papers=[clam]", "--", *scores)
+    assert counts["score"] == 2 and counts["attribute_cub200_2011_vgg16_clam"] == counts["initialise_cla_layers"] / 2
+    run = snakemake(tmp_path, "--dry-run", "--configfile", "config/paper.yaml", "--", "leaderboard")
+    assert run.returncode == 0 and "minimal_pairs.parquet" not in run.stdout + run.stderr
 
 
 def test_target_of_the_paper(tmp_path, clam):

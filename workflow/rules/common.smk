@@ -25,7 +25,7 @@ os.environ.update(
 from relmap.catalogue.grid import first_lacking, make_plan
 from relmap.catalogue.imported import from_file
 from relmap.catalogue.methods import CATALOGUE
-from relmap.catalogue.metrics import MODEL, metric_settings
+from relmap.catalogue.metrics import ARTIFACTS as GIVEN_ARTIFACTS, MODEL, metric_settings
 from relmap.catalogue.papers import Cell, cells, published, read_paper
 from relmap.catalogue.rows import as_configured, configured_models, load_rows, rank
 from relmap.errors import InputError
@@ -467,6 +467,20 @@ def artifacts_of(arm, dataset, model):
 def artifact_settings(arm, dataset, model):
     """Their settings."""
     return {} if arm == "plain" else ARTIFACTS[arm][1](dataset, model)
+
+
+def arms_scored(dataset, model, metric):
+    """What a metric that makes maps anew is given for methods that take artifacts: by arm, ids, files and settings."""
+    scored = PLAN.scores[dataset, model, metric] if GIVEN_ARTIFACTS in ROWS.metrics[metric].needs else ()
+    return [
+        SimpleNamespace(
+            methods=[method for method in methods if method in scored],
+            files=artifacts_of(arm, dataset, model),
+            settings=artifact_settings(arm, dataset, model),
+        )
+        for one, other, arm, methods in BATCHES
+        if (one, other) == (dataset, model) and arm != "plain" and set(methods) & set(scored)
+    ]
 
 
 def asks_network(metric):

@@ -2,7 +2,7 @@
 Metrics: tidy rows per pair of image and target, method, metric and level, over all of a metric's methods. One job for each
 metric that asks the network; one for all others of a data set and model, which take less time than the start of a job.
 
-Inputs: map stores with their content hashes, manifests, targets.
+Inputs: map stores with their content hashes, manifests, targets; for metrics that make maps of all methods, artifacts.
 Outputs: <results>/scores/{dataset}/{model}/{metric}.parquet.
 """
 
@@ -15,6 +15,7 @@ rule score:
         weights="<results>/models/{dataset}/{model}.safetensors",
         stores=ancient(lambda w: stores_of(w.dataset, w.model, [w.metric])),
         hashes=lambda w: hashes_of(w.dataset, w.model, [w.metric]),
+        artifacts=lambda w: [path for arm in arms_scored(w.dataset, w.model, w.metric) for path in arm.files],
         library=lambda w: library_of_metrics([w.metric]),
     output:
         scores=["<results>/scores/{dataset}/{model}/{metric}.parquet"],
@@ -34,6 +35,9 @@ rule score:
     params:
         methods=lambda w: method_rows(w.dataset, w.model, [w.metric]),
         metrics=lambda w: metrics_scored(w.dataset, w.model, [w.metric]),
+        arms=lambda w: [
+            [arm.methods, len(arm.files), arm.settings] for arm in arms_scored(w.dataset, w.model, w.metric)
+        ],
         seed=lookup(dpath="seed", within=config),
         device=lookup(dpath="compute/device", within=config),
         batch_size=lookup(dpath="compute/batch_size", within=config),
@@ -70,6 +74,7 @@ for dataset_, model_, metrics_ in METRICS_OF_MAPS:
         params:
             methods=method_rows(dataset_, model_, metrics_),
             metrics=metrics_scored(dataset_, model_, metrics_),
+            arms=[],
             seed=lookup(dpath="seed", within=config),
             device=lookup(dpath="compute/device", within=config),
             batch_size=lookup(dpath="compute/batch_size", within=config),

@@ -18,6 +18,10 @@ with job(snakemake.log[0], snakemake.threads):
     weights = files.get("weights")
     model, card = load_model(weights, device) if weights else (None, read_card(files.card))
     methods = {row["id"]: Method.from_dict(row) for row in params.methods}
+    given, files_left = {}, list(files.get("artifacts", []))
+    for of_arm, count, settings in params.arms:
+        own, files_left = files_left[:count], files_left[count:]
+        given |= {method: {"artifacts": own, "settings": settings} for method in of_arm}
     case = Case(
         read_manifest(files.manifest),
         pd.read_parquet(files.targets),
@@ -29,6 +33,7 @@ with job(snakemake.log[0], snakemake.threads):
         snakemake.threads,
         params.seed,
         methods,
+        given,
     )
     stores = dict(zip(methods, files.stores, strict=True))
     rows = [[] for _ in params.metrics]

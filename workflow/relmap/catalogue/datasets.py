@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from relmap.catalogue.imported import imported
-from relmap.catalogue.metrics import BOXES, MASKS
+from relmap.catalogue.metrics import BOXES, MASKS, MINIMAL_PAIRS
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class DataSet:
         renderer: the same below ``relmap.data.render``: (root, *, seed, workers, and the config's sizes) writes the
             true format. None for one that cannot be rendered.
         has: ``BOXES``, ``MASKS``.
+        rendered_has: what it has beside where it is rendered: ``MINIMAL_PAIRS``.
         derived: whether a paper's rules make it of other data sets; it is then in every run of that paper.
         classified_by: the data set whose classes, in the order of its manifest, are this one's, and whose networks
             classify it; empty for its own.
@@ -38,6 +39,7 @@ class DataSet:
     reader: str | Callable[..., Any] | None = None
     renderer: str | Callable[..., Any] | None = None
     has: tuple[str, ...] = ()
+    rendered_has: tuple[str, ...] = ()
     classified_by: str = ""
     derived: bool = False
     multi_label: bool = False
@@ -55,6 +57,7 @@ DATASETS: dict[str, DataSet] = {
             "cub:read_cub",
             "cub_writer:render_cub",
             (BOXES, MASKS),
+            (MINIMAL_PAIRS,),
         ),
         DataSet(
             "imagenet",

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from relmap.catalogue.metrics import ANEW, MODEL, Metric
+from relmap.catalogue.metrics import ANEW, ARTIFACTS, MODEL, Metric
 from relmap.catalogue.papers import Cell, Paper, cells, published
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
@@ -82,7 +82,17 @@ def make_plan(
         asked += [*own, *_beside(by_paper[paper.id], (*guests, *paper.controls), known, named)]
     maps = [(place[:2], method) for place, method in asked]
     maps += [((data, model), method) for data, model, method in rows.wanted if data in datasets and model in models]
+    asked += _always(maps, rows)
     return Plan(_grouped(maps), _grouped(asked), by_paper, missing, count)
+
+
+def _always(maps: Iterable[tuple[Pair, str]], rows: Rows) -> Iterator[tuple[Place, str]]:
+    """What is scored of maps whether a paper prints it or not; of a model with several trainings, of the first."""
+    always = [metric for metric in rows.metrics.values() if metric.always]
+    for (dataset, model), method in maps:
+        for metric in always:
+            if not rows.models[model].number and not _lacks(metric, dataset, method, rows):
+                yield (dataset, model, metric.id), method
 
 
 def _beside(
@@ -153,7 +163,7 @@ def _lacking_score(cell: Cell, rows: Rows) -> str:
 
 def _lacks(metric: Metric, dataset: str, method: str, rows: Rows) -> str:
     """The first need of a metric that a data set with a method's maps does not meet, or nothing."""
-    has = {*rows.datasets[dataset].has, MODEL, *(() if rows.methods[method].arm else (ANEW,))}
+    has = {*rows.datasets[dataset].has, MODEL, ARTIFACTS, *(() if rows.methods[method].arm else (ANEW,))}
     return next((need for need in metric.needs if need not in has), "")
 
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 BOXES, MASKS, MODEL = "boxes", "masks", "model"
 # Maps of other images, made while it scores: those that take a paper's artifacts cannot be.
 ANEW = "maps of other images"
+# The files that methods take: a metric that needs them can make the maps of all methods.
+ARTIFACTS = "artifacts"
+# Pictures again with one thing changed, which only a renderer has.
+MINIMAL_PAIRS = "minimal pairs"
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Column:
         spread: what is printed after a plus-minus sign: ``pairs``, the standard deviation over pairs, or nothing.
         counted: whether it counts in methods' mean ranks over settings. Parts and readings of a number that counts, and
             numbers that only describe, do not.
+        chance: the mean that it has of maps that know nothing; None where nobody knows it.
     """
 
     id: str
@@ -62,6 +67,7 @@ class Column:
     against: str = ""
     spread: str = ""
     counted: bool = True
+    chance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,9 +80,10 @@ class Metric:
         score: ``module:function`` below ``relmap.metrics``, ``file.py:function``, or the function itself:
             (case, method, maps) -> score rows, as ``case.tidy`` makes them.
         columns: the published numbers that are read from its rows.
-        needs: of ``BOXES``, ``MASKS``, ``MODEL``, ``ANEW``.
+        needs: of ``BOXES``, ``MASKS``, ``MODEL``, ``ANEW``, ``ARTIFACTS``, ``MINIMAL_PAIRS``.
         settings: keys below the config's ``evaluation`` (or its ``own``) that it reads.
         drawn: what of its scores is drawn at random, in words; nothing where nothing is.
+        always: whether a run scores all its maps by it where a data set has what it needs, printed by a paper or not.
     """
 
     id: str
@@ -86,6 +93,7 @@ class Metric:
     needs: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     drawn: str = ""
+    always: bool = False
 
 
 def score_of(score: str | Score) -> Score:
@@ -453,6 +461,7 @@ METRICS: dict[str, Metric] = {
                     "Arias-Duart et al. 2022",
                     "focus",
                     digits=3,
+                    chance=0.5,
                 ),
             ),
             (MODEL, ANEW),
@@ -620,6 +629,74 @@ METRICS: dict[str, Metric] = {
                 ),
             ),
             (MODEL,),
+        ),
+        Metric(
+            "minimal_pairs",
+            "Minimal pairs",
+            "minimal_pairs:score",
+            (
+                Column(
+                    "target_sensitivity",
+                    "The part that tells two classes apart has more relevance for the class than for its sibling",
+                    "after Hesse et al. 2023",
+                    "target_sensitivity",
+                    head="target",
+                    digits=3,
+                    chance=0.5,
+                ),
+                Column(
+                    "target_shift",
+                    "Share of the map's change from class to sibling at that part, above chance",
+                    "relmap",
+                    "target_shift",
+                    head="shift",
+                    digits=3,
+                    counted=False,
+                    chance=0.0,
+                ),
+                Column(
+                    "part_importance",
+                    "Rank correlation over parts, at equal area, of relevance and what a change takes from the logit",
+                    "after Hesse et al. 2023",
+                    "part_importance",
+                    head="parts",
+                    digits=3,
+                    chance=0.0,
+                ),
+                Column(
+                    "part_importance_plain",
+                    "Rank correlation over parts of relevance and what a change takes from the logit",
+                    "after Hesse et al. 2023",
+                    "part_importance_plain",
+                    head="parts, plain",
+                    digits=3,
+                    counted=False,
+                    chance=0.0,
+                ),
+                Column(
+                    "background_independence",
+                    "What is behind the bird and hardly matters has less relevance a pixel than a part that tells",
+                    "after Hesse et al. 2023; Yang and Kim 2019",
+                    "background_independence",
+                    head="background",
+                    digits=3,
+                    chance=0.5,
+                ),
+                Column(
+                    "distractor_independence",
+                    "Parts that hardly matter have less relevance a pixel than a part that tells",
+                    "after Hesse et al. 2023",
+                    "distractor_independence",
+                    head="distractors",
+                    digits=3,
+                    counted=False,
+                    chance=0.5,
+                ),
+            ),
+            (MODEL, ARTIFACTS, MINIMAL_PAIRS),
+            ("minimal_pairs",),
+            drawn="the looks of parts that do not vary",
+            always=True,
         ),
         Metric(
             "accuracy",

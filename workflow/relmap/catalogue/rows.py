@@ -153,7 +153,8 @@ def _as_text(row: Any, kind: str, path: str | os.PathLike) -> Any:
 def as_configured(rows: Rows, config: Mapping[str, Any]) -> Rows:
     """The rows with what the config says of them.
 
-    A data set has what the format has that the config gives it: a folder of folders has no boxes. A method has the
+    A data set has what the format has that the config gives it: a folder of folders has no boxes; and what only its
+    renderer knows, where it is rendered. A method has the
     parameters that the config gives it, as if its id fixed them: they are in all that a job is told of it.
 
     Raises:
@@ -161,7 +162,7 @@ def as_configured(rows: Rows, config: Mapping[str, Any]) -> Rows:
     """
     return replace(
         rows,
-        datasets=_with_formats(rows.datasets, config["datasets"]),
+        datasets=_as_rendered(_with_formats(rows.datasets, config["datasets"]), config["datasets"]),
         methods=_with_parameters(rows.methods, config.get("explainers") or {}),
     )
 
@@ -178,6 +179,12 @@ def _with_formats(datasets: Mapping[str, DataSet], entries: Mapping[str, Any]) -
         if form != name:
             found[name] = replace(found[name], reader=formats[form].reader, has=formats[form].has)
     return found
+
+
+def _as_rendered(datasets: Mapping[str, DataSet], entries: Mapping[str, Any]) -> dict[str, DataSet]:
+    rendered = [name for name, entry in entries.items() if entry and entry.get("source") == "render"]
+    more = {name: row.has + row.rendered_has for name, row in datasets.items() if name in rendered}
+    return {name: replace(row, has=more.get(name, row.has)) for name, row in datasets.items()}
 
 
 def _with_parameters(methods: Mapping[str, Method], entries: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Method]:

@@ -196,7 +196,7 @@ def load_pixels(
                 f"{manifest.resolve(path)}: has {image.size[0]} x {image.size[1]} pixels, not those that its "
                 "annotation says; restore both from their archives, and make the manifest again"
             )
-        return _fitted_colours(as_rgb(image), preprocessing)
+        return fitted_colours(as_rgb(image), preprocessing)
 
     pixels = _stack(_column(manifest, rows, "path"), read, shape, workers)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
@@ -432,8 +432,8 @@ def _fit(image: Image.Image, preprocessing: Preprocessing, resampling: Image.Res
     return image.crop((left, top, left + width, top + height))
 
 
-def _fitted_colours(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """(H, W, 3) uint8."""
+def fitted_colours(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """What a network sees of an RGB image, before normalisation: (H, W, 3) uint8."""
     size = preprocessing.resized(*image.size)
     if not preprocessing.antialias and image.size != size:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()

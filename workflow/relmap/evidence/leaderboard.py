@@ -35,9 +35,11 @@ from relmap.catalogue.rows import rank
 from relmap.evidence.rankings import Board, kendall, limits, ranks, rivals, shared
 
 STANDINGS = (
-    *("dataset", "model", "metric", "method", "control", "mean", "rank", "rank_low", "rank_high"),
+    *("dataset", "model", "metric", "method", "control", "mean", "mean_low", "mean_high", "chance"),
+    *("best_control", "above_control", "above_control_low", "above_control_high", "rank", "rank_low", "rank_high"),
     *("n_methods", "n_images", "n_pairs", "left_out", "counted"),
 )
+_ABOVE = ("above_control", "above_control_low", "above_control_high")
 _BLOCK = ("block_rank", "block_methods", "block_settings", "friedman", "friedman_p", "critical_difference")
 RANKS = (
     *("scope", "method", "control", "settings", "place", "place_low", "place_high", "rank", "rank_low", "rank_high"),
@@ -58,13 +60,16 @@ def standings(boards: Sequence[Board], resampled: Sequence[np.ndarray], confiden
         confidence: coverage of the intervals.
 
     Returns:
-        The columns of ``STANDINGS``. A control's rank is the one that it would have among the methods, n_methods are
-        without controls, left_out are the pairs that not all methods have.
+        The columns of ``STANDINGS``. Limits of means and of differences are of the same bootstrap samples. chance is
+        the number's, where it is known; above_control, the difference to the best control, is positive where a method
+        is better, whichever way that is. A control's rank is the one that it would have among the methods, n_methods
+        are without controls, left_out are the pairs that not all methods have.
     """
     parts = []
     for board, means in zip(boards, resampled, strict=True):
         own = board.means()
         low, high = limits(ranks(means, board.controls), confidence)
+        mean_limits = np.sort(board.sign * limits(means, confidence), axis=0)
         part = {
             "dataset": board.dataset,
             "model": board.model,
@@ -72,6 +77,10 @@ def standings(boards: Sequence[Board], resampled: Sequence[np.ndarray], confiden
             "method": board.methods,
             "control": board.controls,
             "mean": board.sign * own,
+            "mean_low": mean_limits[0],
+            "mean_high": mean_limits[1],
+            "chance": np.nan if board.column.chance is None else board.column.chance,
+            **_above_controls(board, own, means, confidence),
             "rank": ranks(own, board.controls),
             "rank_low": low,
             "rank_high": high,
@@ -83,6 +92,15 @@ def standings(boards: Sequence[Board], resampled: Sequence[np.ndarray], confiden
         }
         parts.append(pd.DataFrame(part).sort_values(["rank", "method"], kind="stable"))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(STANDINGS))
+
+
+def _above_controls(board: Board, own: np.ndarray, means: np.ndarray, confidence: float) -> dict[str, np.ndarray | str]:
+    """By how much each method is better than the best control, on the same images; nothing of a board without any."""
+    if not board.controls.any():
+        return {"best_control": "", **dict.fromkeys(_ABOVE, np.nan)}
+    best = np.flatnonzero(board.controls)[own[board.controls].argmax()]
+    low, high = limits(means - means[:, [best]], confidence)
+    return {"best_control": board.methods[best], **dict(zip(_ABOVE, (own - own[best], low, high), strict=True))}
 
 
 def mean_ranks(

@@ -37,6 +37,7 @@ class Case:
         batch_size, workers: images of one forward pass, threads that read pictures.
         seed: of the run.
         methods: id -> row of the methods that are scored, for a metric that makes maps itself.
+        artifacts: id -> parameters beside a method's row, files and settings, of the methods that take artifacts.
         among: the pairs of all groups, where these are one of several (``groups``).
     """
 
@@ -50,6 +51,7 @@ class Case:
     workers: int = 1
     seed: int = 0
     methods: Mapping[str, Method] = field(default_factory=dict)
+    artifacts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     among: pd.DataFrame | None = None
 
     @functools.cached_property

@@ -21,6 +21,8 @@ from relmap.data.render.jobs import Progress, check_sizes, generator, picture_sh
 from relmap.job.files import atomic_path
 
 DATASET_KEY = 1
+RECIPES = "relmap_truth/recipes.csv"
+REMOVABLE = ("distractors", "branch")
 SPLITS = ("train", "test")
 LEVELS = 5
 """The original segmentations hold the share of five annotators, so their grey values are multiples of 51."""
@@ -59,25 +61,31 @@ _ANCHORS = {
     "far leg": (birds.FAR_LEG, "far_leg", (0.0, -0.2)),
     "far wing": (birds.FAR_WING, "far_wing", (0.6, 0.0)),
 }
+JPEG = {"format": "JPEG", "quality": 92}
 _PNG = {"compress_level": 4}
 
 
 @dataclass(frozen=True)
 class BirdPicture:
-    """One rendered picture and its truth, all (H, W)."""
+    """One rendered picture and its truth, all (H, W); ``covered`` tells whether leaves hang before the bird."""
 
     image: Image.Image
     segmentation: np.ndarray
     part_map: np.ndarray
     box: tuple[int, int, int, int]
     points: tuple[tuple[int, int] | None, ...]
+    covered: bool
 
 
-def render_bird(bird: BirdClass, rng: np.random.Generator, size: int) -> BirdPicture:
+def render_bird(
+    bird: BirdClass, rng: np.random.Generator, size: int, *, shown: BirdClass | None = None, without: str = ""
+) -> BirdPicture:
     """Render one picture of a bird.
 
     Args:
         size: shorter side in px.
+        shown: a bird to draw in its place, of the same build, held and placed as this one is.
+        without: one of ``REMOVABLE`` to leave out; random numbers are drawn as if it were there.
 
     Returns:
         The picture, its segmentation in steps of 51, the part map (zero where the segmentation is at most 127), the
@@ -87,7 +95,7 @@ def render_bird(bird: BirdClass, rng: np.random.Generator, size: int) -> BirdPic
     unit = size / 64
     scene = textures.background(rng, height, width, textures.OUTDOORS)
     if rng.random() < 0.8:
-        scene = textures.distractors(rng, scene, int(rng.integers(2, 9)))
+        scene = textures.distractors(rng, scene, int(rng.integers(2, 9)), without != "distractors")
     canvas = Canvas(scene)
     pose = birds.random_pose(rng)
     low, high = birds.extent(bird, pose)
@@ -102,12 +110,17 @@ def render_bird(bird: BirdClass, rng: np.random.Generator, size: int) -> BirdPic
         slope = rng.uniform(-0.25, 0.25) * width
         thick = unit * rng.uniform(2.0, 4.5)
         left, right = (-4, feet[1] + 0.3 * thick - slope), (width + 4, feet[1] + 0.3 * thick + slope)
+        planes = canvas.snapshot()
         textures.branch(rng, canvas, left, right, thick)
+        if without == "branch":
+            canvas.restore(planes)
     tint = rng.normal(1, 0.04, 3) * rng.uniform(0.88, 1.1)
-    at = birds.draw_bird(Brush(canvas, frame, tint), bird, pose, rng.normal(1, 0.05, len(PARTS)).clip(0.85, 1.15))
+    shades = rng.normal(1, 0.05, len(PARTS)).clip(0.85, 1.15)
+    at = birds.draw_bird(Brush(canvas, frame, tint), shown or bird, pose, shades)
+    covered = False
     if rng.random() < 0.4:
         centre = frame.origin + rng.normal(0, 0.25, 2) * scale
-        textures.occlude(rng, canvas, centre, 0.6 * scale)
+        covered = textures.occlude(rng, canvas, centre, 0.6 * scale)
     light = textures.light_direction(rng)
     cover, labels = canvas.label_planes()
     picture = canvas.picture(cover, labels, light)
@@ -121,7 +134,8 @@ def render_bird(bird: BirdClass, rng: np.random.Generator, size: int) -> BirdPic
     box = tight_box(inside)
     if box is None:
         raise RuntimeError("a rendered bird is invisible")
-    return BirdPicture(image, segmentation, birds.merge_far(visible), box, _points(visible, at, pose.flip, 0.3 * scale))
+    points = _points(visible, at, pose.flip, 0.3 * scale)
+    return BirdPicture(image, segmentation, birds.merge_far(visible), box, points, covered)
 
 
 def _points(visible: np.ndarray, at: dict[str, Frame], flip: bool, reach: float) -> tuple[tuple[int, int] | None, ...]:
@@ -157,7 +171,7 @@ def _write_picture(job: _Job, *, root: Path, folders: tuple[str, ...], size: int
     bird = birds.bird_class(job.label, seed)
     picture = render_bird(bird, generator(seed, DATASET_KEY, job.split, job.label, job.index), size)
     folder = folders[job.label]
-    picture.image.save(root / "CUB_200_2011" / "images" / folder / f"{job.stem}.jpg", quality=92)
+    picture.image.save(root / "CUB_200_2011" / "images" / folder / f"{job.stem}.jpg", **JPEG)
     Image.fromarray(picture.segmentation).save(root / "segmentations" / folder / f"{job.stem}.png", **_PNG)
     Image.fromarray(picture.part_map).save(root / "relmap_truth" / "part_maps" / folder / f"{job.stem}.png", **_PNG)
     return picture.box, picture.points
@@ -218,6 +232,7 @@ def render_cub(
         results = list(render_all(write, jobs, workers, progress))
         _write_tables(temporary / "CUB_200_2011", folders, jobs, results)
         _write_truth(temporary / "relmap_truth", species)
+        _write_recipes(temporary / RECIPES, jobs, size, seed)
 
 
 def _write_tables(base: Path, folders: tuple[str, ...], jobs: list[_Job], results: list) -> None:
@@ -246,16 +261,23 @@ def _write_tables(base: Path, folders: tuple[str, ...], jobs: list[_Job], result
     )
 
 
-def _write_truth(base: Path, species: list[BirdClass]) -> None:
-    def write(name: str, header: tuple[str, ...], rows) -> None:
-        with open(base / name, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            writer.writerows(rows)
+def _write_recipes(path: Path, jobs: list[_Job], size: int, seed: int) -> None:
+    """What each picture is rendered from, for those who render it again with something changed."""
+    rows = ((job.stem, job.label, job.split, job.index, size, seed) for job in jobs)
+    _write_csv(path, ("image_id", "label", "split", "index", "size", "seed"), rows)
 
-    write("parts.csv", ("index", "name"), enumerate(PARTS[1:], start=1))
-    write(
-        "distinguishing_parts.csv",
+
+def _write_csv(path: Path, header: tuple[str, ...], rows) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _write_truth(base: Path, species: list[BirdClass]) -> None:
+    _write_csv(base / "parts.csv", ("index", "name"), enumerate(PARTS[1:], start=1))
+    _write_csv(
+        base / "distinguishing_parts.csv",
         ("class_id", "neighbour_class_id", "part"),
         (
             (species[i].index + 1, species[j].index + 1, part)
@@ -263,8 +285,8 @@ def _write_truth(base: Path, species: list[BirdClass]) -> None:
             for part in parts
         ),
     )
-    write(
-        "classes.csv",
+    _write_csv(
+        base / "classes.csv",
         ("class_id", "name", "family", *PARTS[1:]),
         (
             (bird.index + 1, bird.name, bird.family + 1, *(str(bird.looks.get(part, "")) for part in PARTS[1:]))

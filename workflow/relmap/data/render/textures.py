@@ -113,14 +113,18 @@ def _discs(rng: np.random.Generator, picture: np.ndarray, unit: float) -> np.nda
     return picture + (np.float32((0.95, 0.93, 0.8)) - picture) * share
 
 
-def distractors(rng: np.random.Generator, picture: np.ndarray, count: int) -> np.ndarray:
-    """Berries, petals, flowers and stems in the objects' colours, so that colour alone misleads; out of focus a bit."""
+def distractors(rng: np.random.Generator, picture: np.ndarray, count: int, drawn: bool = True) -> np.ndarray:
+    """Berries, petals, flowers and stems in the objects' colours, so that colour alone misleads; out of focus a bit.
+
+    Not ``drawn``, the same picture without them, from the same random numbers.
+    """
     height, width = picture.shape[:2]
     unit = min(height, width) / 64
     image = Image.fromarray(np.clip(picture * 255, 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     colours = tuple(PALETTE.values())
-    for u, v, size, aspect, angle, light, choice, form in rng.random((count, 8)).tolist():
+    placed = rng.random((count, 8)).tolist()
+    for u, v, size, aspect, angle, light, choice, form in placed if drawn else ():
         x, y = u * width, v * height
         radius = unit * (2.0 + 4.5 * size)
         base = colours[int(choice * len(colours))]
@@ -167,8 +171,12 @@ def leaf(rng: np.random.Generator, canvas: Canvas, x: float, y: float, length: f
     brush.fill(stroke([(-0.5, 0), (0, 0.0), (0.48, 0)], 0.05), colour, 0, 0.6)
 
 
-def occlude(rng: np.random.Generator, canvas: Canvas, centre, reach: float, keep: float = 0.68) -> None:
-    """Leaves and twigs in front of what stands at ``centre`` px; undone if less than ``keep`` of it stays visible."""
+def occlude(rng: np.random.Generator, canvas: Canvas, centre, reach: float, keep: float = 0.68) -> bool:
+    """Leaves and twigs in front of what stands at ``centre`` px; undone if less than ``keep`` of it stays visible.
+
+    Returns:
+        Whether they stayed.
+    """
     unit = min(canvas.height, canvas.width) / 64
     before, planes = canvas.visible(), canvas.snapshot()
     for _ in range(int(rng.integers(1, 4))):
@@ -180,8 +188,10 @@ def occlude(rng: np.random.Generator, canvas: Canvas, centre, reach: float, keep
             turn = rng.uniform(0, np.pi)
             dx, dy = 45 * unit * np.cos(turn), 45 * unit * np.sin(turn)
             branch(rng, canvas, (x - dx, y - dy), (x + dx, y + dy), unit * rng.uniform(1.3, 3.0))
-    if canvas.visible() < keep * before:
+    stays = canvas.visible() >= keep * before
+    if not stays:
         canvas.restore(planes)
+    return stays
 
 
 def light_direction(rng: np.random.Generator) -> tuple[float, float, float]:
