@@ -165,15 +165,11 @@ def test_all_needs_every_comparison(claims, published):
     opened = verdict(claim, published, {CELL: -0.0018}, noise=0.005)
     assert opened["verdict"] == "undecided"
     assert "5 of 6 comparisons hold, 0 are reversed" in opened["evidence"]
-    assert (
-        "open: imagenet/vgg16 pointing_energy_mean sglrp_clam - sglrp_two_passes_norms = +.0000" in opened["evidence"]
-    )
+    difference = "imagenet/vgg16 pointing_energy_mean sglrp_clam - sglrp_two_passes_norms"
+    assert f"open: {difference} = +.0000" in opened["evidence"]
     turned = verdict(claim, published, {CELL: -0.05})
     assert turned["verdict"] == "fails"
-    assert (
-        "reversed: imagenet/vgg16 pointing_energy_mean sglrp_clam - sglrp_two_passes_norms = -.0482 (p < .0001, corrected < .0001)"
-        in turned["evidence"]
-    )
+    assert f"reversed: {difference} = -.0482 (p < .0001, corrected < .0001)" in turned["evidence"]
     assert turned["n_images"] == IMAGES
 
 
