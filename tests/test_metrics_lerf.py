@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from relmap.metrics.lerf import filler_values, lerf_correct, lerf_predictions, pixels_at, removal_steps
+from metric_cases import case_of
+from relmap.metrics.lerf import filler_values, lerf_correct, lerf_predictions, pixels_at, removal_steps, score
 from safetensors.torch import load_file
 from torch import nn
 
@@ -132,3 +133,34 @@ def test_bad_arguments():
         lerf_predictions(model, images, torch.zeros(2, 4, 4), 1, 1)
     with pytest.raises(ValueError, match="unknown filler"):
         filler_values("grey", (0.5,), (0.5,))
+
+
+@pytest.mark.parametrize(("images", "counted"), [(None, {6}), (3, {2, 3}), (99, {6})])
+def test_pictures_come_in_parts_and_no_more_than_asked_for(monkeypatch, images, counted):
+    """Rows are the same however many pictures are in memory at once."""
+    drawn = torch.rand(7, 3, 4, 4, generator=torch.Generator().manual_seed(2)) - 0.5
+    asked = []
+
+    def load(manifest, rows, preprocessing, workers):
+        asked.append(len(rows))
+        return drawn[torch.as_tensor(rows)]
+
+    monkeypatch.setattr("relmap.metrics.case.load_images", load)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 4))
+    maps = np.random.default_rng(1).random((7, 4, 4))
+    settings = {
+        "lerf": {"images": images, "steps": 4, "pixels": 2, "reference_size": 4, "fill": "mean"},
+        "ties": "strict",
+    }
+    found = []
+    for at_once in (1024, 2):
+        monkeypatch.setattr("relmap.metrics.lerf.AT_ONCE", at_once)
+        pictures = [{"width": 4, "height": 4, "labels": [k % 4]} for k in range(7)]
+        wrong = {"correct": False}
+        case, stored = case_of(
+            pictures, [(k, k % 4, wrong if k == 5 else {}) for k in range(7)], maps, settings, model=model
+        )
+        found.append(score(case, "some", stored))
+        assert max(asked[-1:]) <= at_once
+    assert found[0].equals(found[1])
+    assert found[0]["image_id"].nunique() in counted and "p5" not in set(found[0]["image_id"])

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from relmap.catalogue.grid import make_plan
+from relmap.catalogue.methods import CATALOGUE
 from relmap.catalogue.metrics import Column, Metric
 from relmap.catalogue.models import MODELS, Model, with_trainings
 from relmap.catalogue.papers import COLUMNS, Cell, published, read_paper
@@ -23,7 +24,7 @@ from relmap.evidence.statistics import (
     sign_flip_test,
 )
 from relmap.evidence.status import status_of
-from relmap.evidence.tables import fill, image_scores, measured, to_markdown, trainings_note, write_table
+from relmap.evidence.tables import fill, image_scores, measured, to_markdown, trainings_note, trainings_of, write_table
 
 METRIC = Metric("m", "M", "m:score", (Column("number", "N", "x", "v", digits=3, head="N"),))
 NETS = {
@@ -67,6 +68,24 @@ def test_rows_of_trainings_are_made():
     assert other.trainings("net", "clrp") == ("branch_0", "branch_1", "branch_2")
     assert other.trainings("net", "grad_cam") == ROWS.trainings("net")
     assert not [row for row in MODELS.values() if row.training_of and row.training_of not in MODELS]
+
+
+def test_methods_have_trainings_too():
+    """A cell stands for networks and methods of one number; what has a single one belongs to each."""
+    first = CATALOGUE["grad_cam"]
+    further = [replace(first, id=f"grad_cam_{number}", training_of="grad_cam") for number in (1, 2)]
+    rows = ROWS.with_methods(row.to_dict() for row in further)
+    assert rows.methods["grad_cam_2"] == further[1]
+    ids = ("grad_cam", "grad_cam_1", "grad_cam_2")
+    assert rows.stands_for("single", "grad_cam") == tuple(("single", method) for method in ids)
+    assert rows.stands_for("net", "grad_cam") == tuple(zip(("net_0", "net_1", "net_2"), ids, strict=True))
+    assert rows.stands_for("net", "clrp") == tuple((f"net_{number}", "clrp") for number in range(3))
+    assert rows.stands_for("single", "grad_cam_1") == (("single", "grad_cam_1"),)
+    values = {("imagenet", "single", method, "number"): pd.Series([float(place)]) for place, method in enumerate(ids)}
+    values["imagenet", "single", "clrp", "number"] = pd.Series([5.0])
+    sides = [Cell("imagenet", "single", method, "number") for method in ("grad_cam", "clrp")]
+    found = [[side.item() for side in training] for training in trainings_of(sides, values, rows)]
+    assert found == [[0.0, 5.0], [1.0, 5.0], [2.0, 5.0]]
 
 
 def test_a_config_says_how_many():

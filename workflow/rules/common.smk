@@ -153,6 +153,8 @@ PAIRS = PAIRS if PAPERS else PAIRS[: config["engine"]["networks"]]
 # Files that the maps of a trained method need, by arm: (files, settings), functions of data set and model. The rules of
 # the paper that trains them put them here.
 ARTIFACTS = {}
+# Methods that are further trainings of others, which follow from the config, for jobs that read scores.
+FURTHER_TRAININGS = [row.to_dict() for row in ROWS.methods.values() if row.training_of]
 # Tables that papers' own rules make beside the printed ones, by paper.
 EXTRA_TABLES = {}
 

@@ -46,6 +46,7 @@ for paper_ in PAPERS:
             confidence=lookup(dpath="evaluation/confidence", within=config),
             missing=missing_of(paper_),
             guests=lookup(dpath="methods", within=config),
+            trainings=FURTHER_TRAININGS,
         message:
             f"Tables of {paper_.short}"
         script:
@@ -89,6 +90,7 @@ for paper_ in PAPERS:
             params:
                 seed=lookup(dpath="seed", within=config),
                 significance=lookup(dpath="evaluation/significance", within=config),
+                trainings=FURTHER_TRAININGS,
             message:
                 f"Which claims of {paper_.short} hold"
             script:

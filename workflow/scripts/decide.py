@@ -13,7 +13,7 @@ from relmap.job.logs import job
 with job(snakemake.log[0]):
     params, given = snakemake.params, snakemake.input
     paper = read_paper(Path(given.paper).parent)
-    known = replace(load_rows(given.extensions), networks=paper.networks)
+    known = replace(load_rows(given.extensions).with_methods(params.trainings), networks=paper.networks)
     printed = pd.concat([published(paper, number, known) for number in paper.tables], ignore_index=True)
     claims = read_claims(given.claims[0], list(dict.fromkeys(printed["method"])), known)
     scores = load_scores(given.scores, known, given.targets)

@@ -13,7 +13,8 @@ from relmap.job.logs import job
 with job(snakemake.log[0]) as log:
     params, given, made = snakemake.params, snakemake.input, snakemake.output
     known = load_rows(given.extensions)
-    of_run = boards(load_scores(given.scores, known), known)
+    scores = load_scores(given.scores, known)
+    of_run = boards(scores[~scores["method"].isin(params.left_out)], known)
     samples = resampled(of_run, params.resamples, params.seed)
     log.info("%d numbers on data sets and networks", len(of_run))
     write_frame(standings(of_run, samples, params.confidence), made.standings, "Every method by every number")

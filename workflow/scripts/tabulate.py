@@ -12,7 +12,7 @@ from relmap.job.logs import job
 with job(snakemake.log[0]):
     params, given = snakemake.params, snakemake.input
     paper = read_paper(Path(given.paper).parent)
-    known = replace(load_rows(given.extensions), networks=paper.networks)
+    known = replace(load_rows(given.extensions).with_methods(params.trainings), networks=paper.networks)
     scores = load_scores(given.scores, known, given.targets)
     brackets = f"In brackets the {100 * params.confidence:g} % bootstrap interval of ours"
     for (number, table), output in zip(paper.tables.items(), snakemake.output.csv, strict=True):

@@ -60,6 +60,11 @@ class Rows:
         most = min(counts, default=1)
         return tuple(zip(*(side[:most] if len(side) > 1 else side * most for side in (networks, methods)), strict=True))
 
+    def with_methods(self, rows: Iterable[Mapping[str, Any]]) -> Rows:
+        """These and some further methods, as ``Method.to_dict`` has them: those of a job that follow from a config."""
+        further = {row["id"]: Method.from_dict(row) for row in rows}
+        return replace(self, methods={**self.methods, **further})
+
     def columns(self) -> dict[str, tuple[Metric, Column]]:
         """Id of a published number -> its metric, and how it is read from that one's rows."""
         return columns(self.metrics)

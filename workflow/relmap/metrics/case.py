@@ -157,6 +157,12 @@ class Case:
         drawn = self.manifest.frame["image_id"].iloc[evaluation_rows(self.manifest, count, self.seed)]
         return self.where(f"image_id in {drawn.tolist()}")
 
+    def parts(self, count: int) -> list[Case]:
+        """These pairs, at most ``count`` at a time, so that their pictures are in memory one part after another."""
+        if len(self.pairs) <= count:
+            return [self]
+        return [self._part(self.pairs.iloc[start : start + count]) for start in range(0, len(self.pairs), count)]
+
     def of(self, maps: Maps) -> Tensor:
         """(N, H, W) maps of these pairs, of one size, out of a store that holds them among others.
 
