@@ -302,12 +302,17 @@ def layer_cells(
             name = class_name(other)
             box = (examples.related_box[index, layer, attribute, rank], place)
             shade = "#444444" if name == truth else "#B03A00"
-            cells.append(Cell(picture(other), (box,), shorten(name), shade))
+            cells.append(Cell(picture(other), (box,), name, shade))
     return cells
 
 
-def shorten(name: str, length: int = 34) -> str:
-    """A class name cut to a length, with an ellipsis."""
+NOTE_SIZE = 4.3
+"""Of the class names below pictures, in points; a letter is some .6 as wide."""
+
+
+def shorten(name: str, width: float) -> str:
+    """A class name cut to a picture's width in inches, with an ellipsis."""
+    length = int(72 * width / (0.6 * NOTE_SIZE))
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
@@ -353,9 +358,9 @@ def layer_sheet(cells: Mapping[str, Sequence[Cell]], title: str, by_rows: bool, 
             for box, place in content.boxes:
                 page.box(box, content.image.shape[0], left, top, side, ATTRIBUTE_COLOURS[place], str(place + 1))
             if content.note:
-                page.text(
-                    content.note, left + side / 2, top + side + 0.01, va="top", fontsize=4.3, color=content.note_colour
-                )
+                note = shorten(content.note, side)
+                at = left + side / 2, top + side + 0.01
+                page.text(note, *at, va="top", fontsize=NOTE_SIZE, color=content.note_colour)
     page.text(
         "A region and its related training images share colour and number, most similar first. Class below a training "
         "image: dark where it is the test image's, red where not.",
