@@ -15,7 +15,7 @@ from relmap.job.config import hint, load
 
 from papers.clam.cla.layers import LAYER_SETS, candidate_layers, select_layers
 from papers.clam.cla.settings import changed
-from papers.clam.methods import CLAM_ARM, UNTRAINED_ARM, clam_methods, one_pass_methods
+from papers.clam.methods import CLAM_ARM, ONE_PASS, UNTRAINED_ARM, clam_methods, one_pass_methods
 from papers.clam.metrics import OF_TEXT
 
 # UCAG of refined maps is made where a config or another paper asks for it.
@@ -85,7 +85,8 @@ def _of_arms(config: Mapping[str, Any]) -> dict[str, list[Pair]]:
 
 def wanted(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Every arm, its trainings, one pass and the untrained control: the paper's tables name only the arm `clam`."""
-    return [(*pair, method) for method, where in _of_arms(config).items() for pair in where]
+    one_pass = dict.fromkeys(ONE_PASS.values(), pairs(config, CLAM_ARM))
+    return [(*pair, method) for method, where in {**_of_arms(config), **one_pass}.items() for pair in where]
 
 
 def check(config: Mapping[str, Any]) -> None:
