@@ -13,7 +13,7 @@ from relmap.errors import InputError
 from relmap.evidence.tables import image_scores
 from relmap.propagation import Propagator
 from scipy import ndimage, stats
-from test_clam_chain import OPTIONS, chain, data, network, propagator  # noqa: F401 (fixtures)
+from test_clam_chain import OPTIONS, chain, data, methods, model, propagator  # noqa: F401 (fixtures)
 
 from papers.clam import body, edges, plain_backgrounds
 from papers.clam.cla.refined import explain_together
@@ -27,16 +27,17 @@ CHOSEN, _, ANYWHERE = (ROWS.methods[row.id] for row in REGIONS)
 @pytest.fixture(scope="module")
 def artifacts(chain, tmp_path_factory):  # noqa: F811
     folder = tmp_path_factory.mktemp("layers")
+    (folder / "0").mkdir()
     for place, layer in enumerate(chain):
-        save_layer(folder / f"{place}.safetensors", layer)
+        save_layer(folder / "0" / f"{place}.safetensors", layer)
     return [folder]
 
 
-def test_regions_as_a_map_are_the_boxes_that_attributes_chose(chain, data, propagator, artifacts):  # noqa: F811
+def test_regions_as_a_map_are_the_boxes_that_attributes_chose(chain, data, methods, artifacts):  # noqa: F811
     """Against boxes painted one by one: each layer's share is 1 over its pixels, and layers weigh alike."""
     images, targets = data
-    maps = relmap.explain(Propagator(network()), images, targets, CHOSEN, artifacts=artifacts)
-    found = explain_together(propagator, images, targets, ["clrp"], chain, OPTIONS)
+    maps = relmap.explain(Propagator(model()), images, targets, CHOSEN, artifacts=artifacts)
+    found = explain_together({"clrp": methods["clrp"]}, images, targets, chain, OPTIONS)
     expected = torch.zeros(len(images), 8, 8)
     for regions in found.regions:
         boxes = regions.boxes((8, 8))[0]
@@ -46,14 +47,14 @@ def test_regions_as_a_map_are_the_boxes_that_attributes_chose(chain, data, propa
     torch.testing.assert_close(maps, expected / len(found.regions))
     assert maps.sum((1, 2)).tolist() == pytest.approx([1.0] * len(images))
     both = relmap.explain(
-        Propagator(network()), images[:2], torch.stack([targets[:2], targets[2:4]], 1), CHOSEN, artifacts=artifacts
+        Propagator(model()), images[:2], torch.stack([targets[:2], targets[2:4]], 1), CHOSEN, artifacts=artifacts
     )
     torch.testing.assert_close(both[:, 0], maps[:2])
 
 
 def test_regions_anywhere_are_the_mean_over_all_positions(chain, data, artifacts):  # noqa: F811
     images, targets = data
-    maps = relmap.explain(Propagator(network()), images[:2], targets[:2], ANYWHERE, artifacts=artifacts)
+    maps = relmap.explain(Propagator(model()), images[:2], targets[:2], ANYWHERE, artifacts=artifacts)
     expected = torch.zeros(8, 8)
     for layer in chain:
         patch = layer.settings.patch
@@ -65,12 +66,12 @@ def test_regions_anywhere_are_the_mean_over_all_positions(chain, data, artifacts
 
 
 def test_regions_need_layers_of_their_explainer(tmp_path, chain):  # noqa: F811
-    with pytest.raises(InputError, match="regions need at least one CLA-layer"):
-        relmap.explain(Propagator(network()), torch.rand(1, 3, 8, 8), 0, CHOSEN, artifacts=[tmp_path])
+    with pytest.raises(InputError, match="no CLA-layers of training 0; run the rule train_cla_layers"):
+        relmap.explain(Propagator(model()), torch.rand(1, 3, 8, 8), 0, CHOSEN, artifacts=[tmp_path])
     alone = replace(chain[0], explainers={"lrp": chain[0].explainers["lrp"]})
     save_layer(tmp_path / "0.safetensors", alone)
     with pytest.raises(InputError, match="none of clrp, it has lrp"):
-        relmap.explain(Propagator(network()), torch.rand(1, 3, 8, 8), 0, CHOSEN, artifacts=[tmp_path])
+        relmap.explain(Propagator(model()), torch.rand(1, 3, 8, 8), 0, CHOSEN, artifacts=[tmp_path / "0.safetensors"])
 
 
 PICTURE = {"width": 20, "height": 20, "boxes": [[7, 7, 13, 13]], "box_labels": [0]}
