@@ -148,7 +148,13 @@ def _first_line(error: InputError) -> str:
     return str(error).split(";")[0].splitlines()[0]
 
 
+EXPLODED = 1e3
+"""Totals that have grown so much are rounding, another on each processor: the page says only that they explode."""
+
+
 def _shown(value: float) -> str:
+    if value >= EXPLODED:
+        return "explodes"
     return "0" if value < 1e-5 else f"{value:.0e}" if value >= 10 or value < 0.01 else f"{value:.1g}"
 
 
