@@ -170,7 +170,13 @@ def test_paper_scale_does_not_inherit_what_the_demo_cut():
     assert options.layers["layer4.2"] == {"patch_size": 4}
     assert complete["clam"]["train_images_per_class"] >= 30, "all of CUB's"
     assert complete["evaluation"]["max_images"] is None
-    assert complete["evaluation"]["lerf"] == {"images": None, "steps": 100, "pixels": 200, "reference_size": 224, "fill": "mean"}
+    assert complete["evaluation"]["lerf"] == {
+        "images": None,
+        "steps": 100,
+        "pixels": 200,
+        "reference_size": 224,
+        "fill": "mean",
+    }
     assert {model["width"] for model in complete["models"].values()} == {1.0}
 
 
