@@ -27,6 +27,7 @@ from papers.clam.cla.refined import explain_together
 from papers.clam.cla.refinement import Refine, refinement_mask, refinements
 from papers.clam.cla.settings import ClamOptions, LayerSettings, Optimiser
 from papers.clam.cla.sub_features import top_positions
+from papers.clam.cla.together import Together
 from papers.clam.cla.trained import load_chain, load_layer, new_layer, save_layer
 from papers.clam.cla.training import (
     Source,
@@ -170,7 +171,7 @@ def test_relevance_reaches_a_lower_layer_refined_by_the_layers_above(propagator,
     images, targets = data
     upper, lower = chain
     activations = propagator.forward(images, keep=[upper.features_at, lower.features_at])
-    masks, _ = refinements([upper], activations.outputs, targets[None], ["lrp"], mask_width=OPTIONS.mask_width)
+    masks, _ = refinements([upper], activations.outputs, targets[None], ["lrp"], OPTIONS)
     transforms = {name: Refine(mask) for name, mask in masks.items()}
     start = torch.nn.functional.one_hot(targets, 3).float()[None]
     at_upper = propagator.propagate(activations, start, stop=upper.relevance_at).relevance
@@ -182,24 +183,27 @@ def test_relevance_reaches_a_lower_layer_refined_by_the_layers_above(propagator,
 
 
 def test_two_passes_are_refined_apart_and_then_brought_to_one_total(methods, data, chain):
-    """The definition by hand: one pass from the target, one from the others, the same masks, equal totals at last."""
+    """By hand, in float64: a pass from the target, one from the others, the same masks, equal totals at last."""
     images, targets = data
-    walk = methods["clrp"].walk
-    activations = walk.forward(images, keep=[layer.features_at for layer in chain])
-    masks, _ = refinements(chain, activations.outputs, targets[None], ["clrp"], mask_width=OPTIONS.mask_width)
+    outputs = methods["clrp"].walk.forward(images, keep=[layer.features_at for layer in chain]).outputs
+    masks, _ = refinements(chain, outputs, targets[None], ["clrp"], OPTIONS)
+    masks = {name: mask.double() for name, mask in masks.items()}
+    exact = refined_methods(model().double())["clrp"]
+    activations = exact.walk.forward(images.double())
     transforms = {name: Refine(mask) for name, mask in masks.items()}
     at = torch.nn.functional.one_hot(targets, 3).double()
     magnitude = (at * activations.logits).abs().sum(1, keepdim=True)
     passes = [
-        walk.propagate(activations, (magnitude * start)[None], transforms=transforms).relevance.double().sum(2)
+        exact.walk.propagate(activations, (magnitude * start)[None], transforms=transforms).relevance
         for start in (at, (1 - at) / 2)
     ]
-    totals = [relevance.sum((2, 3), keepdim=True) for relevance in passes]
+    totals = [relevance.sum((2, 3, 4), keepdim=True) for relevance in passes]
     expected = passes[0] - passes[1] * totals[0] / totals[1]
+    found, _ = Together([exact]).propagate(activations, targets[None], masks)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12 * expected.abs().max().item())
     maps = explain_together({"clrp": methods["clrp"]}, *data, chain, OPTIONS).maps
-    torch.testing.assert_close(maps.double(), expected, rtol=1e-3, atol=1e-5 * expected.abs().max().item())
     total = maps.sum((2, 3)).abs() / maps.abs().sum((2, 3))
-    assert (total < 1e-5).all(), "masks must not tear up the total of a contrast"
+    assert (total < 1e-5).all(), "masks must not tear up the total of a contrast, in float32 either"
 
 
 def test_training_does_not_depend_on_the_batches(methods, propagator, data, chain):

@@ -1,7 +1,7 @@
 """Which layers carry a CLA-layer, by name, from the output to the input (Appendices A.1 and A.3).
 
-The workflow plans one training job per layer, so the names must be known without building a network: this file is
-pure data and imports no torch. Names are torchvision's: the convolution that a VGG layer is named for (``features.28``
+What a job depends on is planned by these names, so they must be known without building a network: this file is pure
+data and imports no torch. Names are torchvision's: the convolution that a VGG layer is named for (``features.28``
 is the paper's Conv-28), the block or the block's convolution of a ResNet (``layer4.2``, ``layer4.2.conv2``).
 """
 

@@ -54,8 +54,7 @@ class Refined(SharedPass):
             activations.outputs,
             targets,
             [self.explainer] * len(targets),
-            mask_width=self.options.mask_width,
-            overlap=self.options.overlap,
+            self.options,
         )
         relevance, _ = Together([self.inner] * len(targets)).propagate(activations, targets, masks)
         return relevance.to(activations.logits.dtype)
@@ -98,8 +97,7 @@ def explain_together(
         activations.outputs,
         targets,
         list(methods),
-        mask_width=options.mask_width,
-        overlap=options.overlap,
+        options,
     )
     relevance, captured = together.propagate(
         activations, targets, masks, capture=[layer.relevance_at for layer in layers] if capture else ()

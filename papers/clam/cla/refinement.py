@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from papers.clam.cla.layer import best_positions
+from papers.clam.cla.settings import ClamOptions
 from papers.clam.cla.trained import TrainedLayer
 
 OVERLAPS = {"multiply": "prod", "maximum": "amax"}
@@ -91,9 +92,7 @@ def refinements(
     outputs: Mapping[str, Tensor],
     targets: Tensor,
     explainers: Sequence[str],
-    *,
-    mask_width: float,
-    overlap: str = "multiply",
+    options: ClamOptions,
 ) -> tuple[dict[str, Tensor], list[Regions]]:
     """Masks (K, M, 1, H, W) of all layers, by the operation whose relevance they multiply, and their regions.
 
@@ -101,11 +100,12 @@ def refinements(
         layers: of one training.
         outputs: of the forward pass, with every layer's ``features_at``.
         targets: (K, M), those of each of the K explainers.
+        options: of them the width of the masks and what holds where regions overlap.
     """
     regions = [find_regions(layer, outputs[layer.features_at], targets, explainers) for layer in layers]
     masks = {
         layer.relevance_at: refinement_mask(
-            found.positions, found.patch, found.size, layer.settings.strength, mask_width, overlap
+            found.positions, found.patch, found.size, layer.settings.strength, options.mask_width, options.overlap
         )
         for layer, found in zip(layers, regions, strict=True)
     }

@@ -124,8 +124,7 @@ def collect_sub_features(
                 activations.outputs,
                 of_each,
                 list(methods),
-                mask_width=options.mask_width,
-                overlap=options.overlap,
+                options,
             )[0]
             for layers in above
         ]
