@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from relmap.errors import InputError
 
 from papers.clam.cla.layer import ClaLayer, best_positions
 from papers.clam.cla.loss import balanced_contrastive_loss, paired
 from papers.clam.cla.patterns import class_patterns
-from papers.clam.cla.sub_features import gather_patches, top_positions
+from papers.clam.cla.sub_features import Store, gather_patches, top_positions
 
 FORMS = [
     {"normalisation": n, "add_on": a, "distance": d, "distance_over": over}
@@ -91,6 +92,22 @@ def test_top_positions_and_patches_follow_equation_1():
     patches = gather_patches(features, positions, 2)
     assert patches.shape == (1, 4, 2, 2, 2)
     assert torch.equal(patches[0, 1], features[0, :, 2:4, 3:5])
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(tmp_path, monkeypatch):
+    with Store(2, 3, (4, 5), tmp_path) as store:
+        store.values[1, 2] = 7.0
+        assert store.values.shape == (2, 3, 4, 5) and store.values.sum() == 140
+        assert len(list(tmp_path.iterdir())) == 1
+    assert not list(tmp_path.iterdir())
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(InputError, match=r"no room for 0.2 GB of sub-features \(No space left on device\); set TMPDIR"):
+        Store(2, 3, (10**7,), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_pooling_takes_the_maximum_over_channels_first():

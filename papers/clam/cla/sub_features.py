@@ -6,12 +6,14 @@ r"""Sub-features at the most relevant positions (CLAM, Eq. 1).
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from relmap.errors import InputError
 from torch import Tensor
 
 
@@ -49,12 +51,25 @@ class Store:
     Args:
         members: how many. rows: M. shape: of one row.
         folder: where the file lies; None for the system's temporary folder.
+
+    Raises:
+        InputError: the disk has no room for them.
     """
 
     def __init__(self, members: int, rows: int, shape: Sequence[int], folder: Path | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sub_features_", dir=folder)
         size = members * rows * torch.Size(shape).numel()
         file = Path(self._folder.name) / "values"
+        try:
+            # A full disk that only a mapped page finds ends the process without a word.
+            with open(file, "wb") as opened:
+                os.posix_fallocate(opened.fileno(), 0, 4 * size)
+        except OSError as error:
+            self._folder.cleanup()
+            raise InputError(
+                f"{file.parents[1]}: no room for {4 * size / 1e9:.1f} GB of sub-features ({error.strerror}); "
+                "set TMPDIR to a larger disk, or lower clam.train_images_per_class or clam.trainings"
+            ) from error
         self.values = torch.from_file(str(file), shared=True, size=size).view(members, rows, *shape)
 
     def close(self) -> None:
