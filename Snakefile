@@ -11,6 +11,7 @@
 #   maps/{dataset}/{model}/{method}.zarr .json            maps of one method; the JSON carries their content hash
 #   comparisons/{dataset}/{model}.npz                     one image's map by every method of the catalogue
 #   scores/{dataset}/{model}/{metric}.parquet             tidy rows per pair of image and target, method and level
+#   computed/{name}.parquet                               tables that were computed with a network, before their layout
 #   tables/{name}.csv .md .tex                            published and reproduced
 #   figures/{name}.png .pdf, notebooks/{paper}/{name}.ipynb    executed notebooks and what they drew
 #   index.html, config.yaml, provenance.json              the report, the merged config, what ran where
@@ -47,6 +48,7 @@ wildcard_constraints:
 
 onstart:
     claim_folder()
+    let_scheduler_rest()
 
 
 include: "workflow/rules/data.smk"
@@ -85,6 +87,17 @@ rule all:
         "<results>/index.html",
         "<results>/config.yaml",
         "<results>/provenance.json",
+        TABLES,
+        FIGURES,
+        ACCURACIES,
+        pairs("<results>/targets/{dataset}/{model}.parquet"),
+        [
+            f"<results>/maps/{d}/{m}/{method}.{kind}"
+            for d, m, _, own in BATCHES
+            for method in own
+            for kind in ("zarr", "json")
+        ],
+        kept_of(PLAN.scores),
 
 
 # One paper: its tables, claims, figures, and the tables that it lacks.
@@ -98,6 +111,8 @@ for paper in PAPERS:
             figures_of(paper, "png"),
             figures_of(paper, "pdf"),
             ACCURACIES,
+            targets_of(paper),
+            kept_of(PLAN.by_paper[paper.id]),
 
 
 # The engine: where each method's relevance leaks, what it costs, and the gallery.
@@ -112,6 +127,7 @@ rule leaderboard:
     input:
         LEADERBOARD_TABLES,
         LEADERBOARD_FIGURES,
+        LEADERBOARD_SCORES,
 
 
 # One image under every method: the picture of docs/rules.md.

@@ -14,7 +14,7 @@ from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 from relmap.evidence.claims import decide, read_claims
 from relmap.evidence.evaluation import tidy
-from relmap.evidence.tables import CELL
+from relmap.evidence.values import CELL
 from relmap.metrics.deletion_insertion import points, probabilities
 from relmap.models.zoo import build
 from torch import nn

@@ -10,7 +10,7 @@ import torch
 from metric_cases import case_of, values_of
 from relmap.catalogue.rows import load_rows
 from relmap.errors import InputError
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.propagation import Propagator
 from scipy import ndimage, stats
 from test_clam_chain import OPTIONS, chain, data, methods, model, propagator  # noqa: F401 (fixtures)

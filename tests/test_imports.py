@@ -78,6 +78,10 @@ def test_an_edit_remakes_what_it_changes():
     assert importers("figures/gallery.py") == set(), "notebooks are inputs of their own rules"
     assert importers("report/page.py") == {"write_report"}
     assert importers("evidence/claims.py") == {"decide"}
+    of_tables = {"tabulate", "decide", "rank_methods", "lay_out", "write_report", "compare_ties", "count_masks"}
+    of_tables |= {f"tabulate_{name}" for name in ("accuracies", "attributes", "classes", "controls")}
+    assert importers("evidence/layout.py") == of_tables, "a table's layout remakes tables and the report"
+    assert importers("evidence/significance.py") == {"tabulate"}
     assert {"attribute", "score", "predict"} <= importers("evidence/evaluation.py")
     assert importers("evidence/evaluation.py").isdisjoint({"pretrain_classifier", "render_dataset", "tabulate"})
     trained = importers("models/training.py")

@@ -14,8 +14,9 @@ from relmap.catalogue.metrics import Column, Metric
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 from relmap.evidence import leaderboard, rankings, trust
+from relmap.evidence.layout import write_frame
 from relmap.evidence.statistics import area_under, bootstrap_mean
-from relmap.evidence.tables import image_scores, write_frame
+from relmap.evidence.values import image_scores
 from relmap.figures.leaderboard import agreement_figure, mean_ranks_figure, read_table
 from relmap.report.leaderboard import gather
 from scipy.stats import kendalltau, rankdata

@@ -12,7 +12,15 @@ import pytest
 import torch
 import zarr
 from relmap.errors import InputError
-from relmap.evidence.maps import content_sha256, read_maps, sidecar, verify_maps, write_maps
+from relmap.evidence.maps import (
+    content_sha256,
+    open_maps,
+    read_maps,
+    sidecar,
+    verify_maps,
+    write_maps,
+    writing_maps,
+)
 
 
 @pytest.fixture
@@ -95,8 +103,76 @@ def test_a_changed_store_is_noticed(tmp_path, maps):
     path = tmp_path / "lrp.zarr"
     write_maps(path, maps, IDS, TARGETS, ATTRS)
     zarr.open_group(path, mode="r+")["maps"][2] = 0
-    with pytest.raises(InputError, match=r"lrp\.zarr.*does not match"):
+    with pytest.raises(InputError, match=r"lrp\.zarr.*image_2 for target 2 does not match"):
         verify_maps(path)
+
+
+def changed_bytes(path, seed):
+    """Ten bytes flipped in a file, none of them in the index at its end."""
+    data = bytearray(path.read_bytes())
+    for place in np.random.default_rng(seed).choice(len(data) - 200, 10, replace=False):
+        data[place] ^= 0xFF
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "a shard lost": lambda store: (store / "maps/c/1/0/0").unlink(),
+    "all shards lost": lambda store: shutil.rmtree(store / "maps" / "c"),
+    "bytes flipped": lambda store: changed_bytes(store / "maps/c/1/0/0", 0),
+    "other bytes flipped": lambda store: changed_bytes(store / "maps/c/1/0/0", 1),
+    "a shard cut": lambda store: (store / "maps/c/1/0/0").write_bytes((store / "maps/c/1/0/0").read_bytes()[:-50]),
+    "NaN": lambda store: zarr.open_group(store, mode="r+")["maps"].__setitem__((5, 0, 0), np.nan),
+    "targets": lambda store: zarr.open_group(store, mode="r+")["target"].__setitem__(5, 9),
+    "digests": lambda store: zarr.open_group(store, mode="r+")["sha256"].__setitem__((5, 0), 9),
+    "sizes": lambda store: zarr.open_group(store, mode="r+")["size"].__setitem__((5, 0), 7),
+    "ids": lambda store: zarr.open_group(store, mode="r+").attrs.__setitem__("image_ids", ["image_x", *IDS[1:]]),
+    "a shorter store": lambda store: zarr.open_group(store, mode="r+")["maps"].resize((9, 8, 6)),
+    "no manifest": lambda store: sidecar(store).unlink(),
+    "another manifest": lambda store: sidecar(store).write_text("[]"),
+    "no metadata": lambda store: (store / "maps" / "zarr.json").unlink(),
+    "metadata cut": lambda store: (store / "zarr.json").write_text("{"),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_what_is_damaged_is_an_error_that_names_the_store_whenever_it_is_read(tmp_path, maps, how):
+    path = tmp_path / "lrp.zarr"
+    write_maps(path, maps, IDS, TARGETS, ATTRS, shard=4)
+    DAMAGE[how](path)
+    with pytest.raises(InputError, match=r"lrp\.(zarr|json).*run (again|the rule)"):
+        read_maps(path)
+
+
+def test_what_is_whole_is_read_though_other_maps_are_damaged(tmp_path, maps):
+    path = tmp_path / "lrp.zarr"
+    write_maps(path, maps, IDS, TARGETS, ATTRS, shard=4)
+    (path / "maps/c/1/0/0").unlink()
+    store = open_maps(path)
+    np.testing.assert_array_equal(store.at(np.array([9, 0, 3])), maps[[9, 0, 3]])
+    with pytest.raises(InputError, match="image_4 for target 1"):
+        store.at(np.array([0, 4]))
+
+
+@pytest.mark.parametrize("steps", [[10], [1] * 10, [3, 4, 3], [0, 9, 1]])
+def test_maps_that_come_in_parts_are_the_store_of_all(tmp_path, maps, steps):
+    write_maps(tmp_path / "whole.zarr", maps, IDS, TARGETS, ATTRS, shard=4)
+    with writing_maps(tmp_path / "parts.zarr", (8, 6), IDS, TARGETS, ATTRS, shard=4) as writer:
+        for start, count in zip(np.cumsum([0, *steps]), steps, strict=False):
+            writer.append(maps[start : start + count])
+    assert sidecar(tmp_path / "parts.zarr").read_bytes() == sidecar(tmp_path / "whole.zarr").read_bytes()
+    np.testing.assert_array_equal(
+        np.concatenate([part.maps for part in open_maps(tmp_path / "parts.zarr").parts()]), maps
+    )
+
+
+@pytest.mark.parametrize("given", [9, 11])
+def test_as_many_maps_must_come_as_were_announced(tmp_path, maps, given):
+    with (
+        pytest.raises(InputError, match=r"lrp.* do not fit"),
+        writing_maps(tmp_path / "lrp.zarr", (8, 6), IDS, TARGETS, ATTRS) as writer,
+    ):
+        writer.append(np.concatenate([maps, maps])[:given])
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from metric_cases import case_of, values_of
 from relmap.errors import InputError
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.metrics.average_precision import (
     above_mean,
     agf_average_precision,

@@ -9,7 +9,7 @@ from metric_cases import case_of, values_of
 from reference_nets import inputs, network
 from relmap.catalogue.methods import find
 from relmap.errors import InputError
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.explanation import explain
 from relmap.metrics.cascade import layers_from_the_output, randomise, randomised_maps, score, stage_levels
 from relmap.metrics.similarity import rank_correlation, structural_similarity

@@ -11,7 +11,7 @@ from reference_nets import inputs, network
 from relmap.data.images import Preprocessing
 from relmap.errors import InputError
 from relmap.evidence.statistics import area_under
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.metrics import deletion_insertion
 from relmap.metrics.deletion_insertion import (
     DELETION,

@@ -8,7 +8,7 @@ import torch
 from metric_cases import case_of, values_of
 from reference_nets import inputs, network
 from relmap.errors import InputError
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.metrics import accuracy
 from relmap.metrics.density import densities, score
 

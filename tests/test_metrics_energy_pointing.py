@@ -8,7 +8,7 @@ import torch
 from metric_cases import case_of, manifest_of, values_of
 from relmap.data.images import Preprocessing
 from relmap.errors import InputError
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.metrics import energy_pointing as module
 from relmap.metrics.energy_pointing import covered, energy_pointing, score
 

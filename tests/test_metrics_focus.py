@@ -8,7 +8,7 @@ import torch
 from metric_cases import case_of, values_of
 from relmap.catalogue.methods import Method
 from relmap.errors import InputError
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.explainers.base import Explainer
 from relmap.metrics.focus import draw, focus, mosaics, score, tiles_of
 from torch import nn

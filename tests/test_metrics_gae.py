@@ -18,7 +18,7 @@ from reference_nets import inputs, network, vectors
 from relmap.catalogue.methods import Method, find
 from relmap.data.images import Preprocessing
 from relmap.errors import InputError
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.explainers.base import Explainer
 from relmap.explanation import explain
 from relmap.metrics.gae import attribution, evaluate, output_changes, prepare, robustness, similarity, weighted_share

@@ -7,7 +7,7 @@ import pytest
 import torch
 from metric_cases import case_of, values_of
 from relmap.errors import InputError
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.metrics.grid_pointing import grid_pointing, grid_pointing_at, rank_bins, score, thresholded
 
 REFERENCE = Path(__file__).parent / "reference" / "metrics"

@@ -7,7 +7,7 @@ import torch
 from relmap.errors import InputError
 from relmap.evidence.evaluation import tidy
 from relmap.evidence.statistics import bootstrap_mean
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.metrics import chunks
 from relmap.metrics.attribute_parts import score_regions
 from relmap.metrics.average_precision import above_mean, soft_average_precision

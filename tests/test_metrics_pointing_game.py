@@ -11,7 +11,7 @@ from pycocotools import mask as coco
 from relmap.data.images import Preprocessing
 from relmap.data.regions import boxes_of, column_runs, pixels_of, region_of
 from relmap.errors import InputError
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.metrics import pointing_game
 from relmap.metrics.pointing_game import (
     from_rectangles,

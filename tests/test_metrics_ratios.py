@@ -7,7 +7,7 @@ import pytest
 import torch
 from metric_cases import case_of, values_of
 from relmap.errors import InputError
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.metrics import outside_inside as out_in
 from relmap.metrics import positive_ratio as positive
 from relmap.metrics.outside_inside import outside_inside

@@ -5,7 +5,7 @@ import pytest
 import torch
 from metric_cases import case_of, values_of
 from relmap.errors import InputError
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.metrics.relevance_mass import mass_accuracy, rank_accuracy, score_boxes, score_masks
 
 

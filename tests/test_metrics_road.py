@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from metric_cases import case_of, values_of
 from reference_nets import inputs, network
 from relmap.errors import InputError
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.metrics.imputation import SOLVERS, linear_imputation
 from relmap.metrics.ranking import entry_ranks
 from relmap.metrics.road import ORDERS, pixels_at, removed, road_predictions, score

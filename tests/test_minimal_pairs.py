@@ -22,7 +22,7 @@ from relmap.data.render.jobs import generator
 from relmap.data.render.minimal_pairs import minimal_pairs
 from relmap.errors import InputError
 from relmap.evidence.rankings import boards
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.explainers.base import Explainer
 from relmap.metrics.case import Case
 from relmap.metrics.minimal_pairs import THINGS, Effects, Relevance, numbers, rank_correlation, score

@@ -7,10 +7,18 @@ from dataset_trees import picture, save
 from relmap.data.images import Preprocessing, load_boxes
 from relmap.data.manifest import build_manifest, read_manifest, write_manifest
 from relmap.errors import InputError
-from relmap.evidence.evaluation import evaluation_rows, method_maps, pairs_of_images, target_frame, tidy
+from relmap.evidence.evaluation import (
+    evaluation_rows,
+    open_stores,
+    pairs_of_images,
+    ranges_of_images,
+    target_frame,
+    tidy,
+)
 from relmap.evidence.maps import read_maps, write_maps
 from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
-from relmap.evidence.tables import by_cell, fill, image_scores, paired_differences
+from relmap.evidence.tables import fill
+from relmap.evidence.values import by_cell, image_scores, paired_differences
 from relmap.job.subject import training_rows
 
 CLASSES = ("cat", "dog", "sofa")
@@ -178,6 +186,7 @@ def test_boxes_of_one_class(scenes):
 
 
 PAIRS = (["a", "a", "b"], np.array([0, 1, 1]))
+AS_FRAME = pd.DataFrame({"image_id": PAIRS[0], "target": PAIRS[1]})
 
 
 def test_two_targets_of_an_image_are_two_maps_two_scores_and_two_values(tmp_path):
@@ -186,9 +195,10 @@ def test_two_targets_of_an_image_are_two_maps_two_scores_and_two_values(tmp_path
         write_maps(tmp_path / f"{method}.zarr", maps, *PAIRS, {"method": method})
     read = read_maps(tmp_path / "lrp.zarr")
     assert (read.image_ids, read.targets.tolist()) == (PAIRS[0], PAIRS[1].tolist())
+    stores = {name: tmp_path / f"{name}.zarr" for name in ("lrp", "clrp")}
     parts = [
-        tidy(stored.image_ids, stored.targets, method, "iou", stored.maps.mean((1, 2)))
-        for method, stored in method_maps({name: tmp_path / f"{name}.zarr" for name in ("lrp", "clrp")})
+        tidy(stored.image_ids, stored.targets, method, "iou", stored.at(slice(None)).mean((1, 2)))
+        for method, stored in open_stores(stores, AS_FRAME).items()
     ]
     values = by_cell(image_scores(pd.concat(parts, ignore_index=True), "imagenet", "vgg16"))
     lrp, clrp = (values["imagenet", "vgg16", method, "mean_iou"] for method in ("lrp", "clrp"))
@@ -206,8 +216,22 @@ def test_stores_of_other_targets_do_not_mix(tmp_path):
     maps = np.zeros((3, 4, 4), np.float32)
     write_maps(tmp_path / "lrp.zarr", maps, *PAIRS, {"method": "lrp"})
     write_maps(tmp_path / "clrp.zarr", maps, PAIRS[0], np.array([0, 1, 2]), {"method": "clrp"})
-    with pytest.raises(InputError, match=r"clrp\.zarr: other images or targets"):
-        list(method_maps({name: tmp_path / f"{name}.zarr" for name in ("lrp", "clrp")}))
+    with pytest.raises(InputError, match=r"clrp\.zarr: 3 maps, not those of the 3 pairs"):
+        open_stores({name: tmp_path / f"{name}.zarr" for name in ("lrp", "clrp")}, AS_FRAME)
+    write_maps(tmp_path / "clrp.zarr", maps[:2], PAIRS[0][:2], PAIRS[1][:2], {"method": "clrp"})
+    with pytest.raises(InputError, match=r"clrp\.zarr: 2 maps, not those of the 3 pairs"):
+        open_stores({"clrp": tmp_path / "clrp.zarr"}, AS_FRAME)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 100])
+def test_ranges_never_part_the_pairs_of_an_image(count):
+    ids = ["a", "a", "b", "c", "c", "c", "d"]
+    ranges = ranges_of_images(ids, count)
+    assert [image for part in ranges for image in ids[part]] == ids
+    of_parts = [set(ids[part]) for part in ranges]
+    assert sum(map(len, of_parts)) == 4
+    assert all(part.stop - part.start <= count or len(own) == 1 for part, own in zip(ranges, of_parts, strict=True))
+    assert ranges_of_images([], count) == []
 
 
 def test_intervals_resample_images():

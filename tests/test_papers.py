@@ -15,7 +15,9 @@ from relmap.catalogue.papers import COLUMNS, FLAGS, Cell, cells, published, read
 from relmap.catalogue.rows import Rows, as_configured, configured_models, load_rows
 from relmap.errors import InputError
 from relmap.evidence.claims import read_claims
-from relmap.evidence.tables import fill, image_scores, lay_out, to_latex, to_markdown
+from relmap.evidence.layout import lay_out, to_latex, to_markdown
+from relmap.evidence.tables import fill
+from relmap.evidence.values import image_scores
 from relmap.job.config import load
 from relmap.report import reading
 

@@ -10,21 +10,10 @@ from relmap.catalogue.papers import FLAGS, Cell, cells, published, read_paper
 from relmap.catalogue.rows import Rows, load_rows
 from relmap.errors import InputError
 from relmap.evidence.evaluation import tidy
+from relmap.evidence.layout import digits, frame_to_markdown, p_text, to_latex, to_markdown, write_frame, write_table
 from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
-from relmap.evidence.tables import (
-    by_cell,
-    digits,
-    fill,
-    frame_to_markdown,
-    image_scores,
-    load_scores,
-    measured,
-    p_text,
-    to_latex,
-    to_markdown,
-    write_frame,
-    write_table,
-)
+from relmap.evidence.tables import fill, measured
+from relmap.evidence.values import by_cell, image_scores, load_scores
 
 from papers.clam.controls import controls
 from papers.clam.methods import UNTRAINED_ARM, clam_methods

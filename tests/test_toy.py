@@ -23,7 +23,9 @@ from relmap.catalogue.papers import published, read_paper
 from relmap.catalogue.rows import load_rows
 from relmap.errors import InputError
 from relmap.evidence.claims import read_claims
-from relmap.evidence.tables import CELL, PAIR, fill, lay_out
+from relmap.evidence.layout import lay_out
+from relmap.evidence.tables import fill
+from relmap.evidence.values import CELL, PAIR
 from relmap.job.config import defaults
 from relmap.job.subject import Subject
 

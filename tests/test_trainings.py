@@ -15,6 +15,7 @@ from relmap.catalogue.rows import Rows, configured_models
 from relmap.errors import InputError
 from relmap.evidence.claims import decide, read_claims
 from relmap.evidence.evaluation import tidy
+from relmap.evidence.layout import to_markdown, write_table
 from relmap.evidence.significance import significance
 from relmap.evidence.statistics import (
     bootstrap_change,
@@ -24,7 +25,8 @@ from relmap.evidence.statistics import (
     sign_flip_test,
 )
 from relmap.evidence.status import status_of
-from relmap.evidence.tables import fill, image_scores, measured, to_markdown, trainings_note, trainings_of, write_table
+from relmap.evidence.tables import fill, measured, trainings_note
+from relmap.evidence.values import image_scores, trainings_of
 
 METRIC = Metric("m", "M", "m:score", (Column("number", "N", "x", "v", digits=3, head="N"),))
 NETS = {

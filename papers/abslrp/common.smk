@@ -27,4 +27,4 @@ def refuse_absent_sentiment():
 
 
 refuse_absent_sentiment()
-EXTRA_TABLES["abslrp"] = [path for name in ("toy", "sentiment") for path in formats(f"abslrp_{name}", "csv", "md")]
+COMPUTED_TABLES["abslrp"] = ["abslrp_toy", "abslrp_sentiment"]

@@ -17,8 +17,7 @@ rule explain_toys:
     input:
         library=library("papers/abslrp/scripts/explain_toys.py"),
     output:
-        csv="<results>/tables/abslrp_toy.csv",
-        md="<results>/tables/abslrp_toy.md",
+        table="<results>/computed/abslrp_toy.parquet",
     log:
         "<logs>/explain_toys.log",
     benchmark:
@@ -75,8 +74,7 @@ rule explain_sentences:
         vocabulary=sentiment_file("vocabulary"),
         library=library("papers/abslrp/scripts/explain_sentences.py"),
     output:
-        csv="<results>/tables/abslrp_sentiment.csv",
-        md="<results>/tables/abslrp_sentiment.md",
+        table="<results>/computed/abslrp_sentiment.parquet",
         examples="<results>/abslrp/sentiment/sentences.npz",
     log:
         "<logs>/explain_sentences.log",

@@ -23,7 +23,7 @@ from relmap.evidence.leaderboard import FEWEST
 from relmap.evidence.maps import Maps
 from relmap.evidence.rankings import kendall
 from relmap.evidence.statistics import bootstrap_mean
-from relmap.evidence.tables import image_scores
+from relmap.evidence.values import image_scores
 from relmap.explanation import compare
 from relmap.metrics import gae_rows, road
 from relmap.metrics.case import Case

@@ -8,8 +8,7 @@ Outputs: tables abslrp_variation, abslrp_variation_summary.
 from papers.abslrp.shown import VARIED_METHODS, VGG
 
 if ("imagenet", VGG) in PAIRS:
-    for name_ in ("variation", "variation_summary"):
-        EXTRA_TABLES.setdefault("abslrp", []).extend(formats(f"abslrp_{name_}", "csv", "md"))
+    COMPUTED_TABLES["abslrp"] += ["abslrp_variation", "abslrp_variation_summary"]
 
 
 rule vary_draws:
@@ -20,10 +19,8 @@ rule vary_draws:
         card=f"<results>/models/imagenet/{VGG}.json",
         library=library("papers/abslrp/scripts/vary_draws.py", *makers(VARIED_METHODS)),
     output:
-        csv="<results>/tables/abslrp_variation.csv",
-        md="<results>/tables/abslrp_variation.md",
-        summary_csv="<results>/tables/abslrp_variation_summary.csv",
-        summary_md="<results>/tables/abslrp_variation_summary.md",
+        table="<results>/computed/abslrp_variation.parquet",
+        summary="<results>/computed/abslrp_variation_summary.parquet",
     log:
         "<logs>/vary_draws.log",
     benchmark:

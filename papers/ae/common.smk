@@ -24,6 +24,4 @@ def grid_maps(suffix):
 
 # Its examples look at that network of that data set.
 if (GRID_BASE, EXAMPLE_MODEL) in PAIRS:
-    EXTRA_TABLES["ae"] = [
-        path for name in ("watermark", "edges", "scattered") for path in formats(f"ae_{name}", "csv", "md")
-    ]
+    COMPUTED_TABLES["ae"] = ["ae_watermark", "ae_edges", "ae_scattered"]

@@ -83,8 +83,7 @@ rule explain_watermark:
         card=of_base("models", "json", [EXAMPLE_MODEL]),
         library=library("papers/ae/scripts/explain_watermark.py"),
     output:
-        csv="<results>/tables/ae_watermark.csv",
-        md="<results>/tables/ae_watermark.md",
+        table="<results>/computed/ae_watermark.parquet",
         examples=f"<results>/ae/{GRID_BASE}/{EXAMPLE_MODEL}/watermark.npz",
     log:
         "<logs>/explain_watermark.log",
@@ -118,8 +117,7 @@ rule explain_edges:
         card=of_base("models", "json", [EXAMPLE_MODEL]),
         library=library("papers/ae/scripts/explain_edges.py"),
     output:
-        csv="<results>/tables/ae_edges.csv",
-        md="<results>/tables/ae_edges.md",
+        table="<results>/computed/ae_edges.parquet",
         examples=f"<results>/ae/{GRID_BASE}/{EXAMPLE_MODEL}/edges.npz",
     log:
         "<logs>/explain_edges.log",
@@ -152,8 +150,7 @@ rule remove_scattered:
         card=of_base("models", "json", [EXAMPLE_MODEL]),
         library=library("papers/ae/scripts/remove_scattered.py"),
     output:
-        csv="<results>/tables/ae_scattered.csv",
-        md="<results>/tables/ae_scattered.md",
+        table="<results>/computed/ae_scattered.parquet",
         examples=f"<results>/ae/{GRID_BASE}/{EXAMPLE_MODEL}/scattered.npz",
     log:
         "<logs>/remove_scattered.log",

@@ -20,5 +20,6 @@ def c3_files(pattern, methods=("",)):
 
 if C3_NETWORKS:
     EXTRA_TABLES["c3lrp"] = [
-        path for name in ("ties", "contour", "telescoping", "price") for path in formats(f"c3lrp_{name}", "csv", "md")
+        path for name in ("ties", "contour", "telescoping") for path in formats(f"c3lrp_{name}", "csv", "md")
     ]
+    COMPUTED_TABLES["c3lrp"] = ["c3lrp_price"]

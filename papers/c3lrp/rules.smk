@@ -69,8 +69,7 @@ rule measure_price:
     input:
         library=library("papers/c3lrp/scripts/measure_price.py", *makers(["c3_lrp_contour", "input_x_gradient"])),
     output:
-        csv="<results>/tables/c3lrp_price.csv",
-        md="<results>/tables/c3lrp_price.md",
+        table="<results>/computed/c3lrp_price.parquet",
     log:
         "<logs>/measure_price.log",
     benchmark:

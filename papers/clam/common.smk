@@ -75,9 +75,11 @@ ABLATED_LAYERS = [
 EXTRA_TABLES["clam"] = [
     *(formats("clam_controls", "csv", "md") if arm_pairs(CLAM_ARM) else []),
     *(formats("clam_attributes", "csv", "md") if PARTED_PAIRS else []),
-    *(formats("clam_ablation", "csv", "md") if ABLATED and config["clam"]["ablation"] else []),
+]
+COMPUTED_TABLES["clam"] = [
+    *(["clam_ablation"] if ABLATED and config["clam"]["ablation"] else []),
     *(
-        formats("clam_ablation_explainers", "csv", "md")
+        ["clam_ablation_explainers"]
         if any(config["clam"]["ablation_explainers"].get(model) for model in ABLATED_MODELS)
         else []
     ),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from relmap.catalogue.rows import rank
 from relmap.evidence.statistics import RESAMPLES, sign_flip_test
-from relmap.evidence.tables import by_cell, images_of, interval_of, paired_differences, values_of
+from relmap.evidence.values import by_cell, images_of, interval_of, paired_differences, values_of
 
 from papers.clam.methods import CLAM_ARM, UNTRAINED_ARM, clam_methods, one_pass_methods
 

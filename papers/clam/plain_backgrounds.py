@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from relmap.metrics.case import Case
 
 PLAIN = 0.25
+# Pictures in memory at once.
+PICTURES = 256
 
 
 def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
@@ -42,7 +44,11 @@ def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
 def backgrounds(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """(N,) bool: which pictures are plain, which cluttered, among those of all groups."""
     whole = case if case.among is None else replace(case, pairs=case.among, among=None)
-    parts = [pd.Series(clutter(edges_of(group), group.masks), index=group.pairs.index) for group in whole.groups()]
+    parts = [
+        pd.Series(clutter(edges_of(part), part.masks), index=part.pairs.index)
+        for group in whole.groups()
+        for part in group.parts(PICTURES)
+    ]
     everywhere = pd.concat(parts).sort_index()
     # Of equals the first: the order of the pictures, not of the groups, decides.
     chosen = everywhere.nsmallest(round(PLAIN * everywhere.notna().sum())).index

@@ -250,8 +250,7 @@ rule ablate_clam:
         card=[f"<results>/models/{dataset}/{model}.json" for dataset, model in ABLATED],
         library=library("papers/clam/scripts/ablate_clam.py"),
     output:
-        csv="<results>/tables/clam_ablation.csv",
-        md="<results>/tables/clam_ablation.md",
+        table="<results>/computed/clam_ablation.parquet",
     log:
         "<logs>/ablate_clam.log",
     benchmark:
@@ -295,8 +294,7 @@ rule ablate_explainers:
         ),
         library=library("papers/clam/scripts/ablate_explainers.py"),
     output:
-        csv="<results>/tables/clam_ablation_explainers.csv",
-        md="<results>/tables/clam_ablation_explainers.md",
+        table="<results>/computed/clam_ablation_explainers.parquet",
     log:
         "<logs>/ablate_explainers.log",
     benchmark:

@@ -157,6 +157,8 @@ ARTIFACTS = {}
 FURTHER_TRAININGS = [row.to_dict() for row in ROWS.methods.values() if row.training_of]
 # Tables that papers' own rules make beside the printed ones, by paper.
 EXTRA_TABLES = {}
+# Names of tables that their rules compute with a network, and leave in <results>/computed: another job lays them out.
+COMPUTED_TABLES = {}
 
 
 def claim_folder():
@@ -173,6 +175,16 @@ def claim_folder():
         fcntl.flock(folder_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise WorkflowError(f"{folder}: another workflow is at work here; wait for it, or give this one another `run`")
+
+
+def let_scheduler_rest():
+    """Have Snakemake choose jobs when one has ended, and not without end.
+
+    Its limit of submissions sets a timer of a second whenever it chooses jobs, whose end has it choose again: after some
+    hundred jobs as many timers keep a core busy with looking at the sizes of inputs. On one machine nothing is submitted.
+    """
+    if not workflow.non_local_exec and getattr(workflow.scheduler, "job_rate_limiter", None):
+        workflow.scheduler.job_rate_limiter = None
 
 
 def alternatives(names):
@@ -528,6 +540,7 @@ def metrics_scored(dataset, model, metrics):
         {
             "score": ROWS.metrics[metric].score,
             "methods": list(PLAN.scores[dataset, model, metric]),
+            "together": ROWS.metrics[metric].together,
             "settings": metric_settings(ROWS.metrics[metric], config["evaluation"]),
         }
         for metric in metrics
@@ -546,6 +559,17 @@ def scores_of(paper):
         f"<results>/scores/{dataset}/{model}/{metric}.parquet"
         for dataset, model, metric in sorted(PLAN.by_paper[paper.id], key=lambda key: rank(*key))
     ]
+
+
+def kept_of(keys):
+    """Scores, and the maps that they are of with their manifests, of some data sets, models and metrics.
+
+    A target that asks for them has them remade when they are gone; what stands between, Snakemake does not miss.
+    """
+    own = [key for key in sorted(keys, key=lambda key: rank(*key)) if key[2] in ROWS.metrics]
+    scores = [f"<results>/scores/{dataset}/{model}/{metric}.parquet" for dataset, model, metric in own]
+    makers = [(make, *key) for key in own for make in (stores_of, hashes_of)]
+    return [*scores, *dict.fromkeys(path for make, d, m, metric in makers for path in make(d, m, [metric]))]
 
 
 def targets_of(paper):
@@ -687,6 +711,7 @@ def tables_of(paper):
         *measured_of(paper, "csv", "md"),
         *significance_of(paper, "csv", "md"),
         *EXTRA_TABLES.get(paper.id, []),
+        *(path for name in COMPUTED_TABLES.get(paper.id, []) for path in formats(name, "csv", "md")),
     ]
 
 

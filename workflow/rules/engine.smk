@@ -50,8 +50,7 @@ rule measure_cost:
         cards=[f"<results>/models/{ENGINE_PAIRS[0][0]}/{model}.json" for model in COST_MODELS],
         library=library("workflow/scripts/measure_cost.py", *makers(COST_METHODS)),
     output:
-        csv=report("<results>/tables/cost.csv", caption="../report/cost.rst", category="Engine"),
-        md="<results>/tables/cost.md",
+        table="<results>/computed/cost.parquet",
     log:
         "<logs>/measure_cost.log",
     benchmark:

@@ -97,6 +97,39 @@ for paper_ in PAPERS:
                 "../scripts/decide.py"
 
 
+# What was computed with a network, and has its words already.
+for owner_, names_ in {**COMPUTED_TABLES, "engine": ["cost"] if COST_MODELS else []}.items():
+    if names_:
+
+        rule:
+            name:
+                f"lay_out_{owner_}"
+            input:
+                computed=[f"<results>/computed/{name}.parquet" for name in names_],
+                library=library("workflow/scripts/lay_out.py"),
+            output:
+                csv=shown(
+                    [f"<results>/tables/{name}.csv" for name in names_],
+                    caption="../report/table.rst" if owner_ != "engine" else "../report/cost.rst",
+                    category=next((paper.short for paper in PAPERS if paper.id == owner_), "Engine"),
+                ),
+                md=[f"<results>/tables/{name}.md" for name in names_],
+            log:
+                f"<logs>/lay_out/{owner_}.log",
+            benchmark:
+                f"<benchmarks>/lay_out/{owner_}.tsv"
+            conda:
+                "../../envs/relmap.yaml"
+            threads: 1
+            resources:
+                mem_mb=1500,
+                runtime=20,
+            message:
+                f"Laying out the computed tables of {owner_}"
+            script:
+                "../scripts/lay_out.py"
+
+
 rule tabulate_accuracies:
     input:
         cards=pairs("<results>/models/{dataset}/{model}.json"),

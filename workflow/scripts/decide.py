@@ -7,7 +7,8 @@ import pandas as pd
 from relmap.catalogue.papers import published, read_paper
 from relmap.catalogue.rows import load_rows
 from relmap.evidence.claims import decide, read_claims
-from relmap.evidence.tables import load_scores, write_frame
+from relmap.evidence.layout import write_frame
+from relmap.evidence.values import load_scores
 from relmap.job.logs import job
 
 with job(snakemake.log[0]):

@@ -1,7 +1,7 @@
 """What every method costs on each network: operations, time, memory."""
 
 import pandas as pd
-from relmap.evidence.tables import write_frame
+from relmap.evidence.frames import write_computed
 from relmap.inspection.comparison import admitted
 from relmap.inspection.cost import measure
 from relmap.job.logs import job
@@ -24,4 +24,4 @@ with job(snakemake.log[0], THREADS) as log:
         tables.append(table)
         log.info("%s: %d methods", model, len(methods))
     caption = f"What every method costs, {params.images} images at a time, on one thread"
-    write_frame(pd.concat(tables, ignore_index=True), snakemake.output.csv, caption)
+    write_computed(pd.concat(tables, ignore_index=True), snakemake.output.table, caption)

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 from relmap.catalogue.rows import load_rows
+from relmap.evidence.layout import write_frame
 from relmap.evidence.leaderboard import agreement, mean_ranks, standings
 from relmap.evidence.rankings import boards, resampled
-from relmap.evidence.tables import load_scores, write_frame
 from relmap.evidence.trust import level_dependence, metric_trust
+from relmap.evidence.values import load_scores
 from relmap.job.logs import job
 
 with job(snakemake.log[0]) as log:

@@ -5,12 +5,12 @@ from relmap.catalogue.methods import Method
 from relmap.catalogue.metrics import score_of
 from relmap.data.images import Preprocessing
 from relmap.data.manifest import read_manifest
-from relmap.evidence.evaluation import method_maps, write_parquet
+from relmap.evidence.evaluation import open_stores, write_parquet
 from relmap.job.device import choose_device
 from relmap.job.logs import job
 from relmap.metrics.case import Case
+from relmap.metrics.scoring import Asked, score_all
 from relmap.models.card import load_model, read_card
-from tqdm import tqdm
 
 with job(snakemake.log[0], snakemake.threads):
     params, files = snakemake.params, snakemake.input
@@ -35,11 +35,7 @@ with job(snakemake.log[0], snakemake.threads):
         methods,
         given,
     )
-    stores = dict(zip(methods, files.stores, strict=True))
-    rows = [[] for _ in params.metrics]
-    for method, maps in tqdm(method_maps(stores), total=len(stores), unit="method"):
-        for found, metric in zip(rows, params.metrics, strict=True):
-            if method in metric["methods"]:
-                found += [score_of(metric["score"])(group, method, maps) for group in case.groups()]
-    for found, path in zip(rows, snakemake.output.scores, strict=True):
-        write_parquet(pd.concat(found, ignore_index=True), path)
+    stores = open_stores(dict(zip(methods, files.stores, strict=True)), case.pairs)
+    asked = [Asked(score_of(row["score"]), row["methods"], row["together"]) for row in params.metrics]
+    for rows, path in zip(score_all(case, stores, asked), snakemake.output.scores, strict=True):
+        write_parquet(rows, path)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from relmap.catalogue.papers import published, read_paper
 from relmap.catalogue.rows import load_rows
+from relmap.evidence.layout import write_frame, write_table
 from relmap.evidence.significance import significance
-from relmap.evidence.tables import fill, load_scores, measured, trainings_note, write_frame, write_table
+from relmap.evidence.tables import fill, measured, trainings_note
+from relmap.evidence.values import load_scores
 from relmap.job.logs import job
 
 with job(snakemake.log[0]):

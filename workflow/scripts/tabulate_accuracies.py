@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
-from relmap.evidence.tables import write_frame
+from relmap.evidence.layout import write_frame
 from relmap.job.files import read_json
 from relmap.job.logs import job
 

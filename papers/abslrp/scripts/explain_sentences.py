@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 from relmap.errors import InputError
-from relmap.evidence.tables import write_frame
+from relmap.evidence.frames import write_computed
 from relmap.job.device import choose_device
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
@@ -52,4 +52,4 @@ with job(snakemake.log[0], snakemake.threads) as log:
         told[row, : len(sentences[place].roles)] = np.array(sentences[place].roles) != 0
     with atomic_path(snakemake.output.examples) as temporary:
         np.savez_compressed(temporary, label=labels, telling=told, **arrays)
-    write_frame(table, snakemake.output.csv, "Relevance on the words that carry a sentence's sentiment")
+    write_computed(table, snakemake.output.table, "Relevance on the words that carry a sentence's sentiment")

@@ -1,8 +1,8 @@
 """How much of a class's positive relevance lies in its half of a picture with two, by network and method."""
 
 import pandas as pd
+from relmap.evidence.layout import write_frame
 from relmap.evidence.statistics import bootstrap_mean
-from relmap.evidence.tables import write_frame
 from relmap.job.logs import job
 
 with job(snakemake.log[0]) as log:

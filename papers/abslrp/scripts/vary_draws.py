@@ -1,7 +1,7 @@
 """Global Attribution Evaluation and ROAD by other seeds, and by other numbers of steps."""
 
 import pandas as pd
-from relmap.evidence.tables import write_frame
+from relmap.evidence.frames import write_computed
 from relmap.inspection.comparison import spread_over_classes
 from relmap.job.logs import job
 from relmap.job.subject import Subject
@@ -31,6 +31,6 @@ with job(snakemake.log[0], snakemake.threads) as log:
     values = scored(case, params.methods, tried)
     bootstrap = {name: params.evaluation[name] for name in ("confidence", "resamples")}
     table = variation(values, own, seed=params.seed, **bootstrap)
-    write_frame(table, snakemake.output.csv, "GAE and ROAD by other seeds and other numbers of steps")
-    write_frame(summary(table, own), snakemake.output.summary_csv, "How far chance and steps move GAE and ROAD")
+    write_computed(table, snakemake.output.table, "GAE and ROAD by other seeds and other numbers of steps")
+    write_computed(summary(table, own), snakemake.output.summary, "How far chance and steps move GAE and ROAD")
     log.info("%d images, %d settings", case.pairs["image_id"].nunique(), len(tried))

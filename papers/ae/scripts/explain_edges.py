@@ -7,7 +7,7 @@ import torch
 from relmap.data.images import load_boxes, load_pixels
 from relmap.errors import InputError
 from relmap.evidence.evaluation import rows_of
-from relmap.evidence.tables import write_frame
+from relmap.evidence.frames import write_computed
 from relmap.inspection.comparison import rightly_classified, spread_over_classes
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
@@ -62,4 +62,4 @@ with job(snakemake.log[0], snakemake.threads) as log:
             true=names[labels[still]][:EXAMPLES],
             **{f"maps/{method}": found.cpu().numpy()[:EXAMPLES].astype(np.float32) for method, found in maps.items()},
         )
-    write_frame(pd.DataFrame(table), snakemake.output.csv, "Positive relevance on the edges of a background")
+    write_computed(pd.DataFrame(table), snakemake.output.table, "Positive relevance on the edges of a background")

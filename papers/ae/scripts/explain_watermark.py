@@ -7,7 +7,7 @@ import torch
 from relmap.data.images import load_pixels
 from relmap.errors import InputError
 from relmap.evidence.evaluation import rows_of
-from relmap.evidence.tables import write_frame
+from relmap.evidence.frames import write_computed
 from relmap.inspection.comparison import rightly_classified, spread_over_classes
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
@@ -100,4 +100,4 @@ with job(snakemake.log[0], snakemake.threads) as log:
             **{f"says/{name}": np.array(names)[found.numpy()[order]] for name, found in says.items()},
             **of_examples,
         )
-    write_frame(pd.DataFrame(table), snakemake.output.csv, "Positive relevance on a mark that goes with one class")
+    write_computed(pd.DataFrame(table), snakemake.output.table, "Positive relevance on a mark that goes with one class")

@@ -7,8 +7,8 @@ import torch
 from relmap.data.images import load_pixels
 from relmap.errors import InputError
 from relmap.evidence.evaluation import rows_of
+from relmap.evidence.frames import write_computed
 from relmap.evidence.statistics import bootstrap_mean
-from relmap.evidence.tables import write_frame
 from relmap.inspection.comparison import rightly_classified, spread_over_classes
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
@@ -64,6 +64,6 @@ with job(snakemake.log[0], snakemake.threads) as log:
             true=names[true.numpy()[order]],
             **{name: values[order] for name, values in arrays.items()},
         )
-    write_frame(
-        pd.DataFrame(table), snakemake.output.csv, "Accuracy without the most relevant pixels, and of these alone"
+    write_computed(
+        pd.DataFrame(table), snakemake.output.table, "Accuracy without the most relevant pixels, and of these alone"
     )

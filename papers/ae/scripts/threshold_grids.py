@@ -4,7 +4,8 @@ import pandas as pd
 import torch
 from relmap.data.images import Preprocessing, load_boxes
 from relmap.data.manifest import read_manifest
-from relmap.evidence.evaluation import method_maps, rows_of, write_parquet
+from relmap.evidence.evaluation import open_stores, rows_of, write_parquet
+from relmap.evidence.maps import open_maps
 from relmap.job.logs import job
 from relmap.metrics.grid_pointing import grid_pointing, grid_pointing_at
 from relmap.models.card import read_card
@@ -16,7 +17,10 @@ with job(snakemake.log[0], snakemake.threads) as log:
     manifest = read_manifest(files.manifest)
     view = Preprocessing.from_dict(read_card(files.card).preprocessing)
     ours, shares, parts = GRID_METHODS[0], None, []
-    for method, maps in method_maps(dict(zip(GRID_METHODS, files.stores, strict=True))):
+    first = open_maps(files.stores[0])
+    pairs = pd.DataFrame({"image_id": first.image_ids, "target": first.targets})
+    for method, store in open_stores(dict(zip(GRID_METHODS, files.stores, strict=True)), pairs).items():
+        maps = store.part(slice(None))
         cells = load_boxes(manifest, rows_of(manifest, maps.image_ids), view, maps.targets)
         relevance = torch.from_numpy(maps.maps)
         shares = (relevance > 0).double().mean((1, 2)) if method == ours else shares

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 from relmap.catalogue.rows import label
-from relmap.evidence.maps import read_maps
-from relmap.evidence.tables import write_frame
+from relmap.evidence.layout import write_frame
+from relmap.evidence.maps import open_maps
 from relmap.job.logs import job
 
 from papers.c3lrp.ties import tied_share, ties_table
@@ -13,7 +13,10 @@ with job(snakemake.log[0]) as log:
     methods = snakemake.params.methods
     networks = len(snakemake.input.scores)
     # Stores lie network by network, each with all methods.
-    shares = [float(tied_share(read_maps(store).maps).mean()) for store in snakemake.input.stores]
+    shares = [
+        float(np.concatenate([tied_share(part.maps) for part in open_maps(store).parts()]).mean())
+        for store in snakemake.input.stores
+    ]
     tied = dict(zip(methods, np.reshape(shares, (networks, len(methods))).mean(axis=0), strict=True))
     scores = [pd.read_parquet(path) for path in snakemake.input.scores]
     table = ties_table(scores, tied, methods, {method: label(method) for method in methods})

@@ -1,8 +1,8 @@
 """How often the two masks of Eq. 3 differ, and how near propagations are to Gradient x Input, network by network."""
 
 import pandas as pd
+from relmap.evidence.layout import write_frame
 from relmap.evidence.maps import read_maps
-from relmap.evidence.tables import write_frame
 from relmap.job.logs import job
 
 from papers.c3lrp.masks import correlation_row, correlations, mask_row, with_means

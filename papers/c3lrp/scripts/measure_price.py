@@ -1,6 +1,6 @@
 """Parameters, multiply-accumulates and seconds of a map, beside what the paper says."""
 
-from relmap.evidence.tables import write_frame
+from relmap.evidence.frames import write_computed
 from relmap.job.device import choose_device
 from relmap.job.logs import job
 
@@ -15,4 +15,4 @@ with job(snakemake.log[0], snakemake.threads):
     )
     where = f"on {device}, {snakemake.threads} threads"
     caption = f"A map of one class of one picture of {settings['side']} pixels, {where}"
-    write_frame(table, snakemake.output.csv, caption)
+    write_computed(table, snakemake.output.table, caption)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 from relmap.evidence.evaluation import rows_of
-from relmap.evidence.tables import write_frame
+from relmap.evidence.frames import write_computed
 from relmap.job.logs import job
 from relmap.job.subject import Subject, training_rows, unseen_rows
 
@@ -33,4 +33,4 @@ with job(snakemake.log[0], snakemake.threads) as log:
         rows += variant_rows(name, changes.get(name, {}), base, refined, lifts, list(methods), params.seed)
         log.info("%s", rows[-len(methods) :])
     caption = f"CLAM's open choices: {len(params.layers)} CLA-layers, {len(base[0])} birds outside the tables"
-    write_frame(pd.DataFrame(rows), snakemake.output.csv, caption)
+    write_computed(pd.DataFrame(rows), snakemake.output.table, caption)

@@ -2,8 +2,8 @@
 
 import pandas as pd
 from relmap.evidence.evaluation import rows_of
+from relmap.evidence.frames import write_computed
 from relmap.evidence.statistics import bootstrap_mean
-from relmap.evidence.tables import write_frame
 from relmap.job.logs import job
 from relmap.job.subject import Subject, unseen_rows
 
@@ -26,4 +26,4 @@ with job(snakemake.log[0], snakemake.threads) as log:
                 of_cell = {"pointing": interval.mean, "ci_low": interval.low, "ci_high": interval.high}
                 rows.append({"model": model, **choice, "explainer": explainer, **of_cell, "n_images": interval.n})
             log.info("%s", rows[-1])
-    write_frame(pd.DataFrame(rows), snakemake.output.csv, "Choices that the paper leaves open for LRP")
+    write_computed(pd.DataFrame(rows), snakemake.output.table, "Choices that the paper leaves open for LRP")

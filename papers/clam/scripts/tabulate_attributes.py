@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
-from relmap.evidence.tables import write_frame
+from relmap.evidence.layout import write_frame
 from relmap.job.logs import job
 
 from papers.clam.attribute_table import attribute_table

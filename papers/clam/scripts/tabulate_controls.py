@@ -2,7 +2,8 @@
 
 from relmap.catalogue.metrics import METRICS
 from relmap.catalogue.rows import Rows
-from relmap.evidence.tables import load_scores, write_frame
+from relmap.evidence.layout import write_frame
+from relmap.evidence.values import load_scores
 from relmap.job.logs import job
 
 from papers.clam.controls import controls

@@ -84,6 +84,8 @@ class Metric:
         settings: keys below the config's ``evaluation`` (or its ``own``) that it reads.
         drawn: what of its scores is drawn at random, in words; nothing where nothing is.
         always: whether a run scores all its maps by it where a data set has what it needs, printed by a paper or not.
+        together: whether the score of a pair depends on which other pairs there are, so that none may be left to
+            another part of the job.
     """
 
     id: str
@@ -94,6 +96,7 @@ class Metric:
     settings: tuple[str, ...] = ()
     drawn: str = ""
     always: bool = False
+    together: bool = False
 
 
 def score_of(score: str | Score) -> Score:
@@ -403,6 +406,7 @@ METRICS: dict[str, Metric] = {
             (MODEL, ANEW),
             ("gae",),
             drawn="the mosaics and their positive images",
+            together=True,
         ),
         Metric(
             "road",
@@ -467,6 +471,7 @@ METRICS: dict[str, Metric] = {
             (MODEL, ANEW),
             ("focus",),
             drawn="the mosaics",
+            together=True,
         ),
         *(
             Metric(

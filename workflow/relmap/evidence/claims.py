@@ -56,6 +56,7 @@ import yaml
 from relmap.catalogue.papers import FLAGS, Cell
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError, suggestion
+from relmap.evidence.layout import digits, p_text
 from relmap.evidence.statistics import (
     PERMUTATIONS,
     class_weights,
@@ -64,17 +65,7 @@ from relmap.evidence.statistics import (
     sign_flip_test,
     two_sample_test,
 )
-from relmap.evidence.tables import (
-    CELL,
-    Values,
-    by_cell,
-    classes_of,
-    digits,
-    images_of,
-    p_text,
-    paired_differences,
-    trainings_of,
-)
+from relmap.evidence.values import CELL, Values, by_cell, classes_of, images_of, paired_differences, trainings_of
 
 DETAILS = (
     "claim",

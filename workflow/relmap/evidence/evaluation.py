@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 from relmap.data.difficult import pair_flags
 from relmap.data.manifest import Manifest
 from relmap.errors import InputError
-from relmap.evidence.maps import Maps, read_maps
+from relmap.evidence.maps import Maps, MapStore, open_maps
 from relmap.job.files import atomic_path
 
 SCORE_COLUMNS = ("image_id", "target", "method", "metric", "level", "value")
@@ -94,6 +94,21 @@ def pairs_of_images(image_ids: Sequence[str]) -> list[np.ndarray]:
     return [np.array([places for places in owners.values() if len(places) == count]) for count in counts]
 
 
+def ranges_of_images(image_ids: Sequence[str], pairs: int) -> list[slice]:
+    """The pairs in order, about so many at a time; the pairs of an image, which come together, are never parted.
+
+    Args:
+        image_ids: the image of each pair.
+        pairs: at least 1; a range has more only where a single image does.
+    """
+    starts = [place for place, image in enumerate(image_ids) if not place or image != image_ids[place - 1]]
+    cuts = starts[:1]
+    for start, end in zip(starts, [*starts, len(image_ids)][1:], strict=True):
+        if end - cuts[-1] > pairs and start > cuts[-1]:
+            cuts.append(start)
+    return [slice(start, end) for start, end in zip(cuts, [*cuts, len(image_ids)][1:], strict=True)]
+
+
 def rows_of(manifest: Manifest, image_ids: Sequence[str]) -> np.ndarray:
     """Positions of images in a manifest.
 
@@ -107,35 +122,35 @@ def rows_of(manifest: Manifest, image_ids: Sequence[str]) -> np.ndarray:
     return positions
 
 
-def method_maps(stores: Mapping[str, str | os.PathLike]) -> Iterator[tuple[str, Maps]]:
-    """Read one store after the other; all must hold the same pairs of image and target in the same order.
+def open_stores(stores: Mapping[str, str | os.PathLike], pairs: pd.DataFrame) -> dict[str, MapStore]:
+    """Open the stores of some methods; each must hold the pairs of image and target that the run explains, no others.
 
     Args:
         stores: method id -> store.
+        pairs: a row a pair, with image_id and target.
 
     Raises:
-        InputError: a store is absent or holds other pairs.
+        InputError: a store is absent, damaged, or holds other pairs, fewer, or in another order.
     """
-    expected: list[tuple[str, int]] | None = None
-    for method, path in stores.items():
-        maps = read_maps(path)
-        pairs = list(zip(maps.image_ids, maps.targets.tolist(), strict=True))
-        if expected is not None and pairs != expected:
-            raise InputError(f"{path}: other images or targets than in the other methods' stores; delete it and rerun")
-        expected = pairs
-        yield method, maps
+    wanted = list(zip(pairs["image_id"], pairs["target"].tolist(), strict=True))
+    opened = {method: open_maps(path) for method, path in stores.items()}
+    for store in opened.values():
+        if list(zip(store.image_ids, store.targets.tolist(), strict=True)) != wanted:
+            raise InputError(
+                f"{store.path}: {len(store)} maps, not those of the {len(wanted)} pairs of image and target that this "
+                "run explains; delete it and its .json, and run again"
+            )
+    return opened
 
 
-def places_of(maps: Maps, image_ids: Sequence[str], targets: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Where N pairs stand in a store, (N,).
+def places_of(maps: Maps | MapStore, image_ids: Sequence[str], targets: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Where N pairs stand among the maps, (N,).
 
     Raises:
-        InputError: the store lacks one.
+        InputError: one is not there.
     """
-    stored, wanted = (
-        pd.MultiIndex.from_arrays(pairs) for pairs in ((maps.image_ids, maps.targets), (image_ids, targets))
-    )
-    places = stored.get_indexer(wanted)
+    wanted = pd.MultiIndex.from_arrays((image_ids, targets))
+    places = maps.index.get_indexer(wanted)
     if (places < 0).any():
         image, target = wanted[int(np.argmin(places))]
         method = maps.attrs.get("method")

@@ -27,7 +27,7 @@ import pandas as pd
 from relmap.catalogue.metrics import Column
 from relmap.catalogue.rows import Rows, rank
 from relmap.evidence.statistics import drawn_counts
-from relmap.evidence.tables import PAIR, classes_of, images_of
+from relmap.evidence.values import PAIR, classes_of, images_of
 
 # Means that differ by rounding only are equal: decimals that are kept of them, relative to the largest.
 _DECIMALS = 12

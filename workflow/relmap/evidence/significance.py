@@ -27,7 +27,7 @@ from relmap.catalogue.papers import PRINTED
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError
 from relmap.evidence.statistics import holm
-from relmap.evidence.tables import Values, by_cell, has_values, images_of
+from relmap.evidence.values import Values, by_cell, has_values, images_of
 
 COLUMNS = (
     "table",

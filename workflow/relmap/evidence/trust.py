@@ -27,7 +27,7 @@ from relmap.catalogue.rows import Rows
 from relmap.evidence.leaderboard import FEWEST
 from relmap.evidence.rankings import Board, boards, kendall, limits, means_of, settled, shared, totals
 from relmap.evidence.statistics import area_under
-from relmap.evidence.tables import PAIR
+from relmap.evidence.values import PAIR
 
 STABLE = 0.8
 SPLITS = 200

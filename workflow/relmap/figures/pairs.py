@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from relmap.errors import InputError
-from relmap.evidence.maps import read_maps
+from relmap.evidence.evaluation import places_of
+from relmap.evidence.maps import open_maps
 from relmap.figures.results import Setting, read_parquet
 
 Pair = tuple[str, int]
-_MAPS_AT_ONCE = 256
 
 
 class Place(Setting):
@@ -40,30 +39,12 @@ class Place(Setting):
         found: dict[Pair, dict[str, np.ndarray]] = {pair: {} for pair in pairs}
         for method in methods:
             path = self.results / "maps" / self.dataset / self.model / f"{method}.zarr"
-            if path.is_dir():
-                wanted = set(found)
-                for pair, values in _stored(path):
-                    if pair in wanted:
-                        found[pair][method] = values.copy()  # a view would keep the whole part in memory
-                        wanted.remove(pair)
-                    if not wanted:
-                        break
-                if wanted:
-                    image, target = min(wanted)
-                    raise InputError(f"{path}: no map of image {image} for target {target}; delete the store and rerun")
+            if path.is_dir() and found:
+                store = open_maps(path)
+                places = places_of(store, *zip(*found, strict=True))
+                for pair, values, size in zip(found, store.at(places), store.sizes[places], strict=True):
+                    found[pair][method] = values[: size[0], : size[1]]
         return found
-
-
-def _stored(path: Path) -> Iterator[tuple[Pair, np.ndarray]]:
-    """The maps of a store, one after the other, at their own sizes."""
-    for start in count(step=_MAPS_AT_ONCE):
-        part = read_maps(path, slice(start, start + _MAPS_AT_ONCE))
-        for image, target, values, (height, width) in zip(
-            part.image_ids, part.targets.tolist(), part.maps, part.sizes, strict=True
-        ):
-            yield (image, target), values[:height, :width]
-        if not part.image_ids:
-            return
 
 
 def having(results: str | os.PathLike, dataset: str, models: Sequence[str], method: str) -> list[Place]:

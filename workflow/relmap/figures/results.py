@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -17,12 +16,10 @@ import pandas as pd
 from relmap.catalogue.rows import rank
 from relmap.data.manifest import Manifest, read_manifest
 from relmap.errors import InputError
-from relmap.evidence.maps import read_maps
+from relmap.evidence.maps import open_maps
 from relmap.figures.pictures import move_boxes, read_picture
 from relmap.figures.style import signed
 from relmap.job.files import read_json
-
-_MAPS_AT_ONCE = 512  # 100 MB at 224 pixels: a full test set would take gigabytes
 
 
 def read_parquet(path: str | os.PathLike) -> pd.DataFrame:
@@ -156,19 +153,14 @@ class Setting:
             path = self.results / "maps" / self.dataset / self.model / f"{method}.zarr"
             if not path.is_dir():
                 continue
-            missing = set(image_ids)
-            for start in count(step=_MAPS_AT_ONCE):
-                part = read_maps(path, slice(start, start + _MAPS_AT_ONCE))
-                for image, values, (height, width) in zip(part.image_ids, part.maps, part.sizes, strict=True):
-                    if image in missing:
-                        chosen[image][method] = values[
-                            :height, :width
-                        ].copy()  # a view would keep the whole part in memory
-                        missing.remove(image)
-                if not missing or not part.image_ids:
-                    break
+            store = open_maps(path)
+            first = {image: place for place, image in reversed(list(enumerate(store.image_ids)))}
+            missing = set(image_ids) - set(first)
             if missing:
                 raise InputError(f"{path}: no map of image '{min(missing)}'; delete the store and run again")
+            places = np.array([first[image] for image in image_ids], dtype=np.int64)
+            for image, values, size in zip(image_ids, store.at(places), store.sizes[places], strict=True):
+                chosen[image][method] = values[: size[0], : size[1]]
         return chosen
 
     def rows(

@@ -55,11 +55,14 @@ class Subject:
         yield from (batch for batch, _ in self.placed(rows, targets, what))
 
     def placed(
-        self, rows: np.ndarray, targets: np.ndarray | None = None, what: str = "images"
+        self, rows: np.ndarray, targets: np.ndarray | None = None, what: str | None = "images"
     ) -> Iterator[tuple[tuple[Tensor, Tensor], np.ndarray]]:
-        """The same, with the places of each batch in ``rows``: images of one size come together."""
+        """The same, with the places of each batch in ``rows``: images of one size come together.
+
+        Progress is shown as that of ``what``; not at all for None.
+        """
         targets = self.manifest.single_labels(rows) if targets is None else targets
-        with tqdm(total=len(rows), desc=what, unit="image", mininterval=5) as bar:
+        with tqdm(total=len(rows), desc=what, unit="image", mininterval=5, disable=what is None) as bar:
             for images, places in batches(self.manifest, rows, self.preprocessing, self.batch_size, self.workers):
                 of_batch = torch.as_tensor(targets[places], dtype=torch.long)
                 yield (images.to(self.device), of_batch.to(self.device)), places

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from relmap.catalogue.methods import Method
-from relmap.data.images import Preprocessing, by_size, load_boxes, load_images, load_masks, sizes_seen
+from relmap.data.images import Preprocessing, by_size, common_size, load_boxes, load_images, load_masks, sizes_seen
 from relmap.data.manifest import Manifest
 from relmap.data.regions import rectangles_of
 from relmap.errors import InputError
 from relmap.evidence.evaluation import evaluation_rows, places_of, rows_of, tidy
-from relmap.evidence.maps import Maps
+from relmap.evidence.maps import Maps, MapStore
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Case:
         seed: of the run.
         methods: id -> row of the methods that are scored, for a metric that makes maps itself.
         artifacts: id -> parameters beside a method's row, files and settings, of the methods that take artifacts.
-        among: the pairs of all groups, where these are one of several (``groups``).
+        among: the pairs of all groups and parts, where these are one of several (``groups``, ``parts``).
     """
 
     manifest: Manifest
@@ -82,7 +82,9 @@ class Case:
     @functools.cached_property
     def _groups(self) -> list[Case]:
         groups = by_size(self.sizes)
-        return [self] if len(groups) == 1 else [self._part(self.pairs.iloc[places], self.pairs) for places in groups]
+        return (
+            [self] if len(groups) == 1 else [self._part(self.pairs.iloc[places], self.among_all) for places in groups]
+        )
 
     @functools.cached_property
     def regions(self) -> tuple[np.ndarray, np.ndarray]:
@@ -144,8 +146,7 @@ class Case:
 
     def first_images(self, count: int | None) -> list[str]:
         """Ids of the first ``count`` images of all groups, of all images for None."""
-        everything = self.pairs if self.among is None else self.among
-        return everything["image_id"].unique()[:count].tolist()
+        return self.among_all["image_id"].unique()[:count].tolist()
 
     def of_some_images(self, count: int | None) -> Case:
         """Those of these pairs that are of ``count`` images of all groups, drawn evenly over the classes; maybe none.
@@ -161,9 +162,15 @@ class Case:
         """These pairs, at most ``count`` at a time, so that their pictures are in memory one part after another."""
         if len(self.pairs) <= count:
             return [self]
-        return [self._part(self.pairs.iloc[start : start + count]) for start in range(0, len(self.pairs), count)]
+        cuts = range(0, len(self.pairs), count)
+        return [self._part(self.pairs.iloc[start : start + count], self.among_all) for start in cuts]
 
-    def of(self, maps: Maps) -> Tensor:
+    @property
+    def among_all(self) -> pd.DataFrame:
+        """The pairs of all groups and parts."""
+        return self.pairs if self.among is None else self.among
+
+    def of(self, maps: Maps | MapStore) -> Tensor:
         """(N, H, W) maps of these pairs, of one size, out of a store that holds them among others.
 
         Raises:
@@ -178,8 +185,8 @@ class Case:
             )
         if len(np.unique(sizes, axis=0)) > 1:
             raise ValueError("maps of several sizes are no tensor; take the case's groups one by one")
-        height, width = sizes[0] if len(sizes) else maps.maps.shape[1:]
-        return torch.from_numpy(maps.maps[places, :height, :width])
+        height, width = sizes[0] if len(sizes) else common_size(self.manifest, self.rows, self.preprocessing)
+        return torch.from_numpy(maps.at(places)[:, :height, :width])
 
     def tidy(
         self, method: str, name: str, values: Tensor | np.ndarray, levels: Sequence[float] | None = None

@@ -137,7 +137,7 @@ def score(case: Case, method: str, maps: Maps) -> pd.DataFrame:
 
 def known_images(case: Case, count: int | None) -> list[str]:
     """Ids of ``count`` images (all for None) of all groups that the network classifies rightly, evenly over classes."""
-    everything = case.pairs if case.among is None else case.among
+    everything = case.among_all
     right = everything[everything["present"] & everything["correct"]]["image_id"].drop_duplicates()
     ranks = case.manifest.rank_in_class(rows_of(case.manifest, right.tolist()))
     return sorted(right.iloc[np.argsort(ranks, kind="stable")[:count]])

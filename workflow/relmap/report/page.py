@@ -13,8 +13,8 @@ import jinja2
 from relmap.catalogue.papers import Paper
 from relmap.catalogue.rows import Rows, rank
 from relmap.errors import InputError
+from relmap.evidence.layout import p_text
 from relmap.evidence.status import HEADS, printed_cells, read_table, run_config, status_of
-from relmap.evidence.tables import p_text
 from relmap.job.files import atomic_path
 from relmap.job.provenance import costs
 from relmap.report import engine, leaderboard, reading

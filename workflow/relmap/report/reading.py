@@ -15,7 +15,8 @@ import yaml
 from PIL import Image
 
 from relmap.errors import InputError
-from relmap.evidence.tables import digits, lay_out, trainings_note
+from relmap.evidence.layout import digits, lay_out
+from relmap.evidence.tables import trainings_note
 from relmap.job.files import read_json
 
 # JSON keeps no order of keys that matters; readers want to see these before the rest.
