@@ -355,7 +355,8 @@ def test_grid_is_in_the_papers_order_with_ranks() -> None:
         ("cub200_2011", "vgg16", "grad_cam", "0.1", "0.2"),
     ]
     frame = pd.DataFrame(rows, columns=["dataset", "model", "method", "value", "reproduced"])
-    laid = reading.grid(as_filled(frame), ["method"])
+    gains = as_filled(frame).assign(gain_p=["", "0.01", "", "", "0.3", ""])
+    laid = reading.grid(gains, ["method"])
     assert [head[:2] for head in laid.heads] == [("ImageNet", "VGG-16"), ("CUB-200-2011", "VGG-16")]
     assert laid.ranks == ["\N{MINUS SIGN}0.50", "+1.00"]
     assert laid.rows[1][0] == "LRP+CLAM"
@@ -366,7 +367,9 @@ def test_grid_shows_our_spread_where_the_table_prints_one() -> None:
     rows = [("clrp", "0.1", "0.5"), ("sglrp", "0.2", "0.6"), ("grad_cam", "0.3", "0.7")]
     frame = pd.DataFrame(rows, columns=["method", "value", "reproduced"]).assign(dataset="imagenet", model="vgg16")
     laid = reading.grid(as_filled(frame).assign(spread="pairs", std="0.01", digits="3"), ["method"])
-    assert laid.rows[0][1] == [{"published": "0.1 ± 0.01", "ours": "0.500 ± 0.100", "improved": False}]
+    assert laid.rows[0][1] == [
+        {"published": "0.1 ± 0.01", "ours": "0.500 ± 0.100", "interval": "[0.00, 1.00]", "improved": False}
+    ]
     assert laid.ranks == ["+1.00"]
 
 

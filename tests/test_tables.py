@@ -115,6 +115,7 @@ def test_fill(scores, table):
         "n_images",
         "n_pairs",
         "missing",
+        "gain_p",
     ]
     assert (filled["n_images"] == len(IMAGES)).all() and (filled["n_pairs"] == len(IMAGES)).all()
     assert ((filled["ci_low"] <= filled["reproduced"]) & (filled["reproduced"] <= filled["ci_high"])).all()
@@ -163,9 +164,10 @@ def small_table() -> pd.DataFrame:
         printed["method"].isin(["lrp_alpha1_beta0_norms", "lrp_clam", "grad_cam"]) & (printed["model"] == "vgg16")
     ]
     values = {"lrp_alpha1_beta0_norms": 0.5, "lrp_clam": 0.61234, "grad_cam": 1.0}
-    return printed.assign(
+    table = printed.assign(
         reproduced=printed["method"].map(values), ci_low=0.4321, ci_high=1.0, n_images=3, role="published"
     )
+    return table.assign(gain_p=np.where(table["method"] == "lrp_clam", 0.049, np.nan))
 
 
 def test_markdown():
@@ -176,6 +178,18 @@ def test_markdown():
     assert lines[5].startswith("| LRP+CLAM | <u>.8004</u> | <u>.6123</u> [.432, 1.000] |")
     assert lines[6].startswith("| Grad-CAM | .7421 | **1.0000** [.432, 1.000] |")
     assert lines[6].endswith("| **.8367** | **1.0000** [.432, 1.000] |")
+
+
+def test_a_gain_that_no_test_supports_is_not_underlined(scores):
+    assert "<u>.6123" not in to_markdown(small_table().assign(gain_p=0.05))
+    printed = published(CLAM, 4, ROWS)
+    filled = fill(printed, scores, resamples=10)
+    refined = filled["method"].str.endswith("_clam")
+    assert filled["gain_p"].notna().equals(refined) and filled["gain_p"].dropna().between(0, 1).all()
+    better = scores.assign(value=scores["value"] + scores["method"].str.endswith("_clam"))
+    assert (fill(printed, better, resamples=10).loc[refined, "gain_p"] < 0.05).all()
+    worse = scores.assign(value=scores["value"] - scores["method"].str.endswith("_clam"))
+    assert (fill(printed, worse, resamples=10).loc[refined, "gain_p"] == 1).all()
 
 
 def test_intervals_have_the_scale_of_their_values():

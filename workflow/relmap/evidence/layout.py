@@ -27,6 +27,8 @@ class Shown:
 
 
 _BLANK = Shown()
+GAIN_LEVEL = 0.05
+"""A gain with a corrected p below it is underlined."""
 
 
 def digits(value: float, signed: bool = False) -> str:
@@ -50,7 +52,8 @@ def to_markdown(table: pd.DataFrame, caption: str = "", rows: Sequence[str] = ("
     """A filled table: ``rows`` are what its rows are, all else that varies is columns, published | ours.
 
     Marks are ``**best of the column**`` and ``<u>better than the method that it refines</u>``: as printed for the
-    published values, by the numbers for ours. Beside ours stands its interval, with a decimal less.
+    published values; by the numbers, and by a corrected test, for ours. Beside ours stands its interval, with a
+    decimal less.
     """
     layout = lay_out(table, rows)
     head = ["Method"]
@@ -162,7 +165,7 @@ def lay_out(table: pd.DataFrame, rows: Sequence[str] = ("method",)) -> Layout:
     first = {row: r for (row, _), r in reversed(places.items())}
     shown = []
     for row in lines:
-        pairs = [_pair(places.get((row, column)), best[column], records) for column in columns]
+        pairs = [_pair(places.get((row, column)), best[column]) for column in columns]
         shown.append((_row_name(first[row], rows), [cell for pair in pairs for cell in pair]))
     heads = {column: _heads(r, across) for (_, column), r in places.items()}
     return Layout([heads[column] for column in columns], shown, sum(first[row]["role"] == "control" for row in lines))
@@ -178,9 +181,9 @@ def _places(
     return places
 
 
-def _pair(record: Mapping[str, Any] | None, best: str, records: Sequence[Mapping[str, Any]]) -> tuple[Shown, Shown]:
+def _pair(record: Mapping[str, Any] | None, best: str) -> tuple[Shown, Shown]:
     """The published and our cell of one place."""
-    return (_BLANK, _BLANK) if record is None else (_printed_cell(record), _our_cell(record, best, records))
+    return (_BLANK, _BLANK) if record is None else (_printed_cell(record), _our_cell(record, best))
 
 
 def _printed_cell(record: Mapping[str, Any]) -> Shown:
@@ -191,20 +194,13 @@ def _printed_cell(record: Mapping[str, Any]) -> Shown:
     return Shown(text, "bold" in emphasis, "underline" in emphasis)
 
 
-def _our_cell(record: Mapping[str, Any], best: str, records: Sequence[Mapping[str, Any]]) -> Shown:
-    """Ours: bold as the best of its column, underlined where it improves on the method that it refines."""
+def _our_cell(record: Mapping[str, Any], best: str) -> Shown:
+    """Ours: bold as the best of its column, underlined where a test supports that it gains on what it refines."""
     if np.isnan(record["reproduced"]):
         return _BLANK
     ours = _ours(record)
-    gain = (record["reproduced"] - _refined(record, records)) * (-1 if record["higher_is_better"] == "false" else 1)
-    return Shown(ours, record["role"] == "published" and ours == best, bool(gain > 0), _interval(record))
-
-
-def _refined(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> float:
-    """Our value of the method that a cell's method refines, in the same place; NaN where there is none."""
-    if not record["wraps"]:
-        return np.nan
-    return next((r["reproduced"] for r in records if _same_but_method(r, record, record["wraps"])), np.nan)
+    gains = record.get("gain_p", np.nan) < GAIN_LEVEL
+    return Shown(ours, record["role"] == "published" and ours == best, bool(gains), _interval(record))
 
 
 def _row_name(record: Mapping[str, Any], rows: Sequence[str]) -> str:
@@ -242,10 +238,6 @@ def _best(column: Sequence[Mapping[str, Any]]) -> str:
         return ""
     choose = min if known[0]["higher_is_better"] == "false" else max
     return _ours(choose(known, key=lambda r: r["reproduced"]))
-
-
-def _same_but_method(record: Mapping[str, Any], other: Mapping[str, Any], method: str | None) -> bool:
-    return record["method"] == method and all(record[key] == other[key] for key in PRINTED if key != "method")
 
 
 def _mark_markdown(cell: Shown) -> str:

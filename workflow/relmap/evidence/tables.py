@@ -20,6 +20,9 @@ from relmap.evidence.statistics import (
     RESAMPLES,
     bootstrap_change,
     bootstrap_trainings,
+    class_weights,
+    holm,
+    sign_flip_test,
 )
 from relmap.evidence.values import (
     Values,
@@ -28,6 +31,7 @@ from relmap.evidence.values import (
     has_values,
     images_of,
     interval_of,
+    paired_differences,
     single_key_of,
     trainings_of,
 )
@@ -77,6 +81,8 @@ def fill(
         ``ci_low``, ``ci_high``, ``reproduced_std`` over pairs, ``n_images`` and ``n_pairs``. A cell that this run has
         no ingredient for has no value, and ``missing`` names the first ingredient that it lacks. Where a model stands
         for several trainings, ``n_trainings`` says how many the run has, and ``reproduced_std`` is theirs (n - 1).
+        Where methods refine others, ``gain_p`` is the p of the gain, by a paired test over images, one-sided, corrected
+        over the gains of the table (Holm); NaN where there is none.
     """
     known = known or Rows()
     below = [
@@ -86,7 +92,33 @@ def fill(
     table = pd.concat([published.assign(role="published"), *below], ignore_index=True)
     ours = _our_values(list(cells(table)), scores, (confidence, resamples, seed), known, missing or {})
     names = [name for name in _Ours.__dataclass_fields__ if name != "n_trainings" or _of_trainings(ours)]
-    return table.assign(**{name: [getattr(one, name) for one in ours] for name in names})
+    filled = table.assign(**{name: [getattr(one, name) for one in ours] for name in names})
+    return filled.assign(gain_p=_gains(table, scores, known, seed)) if (table["wraps"] != "").any() else filled
+
+
+def _gains(table: pd.DataFrame, scores: pd.DataFrame, known: Rows, seed: int) -> np.ndarray:
+    """Corrected p of each cell's gain over the method that its own refines; NaN where that has no value here."""
+    asked, columns = list(cells(table)), known.columns()
+    values = {select: by_cell(scores, select) for select in {cell.select for cell in asked}}
+    found = np.full(len(asked), np.nan)
+    for place, (cell, refined) in enumerate(zip(asked, table["wraps"], strict=True)):
+        column = columns[cell.metric][1] if cell.metric in columns else None
+        # A change against a third method has no value for each image.
+        if refined and column and not column.against and (cell.select or not cell.variant):
+            sides = trainings_of([cell, replace(cell, method=refined)], values[cell.select], known)
+            if sides:
+                found[place] = _gain_p(sides, column, seed)
+    tested = ~np.isnan(found)
+    found[tested] = holm(found[tested])
+    return found
+
+
+def _gain_p(sides: Sequence[Sequence[pd.Series]], column: Column, seed: int) -> float:
+    """One-sided p of the mean difference, each image with its mean over trainings."""
+    better = 1 if column.higher_is_better else -1
+    gains = pd.concat([paired_differences(own, base) for own, base in sides], axis=1).mean(axis=1) * better
+    weights = class_weights(classes_of(gains)) if column.mean == "classes" and len(gains) else 1.0
+    return sign_flip_test(gains.to_numpy() * weights, "greater", seed=seed, images=images_of(gains))
 
 
 def trainings_note(table: pd.DataFrame) -> str:

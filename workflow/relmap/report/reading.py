@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,8 @@ class Grid:
 
     Attributes:
         heads: per column (data set, model, metric, variant), empty where one does not vary.
-        rows: method's label and a dictionary per column: published, ours, improved (over the method that it
-            refines); None without a cell.
+        rows: method's label and a dictionary per column: published, ours, interval, improved (over the method that
+            it refines, by a test); None without a cell.
         ranks: per column, Spearman's rank correlation of published and ours over methods; None when undefined.
     """
 
@@ -82,7 +83,7 @@ def cell(text: str, column: str = "", label: Label = str) -> Cell:
         return Cell(label(text), label(text).lower())
     if column == "interval":
         low = number(text.split(" ")[0])
-        return Cell(text, text if low is None else low)
+        return Cell(minus(text), text if low is None else low)
     value = number(text)
     if value is None:
         return Cell(text, text.lower())
@@ -90,7 +91,12 @@ def cell(text: str, column: str = "", label: Label = str) -> Cell:
         return Cell("", "")
     signed = column.startswith(("difference", "minus_", "published_difference", "gain"))
     whole = "." not in text and "e" not in text.lower()
-    return Cell(text if whole else digits(value, signed).replace("-", "\N{MINUS SIGN}"), value)
+    return Cell(minus(text if whole else digits(value, signed)), value)
+
+
+def minus(text: str) -> str:
+    """Numbers with a minus sign in the place of a hyphen."""
+    return re.sub(r"(?<![\w.])-(?=[.\d])", "\N{MINUS SIGN}", text)
 
 
 def sortable(frame: pd.DataFrame, label: Label = str) -> tuple[list[str], list[list[Cell]]]:
@@ -130,7 +136,7 @@ def _at_scale(column: pd.Series, scale: pd.Series) -> list[str]:
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """A filled table, as text, with numbers where they are computed with."""
-    names = ("reproduced", "reproduced_std", "ci_low", "ci_high", "scale", "digits", "n_trainings")
+    names = ("reproduced", "reproduced_std", "ci_low", "ci_high", "scale", "digits", "n_trainings", "gain_p")
     typed = frame.assign(**{name: pd.to_numeric(frame[name], errors="coerce") for name in names if name in frame})
     return typed.astype({name: int for name in ("digits", "n_trainings") if name in frame})
 
@@ -147,7 +153,12 @@ def grid(frame: pd.DataFrame, rows: Sequence[str]) -> Grid:
     for name, line in layout.rows:
         pairs = zip(line[::2], line[1::2], strict=True)
         cells = [
-            {"published": printed.text, "ours": ours.text, "improved": ours.underlined}
+            {
+                "published": minus(printed.text),
+                "ours": minus(ours.text),
+                "interval": minus(ours.interval),
+                "improved": ours.underlined,
+            }
             if printed.text or ours.text
             else None
             for printed, ours in pairs
@@ -160,7 +171,11 @@ def grid(frame: pd.DataFrame, rows: Sequence[str]) -> Grid:
 
 def _rank(column: Sequence[dict[str, Any] | None]) -> str | None:
     """Spearman's correlation of published and ours; two or equal values have no order to speak of."""
-    pairs = [[number(c[key].split(" ")[0]) for key in ("published", "ours")] for c in column if c is not None]
+    pairs = [
+        [number(c[key].split(" ")[0].replace("\N{MINUS SIGN}", "-")) for key in ("published", "ours")]
+        for c in column
+        if c is not None
+    ]
     known = pd.DataFrame([pair for pair in pairs if None not in pair], columns=["published", "ours"], dtype=float)
     if len(known) < 3 or (known.nunique() < 2).any():
         return None
