@@ -1,12 +1,14 @@
 """The manifest: round trip, fingerprint, and what it refuses."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from dataset_trees import picture, save
+from relmap.data.images import Preprocessing, load_images, load_masks, load_pixels
 from relmap.data.manifest import build_manifest, read_manifest, write_manifest
 from relmap.errors import InputError
 
@@ -196,3 +198,72 @@ def test_columns_have_the_declared_types(tmp_path):
     assert str(schema.field("labels").type) == "list<element: int64>"
     assert str(schema.field("box_difficult").type) == "list<element: bool>"
     assert frame.attrs["root"] == "elsewhere"
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A manifest as jobs read it, with a picture and a mask, and where it lies."""
+    rows = rows_in(tmp_path / "data")
+    save(picture(), tmp_path / "data" / "m.png")
+    rows[0]["mask_path"] = "m.png"
+    manifest = build(tmp_path / "data", rows)
+    write_manifest(manifest.frame, tmp_path / "toy.parquet", manifest.info, manifest.states)
+    return tmp_path / "toy.parquet"
+
+
+VIEW = Preprocessing(16, 16, fit="squash")
+
+
+def test_a_picture_that_was_changed_is_an_error_wherever_it_is_read(kept):
+    load_images(read_manifest(kept), [0, 1], VIEW)
+    path = kept.parent / "data" / "1.png"
+    save(picture(seed=9), path)
+    for read in (load_images, load_pixels):
+        with pytest.raises(InputError, match=r"1\.png: was changed after the manifest was made"):
+            read(read_manifest(kept), [0, 1], VIEW)
+    load_images(read_manifest(kept), [0, 2], VIEW)
+    save(picture(seed=9), kept.parent / "data" / "m.png")
+    with pytest.raises(InputError, match=r"m\.png: was changed"):
+        load_masks(read_manifest(kept), [0], VIEW)
+    path.unlink()
+    with pytest.raises(InputError, match=r"1\.png: no such image"):
+        load_images(read_manifest(kept), [1], VIEW)
+
+
+def test_one_changed_byte_of_a_picture_of_the_same_size_is_seen_and_another_time_alone_is_nothing(kept):
+    path = kept.parent / "data" / "1.png"
+    before = load_images(read_manifest(kept), [1], VIEW)
+    os.utime(path)
+    assert load_images(read_manifest(kept), [1], VIEW).equal(before)
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(InputError, match=r"1\.png: was changed"):
+        read_manifest(kept).check("1.png")
+
+
+def test_of_a_data_set_too_large_to_be_read_another_time_is_another_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("relmap.data.manifest.HASH_BYTES_LIMIT", 10)
+    manifest = build(tmp_path, rows_in(tmp_path))
+    assert {state.sha256 for state in manifest.states.known.values()} == {""}
+    load_images(manifest, [1], VIEW)
+    os.utime(tmp_path / "1.png", ns=(1, 1))
+    with pytest.raises(InputError, match="delete the data set's manifest to take it"):
+        load_images(manifest, [1], VIEW)
+
+
+def test_times_are_no_part_of_the_manifest(kept):
+    first = kept.read_bytes()
+    for path in (kept.parent / "data").iterdir():
+        os.utime(path, ns=(5, 5))
+    manifest = build(kept.parent / "data", read_manifest(kept).frame.to_dict("records"))
+    write_manifest(manifest.frame, kept, manifest.info, manifest.states)
+    assert kept.read_bytes() == first
+
+
+def test_a_table_of_files_that_is_damaged_is_named(kept):
+    beside = kept.with_suffix(".files.parquet")
+    beside.write_bytes(beside.read_bytes()[:40])
+    with pytest.raises(InputError, match=r"toy\.files\.parquet: not a readable table of files"):
+        read_manifest(kept)

@@ -112,6 +112,7 @@ rule build_manifest:
         ),
     output:
         manifest="<results>/manifests/{dataset}.parquet",
+        files="<results>/manifests/{dataset}.files.parquet",
         counts="<results>/manifests/{dataset}.json",
     log:
         "<logs>/build_manifest/{dataset}.log",

@@ -25,5 +25,5 @@ with job(snakemake.log[0]) as log:
     other = differences(counts, params.published)
     for line in other:
         log.warning("%s: not the published data set, %s", dataset, line)
-    write_manifest(manifest.frame, snakemake.output.manifest, manifest.info)
+    write_manifest(manifest.frame, snakemake.output.manifest, manifest.info, manifest.states)
     write_json(snakemake.output.counts, {"counts": counts, "published": params.published, "differences": other})

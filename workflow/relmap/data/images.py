@@ -190,7 +190,7 @@ def load_pixels(
     shape = (*common_size(manifest, rows, preprocessing), 3)
 
     def read(path: str) -> np.ndarray:
-        image = decode(manifest.resolve(path))
+        image = _decoded(manifest, path)
         if preprocessing.seen(*image.size) != shape[1::-1]:
             raise InputError(
                 f"{manifest.resolve(path)}: has {image.size[0]} x {image.size[1]} pixels, not those that its "
@@ -277,6 +277,13 @@ def load_masks(
     pairs = list(zip(_positions(rows).tolist(), wanted, strict=True))
     runs = [_box_masks(manifest, row, target) for row, target in pairs]
     return _load_annotation(manifest, rows, preprocessing, "mask_path", "segmentation mask", workers, runs) > 0
+
+
+def _decoded(manifest: Manifest, path: str) -> Image.Image:
+    """A file of a data set; one that can be read must also be the one that the manifest was made of."""
+    image = decode(manifest.resolve(path))
+    manifest.check(path)
+    return image
 
 
 def _box_masks(manifest: Manifest, row: int, target: int | None) -> tuple[str, ...]:
@@ -401,7 +408,7 @@ def _load_annotation(
 
     def read(source: tuple[str | None, tuple[str, ...], tuple[int, int]]) -> np.ndarray:
         path, own, size = source
-        image = Image.fromarray(decode_runs(own, *size).astype(np.uint8)) if own else decode(manifest.resolve(path))
+        image = Image.fromarray(decode_runs(own, *size).astype(np.uint8)) if own else _decoded(manifest, path)
         if image.size != size:
             raise InputError(
                 f"{manifest.resolve(path)}: the {what} has {image.size[0]} x {image.size[1]} pixels, its image "

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relmap.data.members import file_of
+from relmap.data.states import State, States, digest_of, read_states, states_file, write_states
 from relmap.data.threads import thread_map
 from relmap.errors import InputError
 from relmap.job.files import atomic_path
@@ -91,11 +92,13 @@ class Manifest:
     ``boxes`` are lists of [x0, y0, x1, y1] in continuous pixel edges of the stored image (a full image is
     [0, 0, width, height]); ``box_labels`` and ``box_difficult`` say of each box which class it holds and whether
     annotators found it difficult, ``box_masks`` which pixels: run lengths as ``relmap.data.runs`` reads them, "" where
-    the box has no mask. ``part_points`` are lists of [part number from 1, x, y] of visible parts, in pixels.
+    the box has no mask. ``part_points`` are lists of [part number from 1, x, y] of visible parts, in pixels. ``states``
+    are those of the files that it was made of; None where nobody recorded them.
     """
 
     frame: pd.DataFrame
     info: ManifestInfo
+    states: States | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -111,6 +114,15 @@ class Manifest:
     def resolve(self, path: str) -> Path:
         """Where a row's ``path``, ``mask_path`` or ``part_map_path`` lies; a path may lead into a MATLAB file."""
         return Path(self.info.root) / path
+
+    def check(self, path: str) -> None:
+        """Refuse a file that is not what it was when the manifest was made.
+
+        Raises:
+            InputError: it was changed or removed.
+        """
+        if self.states is not None:
+            self.states.check(file_of(path), Path(file_of(self.resolve(path))))
 
     def label_sets(self, rows: Sequence[int] | np.ndarray | None = None) -> list[tuple[int, ...]]:
         """Labels of ``rows`` (of all without them), ascending in each image."""
@@ -191,8 +203,8 @@ def build_manifest(
     )
     _check_rows(frame, info, require_labels, require_masks, require_training)
     frame["boxes"] = clip_boxes(frame, dataset)
-    fingerprint = fingerprint_of(frame, info, workers)
-    return Manifest(frame, replace(info, fingerprint=fingerprint))
+    states = states_of(frame, Path(info.root), workers)
+    return Manifest(frame, replace(info, fingerprint=fingerprint_of(frame, info, states)), states)
 
 
 def _frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -314,49 +326,59 @@ def clip_boxes(
     return [nested[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
-def fingerprint_of(frame: pd.DataFrame, info: ManifestInfo, workers: int = 8) -> str:
-    """sha256 over rows, names and files (bytes, or sizes above ``HASH_BYTES_LIMIT``); neither row order nor root count.
+def states_of(frame: pd.DataFrame, root: Path, workers: int = 8) -> States:
+    """Sizes, times and, up to ``HASH_BYTES_LIMIT`` in all, digests of the files that rows name.
 
     Raises:
-        InputError: a file that a row names does not exist.
+        InputError: a file does not exist.
     """
     ordered = frame.sort_values("image_id", kind="stable")
     paths = [path for column in ("path", "mask_path", "part_map_path") for path in ordered[column] if path is not None]
     # Pictures inside one file share it.
     paths = list(dict.fromkeys(map(file_of, paths)))
-    root = Path(info.root)
 
-    def size(path: str) -> int:
+    def status(path: str) -> os.stat_result:
         try:
-            return os.stat(root / path).st_size
+            return os.stat(root / path)
         except OSError as error:
             raise InputError(
                 f"{root / path}: cannot be read ({error.strerror}); restore it, or remove its row"
             ) from error
 
-    def digest(path: str) -> str:
-        with open(root / path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+    found = thread_map(status, paths, workers)
+    hashed = sum(one.st_size for one in found) <= HASH_BYTES_LIMIT
+    digests = thread_map(lambda path: digest_of(root / path), paths, workers) if hashed else [""] * len(paths)
+    states = (State(one.st_size, one.st_mtime_ns, digest) for one, digest in zip(found, digests, strict=True))
+    return States(dict(zip(paths, states, strict=True)))
 
+
+def fingerprint_of(frame: pd.DataFrame, info: ManifestInfo, states: States) -> str:
+    """sha256 over rows, names and files (bytes, or sizes above ``HASH_BYTES_LIMIT``); neither order nor root count."""
+    ordered = frame.sort_values("image_id", kind="stable")
     total = hashlib.sha256()
     names = info.to_dict()
     del names["root"], names["fingerprint"]
     total.update(json.dumps(names, sort_keys=True).encode())
-    sizes = thread_map(size, paths, workers)
-    contents = thread_map(digest, paths, workers) if sum(sizes) <= HASH_BYTES_LIMIT else sizes
     for row in ordered[list(COLUMNS)].itertuples(index=False):
         total.update(json.dumps(list(row)).encode())
-    total.update(json.dumps(contents).encode())
+    total.update(json.dumps([state.sha256 or state.size for state in states.known.values()]).encode())
     return total.hexdigest()
 
 
-def write_manifest(frame: pd.DataFrame, path: str | os.PathLike, info: ManifestInfo) -> None:
-    """Write rows as Parquet, with ``info`` as JSON in the schema's metadata."""
+def write_manifest(
+    frame: pd.DataFrame, path: str | os.PathLike, info: ManifestInfo, states: States | None = None
+) -> None:
+    """Write rows as Parquet, with ``info`` as JSON in the schema's metadata; the files' states beside them.
+
+    Times are not part of the manifest: what is rendered again and equal has an equal one.
+    """
     columns = {name: frame[name].tolist() for name in COLUMNS}
     metadata = {_METADATA_KEY: json.dumps(info.to_dict(), sort_keys=True).encode()}
     table = pa.Table.from_pydict(columns, schema=SCHEMA.with_metadata(metadata))
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+    if states is not None:
+        write_states(states, states_file(path))
 
 
 def read_manifest(path: str | os.PathLike) -> Manifest:
@@ -379,4 +401,5 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
     info = ManifestInfo.from_dict(json.loads(metadata[_METADATA_KEY]))
     frame = _as_frame(table.select(list(COLUMNS)))
     frame.attrs = {"dataset": info.dataset, "root": info.root, "fingerprint": info.fingerprint}
-    return Manifest(frame, info)
+    beside = states_file(path)
+    return Manifest(frame, info, read_states(beside) if beside.is_file() else None)

@@ -93,7 +93,11 @@ def fill(
     ours = _our_values(list(cells(table)), scores, (confidence, resamples, seed), known, missing or {})
     names = [name for name in _Ours.__dataclass_fields__ if name != "n_trainings" or _of_trainings(ours)]
     filled = table.assign(**{name: [getattr(one, name) for one in ours] for name in names})
-    return filled.assign(gain_p=_gains(table, scores, known, seed)) if (table["wraps"] != "").any() else filled
+    return (
+        filled.assign(gain_p=_gains(table, scores, known, seed))
+        if "wraps" in table and (table["wraps"] != "").any()
+        else filled
+    )
 
 
 def _gains(table: pd.DataFrame, scores: pd.DataFrame, known: Rows, seed: int) -> np.ndarray:

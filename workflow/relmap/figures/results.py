@@ -109,14 +109,19 @@ class Setting:
 
     def picture(self, image_id: str) -> np.ndarray:
         """The image as the network saw it: uint8 (crop, crop, 3)."""
-        return read_picture(self.manifest.resolve(self.entry(image_id)["path"]), self.preprocessing)
+        return self._read(self.entry(image_id)["path"])
 
     def part_map(self, image_id: str) -> np.ndarray | None:
         """The rendered birds' part index per pixel: uint8 (crop, crop), or None where the data set has none."""
         path = self.entry(image_id)["part_map_path"]
         if path is None:
             return None
-        return read_picture(self.manifest.resolve(path), self.preprocessing, nearest=True)
+        return self._read(path, nearest=True)
+
+    def _read(self, path: str, nearest: bool = False) -> np.ndarray:
+        values = read_picture(self.manifest.resolve(path), self.preprocessing, nearest)
+        self.manifest.check(path)
+        return values
 
     def boxes(self, image_id: str) -> np.ndarray:
         """The image's object boxes in the pixels of its picture: (k, 4)."""

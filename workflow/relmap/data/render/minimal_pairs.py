@@ -81,6 +81,7 @@ def minimal_pairs(manifest: Manifest, rows: Iterable[int]) -> list[list[Changed]
     found = []
     for row in rows:
         image_id, path = manifest.frame["image_id"].iat[row], manifest.resolve(manifest.frame["path"].iat[row])
+        manifest.check(manifest.frame["path"].iat[row])
         if image_id not in recipes:
             raise InputError(f"{root / RECIPES}: no line for {image_id}; delete the rendered data and run again")
         found.append(changes(recipes[image_id], path, len(manifest.info.class_names)))
