@@ -15,6 +15,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 CORES ?= all
 VENV := .venv
+# Tools inside an environment name each other by absolute paths, which scripts and shells split at spaces.
+ifneq ($(words $(CURDIR)),1)
+$(error this folder's path has a space, $(CURDIR); move the checkout to one without)
+endif
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := workflow papers tests benchmarks notebooks
@@ -24,6 +28,11 @@ results: $(READY)
 
 # The first interpreter that is new enough makes the environment.
 $(READY): requirements.lock pyproject.toml
+	@if [ -x $(BIN)/python ] && [ "$(origin PYTHON)" = "command line" ] && ! $(BIN)/python -c \
+	  'import subprocess, sys; sys.exit(subprocess.check_output([sys.argv[1], "-c", "import sys; print(*sys.version_info[:2])"], text=True).split() != [*map(str, sys.version_info[:2])])' \
+	  "$(PYTHON)"; then \
+	  echo "error: $(VENV) was made with another Python than $(PYTHON); remove it first: rm -rf $(VENV)" >&2; exit 1; \
+	fi
 	@if [ ! -x $(BIN)/python ]; then \
 	  for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
 	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
@@ -32,6 +41,8 @@ $(READY): requirements.lock pyproject.toml
 	  done; \
 	fi
 	@[ -x $(BIN)/python ] || { echo "error: no Python 3.11 or newer found; name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null 2>&1 || \
+	  { echo "error: $(VENV) has no pip and cannot get one; install your system's python3-venv, rm -rf $(VENV), and run again" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@

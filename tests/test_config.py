@@ -218,3 +218,19 @@ def test_paper_scale_has_the_published_numbers_of_masks_and_steps():
         module, maker = load_rows().methods[method].maker.split(":")
         signature = inspect.signature(getattr(importlib.import_module(f"relmap.explainers.{module}"), maker))
         assert parameters == {name: signature.parameters[name].default for name in parameters}, method
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_finite_number_is_refused_with_its_key(value):
+    with pytest.raises(InputError, match=r"`evaluation.confidence` is (nan|-?inf); give a finite number"):
+        load({"evaluation": {"confidence": value}})
+    with pytest.raises(InputError, match=r"`evaluation.road.percents.1` is"):
+        load({"evaluation": {"road": {"percents": [10, value]}}})
+
+
+def test_nested_values_of_the_command_line_are_sent_to_a_file():
+    with pytest.raises(InputError, match=r"`evaluation.max_images` is `3` \(str\).*all values are text.*--configfile"):
+        load({"evaluation": {"max_images": "3"}})
+    with pytest.raises(InputError) as told:
+        load({"evaluation": {"max_images": "three"}})
+    assert "--configfile" not in str(told.value)

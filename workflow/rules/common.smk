@@ -121,6 +121,8 @@ def startable(model):
     return not row.initial or NETWORKS[model]["weights"] != "train" or row.initial in NETWORKS
 
 
+if " " in str(ROOT):
+    sys.exit(f"error: the workflow's path has a space, {ROOT}; move the checkout to one without")
 try:
     config.update(load(config))
     PAPERS = [read_paper(folder_of(paper)) for paper in config["papers"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def load(config: Mapping[str, Any], schema: Path = SCHEMA) -> dict[str, Any]:
     """
     validator = _validator(schema)
     config = _with_nulls(config)
+    _check_finite(config)
     error = best_match(validator.iter_errors(config))
     if error is not None:
         raise InputError(_explain(error))
@@ -200,7 +202,21 @@ def _not_among(error: ValidationError, where: str) -> str:
 def _of_wrong_type(error: ValidationError, where: str) -> str:
     wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
     found = type(error.instance).__name__
-    return f"config: `{where}` is `{error.instance}` ({found}), but must be of type {wanted}"
+    nested = found == "str" and "." in where and not isinstance(yaml.safe_load(error.instance), str)
+    text = "; inside braces on the command line all values are text: put them into a file for --configfile"
+    return f"config: `{where}` is `{error.instance}` ({found}), but must be of type {wanted}{text if nested else ''}"
+
+
+def _check_finite(value: Any, where: str = "") -> None:
+    """YAML's .nan and .inf are numbers that no setting means."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_finite(inner, _join(where, key))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            _check_finite(inner, _join(where, place))
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"config: `{where}` is {value}; give a finite number")
 
 
 def _meaning(error: ValidationError) -> str:
