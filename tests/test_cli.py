@@ -6,6 +6,7 @@ import csv
 import inspect
 import io
 import json
+import os
 import pickle
 import re
 import shlex
@@ -61,6 +62,7 @@ METHODS = [
     Method("infinite", "Infinite", "made up", "wrong.py:Infinite"),
     Method("nothing", "Nothing", "made up", "wrong.py:Nothing"),
     Method("raising", "Raising", "made up", "wrong.py:Raising"),
+    Method("hungry", "Hungry", "made up", "wrong.py:Hungry"),
 ]
 """
 WRONG = """
@@ -82,6 +84,10 @@ class Infinite(Nothing):
 class Raising(Nothing):
     def __call__(self, images, targets):
         raise ValueError("of its own")
+
+class Hungry(Nothing):
+    def __call__(self, images, targets):
+        return images.new_zeros(1 << 48)
 """
 NAMES = ["tench", "tabby cat", "tiger cat", "crane", "coast"]
 SMALL = ("--model", "net.py:make", "--size", "32", "--classes", "names.txt")
@@ -132,6 +138,9 @@ def test_help_is_there_at_once():
 def test_the_module_is_the_command():
     module = [sys.executable, "-m", "relmap", "metrics", "--json"]
     assert json.loads(subprocess.run(module, check=True, capture_output=True, text=True).stdout)
+    environment = {**os.environ, "_RELMAP_COMPLETE": "bash_source"}
+    said = subprocess.run(module[:3], check=True, capture_output=True, text=True, env=environment).stdout
+    assert "complete -o nosort -F _relmap_completion relmap" in said
 
 
 def test_the_face_has_hints():
@@ -303,12 +312,13 @@ def test_more_rows_than_a_sheet_has_go_on_further_sheets(folder):
 
 
 def test_methods_that_go_wrong_are_told_and_the_others_go_on(folder):
-    arguments = ("--extension", "rows.py", "--methods", "infinite,nothing,raising,abslrp", "--save", "maps.zarr")
+    arguments = ("--extension", "rows.py", "--methods", "infinite,nothing,raising,hungry,abslrp", "--save", "maps.zarr")
     result = run("explain", "photos", *SMALL, *arguments, "--out", "sheet.pdf")
     assert result.exit_code == 0, result.output
     assert "infinite: 1 of 2 maps hold NaN or infinity" in result.output
     assert "nothing: 2 of 2 maps are 0 everywhere" in result.output
     assert "raising: ValueError: of its own" in result.output
+    assert "hungry: memory is not enough: explain fewer images at a time" in result.output
     kept = relmap.load("maps.zarr")
     assert list(kept.maps) == ["infinite", "nothing", "abslrp"]
     assert np.isnan(kept["infinite"][0]).all() and (kept["infinite"][1] == 1).all()

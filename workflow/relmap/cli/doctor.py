@@ -135,10 +135,6 @@ def _workflow() -> Iterator[Finding]:
     from relmap.cli.repository import repository
     from relmap.errors import InputError
 
-    if importlib.util.find_spec("snakemake") is None:
-        yield Finding("snakemake", MISSING, "absent", "python -m pip install --requirement requirements.lock")
-    else:
-        yield Finding("snakemake", OK, importlib.metadata.version("snakemake"))
     try:
         root = repository()
     except InputError:
@@ -146,6 +142,10 @@ def _workflow() -> Iterator[Finding]:
         yield Finding("workflow", NOTE, "no copy of the repository here", cure)
         return
     yield Finding("workflow", OK, str(root))
+    if importlib.util.find_spec("snakemake") is None:
+        yield Finding("snakemake", MISSING, "absent", "python -m pip install --requirement requirements.lock")
+    else:
+        yield Finding("snakemake", OK, importlib.metadata.version("snakemake"))
     yield from _data(root)
 
 

@@ -175,7 +175,7 @@ def _preprocessing(
     """A change of what the network's own weights take; None for none."""
     if not (size or resize or whole or mean or std):
         return None
-    colours = {name: _three(name, text) for name, text in (("mean", mean), ("std", std)) if text}
+    colours: dict[str, Any] = {name: _three(name, text) for name, text in (("mean", mean), ("std", std)) if text}
 
     def changed(seen: Preprocessing) -> Preprocessing:
         crop = size or seen.crop

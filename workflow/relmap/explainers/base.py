@@ -81,7 +81,8 @@ class SharedPass(Explainer):
     Attributes:
         walks: the ways backwards that it takes; the forward pass keeps what they need.
         keep: names of further operations whose outputs are read.
-        conserving: whether it is made to keep the total of what its last walk starts from.
+        conserving: whether it is made to keep the total of what its last walk starts from. Attribution Equilibrium is
+            not: it has a total of its own.
         propagator: of the model; that of the walks.
     """
 

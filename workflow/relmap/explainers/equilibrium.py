@@ -105,8 +105,6 @@ class AttributionEquilibrium(SharedPass):
         layer: operation whose output is the last feature map.
     """
 
-    conserving = True
-
     def __init__(
         self,
         propagator: Propagator,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ ROWS = 16
 SURE = 3
 """Predicted classes beside a picture."""
 _LEFT, _CELL, _GAP, _MARGIN = 1.2, 1.06, 0.04, 0.06  # inches
+_FIXED = "\N{NO-BREAK SPACE}"
 _LEAST = 7.0  # inches of width that the words below need
 _TEXT, _SMALL = 6.0, 5.2  # points
 _LINE, _SMALL_LINE = 0.1, 0.088  # inches
@@ -62,7 +63,7 @@ def contact_sheet(explanation: Explanation, first: int = 0, count: int = ROWS) -
     rows = rows_of(explanation)[first : first + count]
     if not rows:
         raise InputError(f"contact sheet: there is no row {first}; there are {len(rows_of(explanation))}")
-    methods = [method for method in explanation.methods.values() if method.maps is not None]
+    methods = [explanation.methods[name] for name in explanation.maps]
     width = max(_LEAST, _LEFT + _CELL * (1 + len(methods)) + _MARGIN)
     heads = [_head(method) for method in methods]
     head = 0.06 + max(_LINE * len(lines) for lines in [[""], *heads])
@@ -74,7 +75,7 @@ def contact_sheet(explanation: Explanation, first: int = 0, count: int = ROWS) -
         left = _LEFT + column * _CELL + (_CELL - _GAP) / 2
         page.text("\n".join(lines), left, head - 0.03, va="bottom", fontsize=_TEXT, linespacing=1.1)
     for place, (image, target) in enumerate(rows):
-        _row(page, explanation, methods, image, target, head + place * pitch)
+        _row(page, explanation, image, target, head + place * pitch)
     below = head + pitch * len(rows) + 0.06
     page.colour_bar(0.55, below, 1.6, ["against the class", "0", "for the class"], SIGNED)
     page.colour_bar(3.0, below, 0.9, ["0", "large"], UNSIGNED, lowest=0)
@@ -89,16 +90,13 @@ def _head(method: MethodMaps) -> list[str]:
     return [*wrap(method.label, letters), *([_seconds(method.seconds)] if method.seconds == method.seconds else [])]
 
 
-def _row(
-    page: Page, explanation: Explanation, methods: Sequence[MethodMaps], image: int, target: int, top: float
-) -> None:
+def _row(page: Page, explanation: Explanation, image: int, target: int, top: float) -> None:
     side = _CELL - _GAP
     page.text(_words(explanation, image, target), _MARGIN, top + side / 2, ha="left", fontsize=_SMALL, linespacing=1.3)
     page.picture(squared(explanation.pictures[image]), _LEFT, top, side)
     page.outline(_LEFT, top, side)
-    for column, method in enumerate(methods, start=1):
-        left = _LEFT + column * _CELL
-        values = method.maps[image, target]
+    for column, (name, maps) in enumerate(explanation.maps.items(), start=1):
+        left, method, values = _LEFT + column * _CELL, explanation.methods[name], maps[image, target]
         if not np.isfinite(values).all():
             page.frame(left, top, side, "not finite")
             continue
@@ -119,7 +117,8 @@ def _words(explanation: Explanation, image: int, target: int) -> str:
     share = explanation.target_probabilities[image, target]
     explained = f"explained: {explanation.class_name(number)}"
     lines = [_shortened(explanation.images[image], letters), ""]
-    lines += wrap(f"{explained}, {shown_share(share)}" if np.isfinite(share) else explained, letters)
+    told = f"{explained}, {shown_share(share).replace(' ', _FIXED)}" if np.isfinite(share) else explained
+    lines += [line.replace(_FIXED, " ") for line in wrap(told, letters)]
     sure = zip(explanation.predicted[image, :SURE], explanation.probabilities[image, :SURE], strict=True)
     predicted = [f"{shown_share(p)} {explanation.class_name(int(each))}" for each, p in sure]
     if predicted:

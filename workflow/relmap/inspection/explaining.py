@@ -228,18 +228,29 @@ def _made(
         except Exception as error:
             if strict:
                 raise
-            said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-            return MethodMaps(row.id, row.label, row.citation, row.signed, time.perf_counter() - begin, (_line(said),))
+            said = _reason(error)
+            return MethodMaps(
+                row.id, row.label, row.citation, row.signed, time.perf_counter() - begin, (_line(row, said),)
+            )
     seconds = time.perf_counter() - begin
     whole = torch.cat(maps)
     leak = None if leaks[0] is None else torch.cat(leaks)
-    said = list(dict.fromkeys(_line(str(warning.message)) for warning in caught))
+    said = list(dict.fromkeys(_line(row, str(warning.message)) for warning in caught))
     said += _unsound(whole)
     whole = whole.masked_fill(~whole.isfinite().flatten(2).all(2)[..., None, None], torch.nan)
     if leak is not None and not said:
         said += _leaking(propagator, row, images, targets, leak)
     kept = None if leak is None else leak.numpy()
     return MethodMaps(row.id, row.label, row.citation, row.signed, seconds, tuple(said), whole.numpy(), kept)
+
+
+def _reason(error: Exception) -> str:
+    """Why a method made no maps, in words."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return "memory is not enough: explain fewer images at a time (--batch-size, batch_size=), or smaller ones"
+    return f"{type(error).__name__}: {error}"
 
 
 def _of_batch(
@@ -305,8 +316,9 @@ def _leaking(propagator: Propagator, row: Method, images: Tensor, targets: Tenso
     ]
 
 
-def _line(text: str) -> str:
-    return " ".join(text.split())
+def _line(row: Method, text: str) -> str:
+    """What is said, on one line, without the method's name, which stands before it."""
+    return " ".join(text.split()).removeprefix(f"method {row.id!r}").lstrip(": ")
 
 
 def told_of_maps(maps: Mapping[str, Tensor], images: Tensor) -> Explanation:

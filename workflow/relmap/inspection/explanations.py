@@ -184,7 +184,8 @@ class Explanation:
         arrays, words = _apart(self)
         with atomic_path(path) as temporary:
             if path.suffix == ".npz":
-                np.savez_compressed(temporary, words=np.array(json.dumps(words)), **arrays)
+                every: dict[str, Any] = {"words": np.array(json.dumps(words)), **arrays}
+                np.savez_compressed(temporary, **every)
             else:
                 import zarr
 
@@ -264,6 +265,7 @@ def _together(arrays: Mapping[str, np.ndarray], words: Mapping[str, Any]) -> Exp
         )
         for row in words["methods"]
     }
-    rest = {key: value for key, value in words.items() if key not in ("format", "methods", "images", "class_names")}
-    tuples = {name: tuple(words[name]) for name in ("images", "class_names")}
-    return Explanation(**rest, **tuples, methods=methods, **{name: arrays[name] for name in _ARRAYS})
+    rest: dict[str, Any] = {key: value for key, value in words.items() if key not in ("format", "methods")}
+    rest |= {name: tuple(words[name]) for name in ("images", "class_names")}
+    rest |= {name: arrays[name] for name in _ARRAYS}
+    return Explanation(**{**rest, "methods": methods})

@@ -52,7 +52,7 @@ class Regions:
     @property
     def known(self) -> np.ndarray:
         """(N, K) bool: whether a part of the object is seen."""
-        return self.inside.any((2, 3))
+        return np.asarray(self.inside.any((2, 3)))
 
 
 def read_regions(path: str | os.PathLike, explanation: Explanation) -> Regions:
@@ -78,11 +78,11 @@ def read_regions(path: str | os.PathLike, explanation: Explanation) -> Regions:
         if place is None:
             unknown.append(line["image"])
             continue
-        size = tuple(int(side) for side in explanation.sizes[place])
+        size = int(explanation.sizes[place, 0]), int(explanation.sizes[place, 1])
         if "mask" in line:
             region = read_mask(path.parent / line["mask"], preprocessing, size)
         else:
-            region = boxes_seen([_box(line, path, number)], preprocessing, size, inside.shape[2:])
+            region = boxes_seen([_box(line, path, number)], preprocessing, size, explanation.pictures.shape[1:3])
         wanted = np.ones(targets.shape[1], dtype=bool)
         if line.get("class"):
             count = len(explanation.class_names) or int(max(targets.max(), explanation.predicted.max())) + 1
@@ -172,7 +172,9 @@ def score_regions(explanation: Explanation, regions: Regions) -> pd.DataFrame:
 def _with_controls(explanation: Explanation) -> dict[str, np.ndarray]:
     """The maps by method, and below them what maps have that know nothing of the network."""
     count, shape = explanation.targets.shape, explanation.pictures.shape[1:3]
-    centre = CentreGaussian(None)(torch.zeros(1, 3, *shape), torch.zeros(1, 1, dtype=torch.int64))[0, 0].numpy()
+    centre = CentreGaussian(nn.Identity())(torch.zeros(1, 3, *shape), torch.zeros(1, 1, dtype=torch.int64))[
+        0, 0
+    ].numpy()
     controls = {"constant": np.ones(shape, dtype=np.float32), "centre_gaussian": centre}
     return explanation.maps | {name: np.broadcast_to(one, (*count, *shape)).copy() for name, one in controls.items()}
 

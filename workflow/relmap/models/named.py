@@ -70,8 +70,9 @@ def network_named(
     else:
         found = _of_torchvision(name, weights)
     seen = preprocessing(found.preprocessing) if callable(preprocessing) else preprocessing or found.preprocessing
-    found.model.input_range = input_range(seen.mean, seen.std)
-    return replace(found, model=found.model.eval().requires_grad_(False), preprocessing=seen)
+    model: Any = found.model.eval().requires_grad_(False)
+    model.input_range = input_range(seen.mean, seen.std)
+    return replace(found, preprocessing=seen)
 
 
 def _of_row(name: str, weights: str | os.PathLike | None) -> Named:
