@@ -185,6 +185,19 @@ def test_conservation_is_measured_and_what_is_wrong_is_said(given):
         given["gradcam"]
 
 
+def test_where_a_total_is_lost_is_said():
+    model, image = network("vit", torch.float32), inputs(torch.float32)[0][:1]
+    method = Explanation.of(model, image, 1, "lrp_alpha1_beta0").methods["lrp_alpha1_beta0"]
+    steps = relmap.conservation(model, image, torch.tensor([1]), "lrp_alpha1_beta0")
+    worst = steps.loc[steps["leak"].abs().idxmax(), "operation"]
+    assert method.leak[0, 0] > 0.5
+    assert (
+        len(method.said) == 1
+        and f"by {method.leak[0, 0]:.2g} times" in method.said[0]
+        and repr(worst) in method.said[0]
+    )
+
+
 @pytest.mark.parametrize("suffix", ["npz", "zarr"])
 def test_what_is_saved_is_read_again_bit_for_bit(given, tmp_path, suffix):
     path = tmp_path / f"maps.{suffix}"
