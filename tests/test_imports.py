@@ -117,10 +117,19 @@ def test_rooms_know_only_those_below(room, forbidden):
 
 
 def test_the_library_has_few_rooms():
-    entries = [path for path in RELMAP.iterdir() if path.name not in ("__init__.py", "py.typed", "__pycache__")]
-    assert len(entries) <= 16, sorted(path.name for path in entries)
+    kept = ("__init__.py", "__main__.py", "py.typed", "__pycache__")
+    entries = [path for path in RELMAP.iterdir() if path.name not in kept]
+    assert len(entries) <= 17, sorted(path.name for path in entries)
     for path in (RELMAP / "job" / "config.py", RELMAP / "job" / "config_text.py"):
         assert "papers" not in re.findall(r"^(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
+
+
+def test_the_command_line_is_nobodys_library():
+    """What a command does can be had from Python: only the command's entry point imports it."""
+    for path in sorted(RELMAP.rglob("*.py")):
+        files = imported(path, tuple(ROOTS.items()))
+        of_cli = [file for file in files if file.is_relative_to(RELMAP / "cli")]
+        assert not of_cli or path.is_relative_to(RELMAP / "cli") or path.name == "__main__.py", path
 
 
 def test_papers_know_nothing_of_each_other():

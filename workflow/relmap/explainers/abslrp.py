@@ -143,6 +143,7 @@ class _Contrasting(SharedPass):
     """
 
     joins = True
+    conserving = True
 
     def __init__(
         self,

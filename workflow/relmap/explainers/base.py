@@ -81,11 +81,14 @@ class SharedPass(Explainer):
     Attributes:
         walks: the ways backwards that it takes; the forward pass keeps what they need.
         keep: names of further operations whose outputs are read.
+        conserving: whether it is made to keep the total of what its last walk starts from. Attribution Equilibrium is
+            not: it has a total of its own.
         propagator: of the model; that of the walks.
     """
 
     walks: tuple[Walk, ...] = ()
     keep: tuple[str, ...] = ()
+    conserving: bool = False
 
     @cached_property
     def propagator(self) -> Propagator:
@@ -133,6 +136,8 @@ class Relevance(SharedPass):
     Raises:
         InputError: no start has this name.
     """
+
+    conserving = True
 
     def __init__(self, propagator: Propagator, composite: Composite, start: starts.Start | str | None = None) -> None:
         self.walk = propagator.by(composite)

@@ -71,6 +71,7 @@ class ExcitationBackprop(SharedPass):
     """
 
     last: Rule | None = None
+    conserving = True
 
     def __init__(
         self, propagator: Propagator, *, layer: str | None = None, additions: Literal["share", "copy"] = "share"
@@ -94,6 +95,7 @@ class ContrastiveExcitationBackprop(ExcitationBackprop):
     """Maps (K, N, h, w) that are not negative, of the contrast at a layer; arguments as of ``ExcitationBackprop``."""
 
     last = CONTRAST
+    conserving = False
 
     def read(self, activations: Activations, targets: Tensor) -> Tensor:
         return super().read(activations, targets).clamp(min=0)

@@ -94,15 +94,21 @@ def save_figure(
     """
     folder = Path(folder)
     with relmap_style():
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        page = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+        page = as_picture(figure)
         words = {"caption": caption, "selection": selection, "rows": [_plain(row) for row in rows]}
         with atomic_paths(*(folder / f"{name}.{suffix}" for suffix in ("png", "pdf", "json"))) as (png, pdf, json):
             page.save(png, dpi=(PNG_DPI, PNG_DPI), compress_level=4)
             figure.savefig(pdf, metadata={"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None})
             json.write_text(as_json(words, f"{folder / name}.json"))
     return folder / f"{name}.png"
+
+
+def as_picture(figure: Figure) -> Image.Image:
+    """A figure's pixels, RGB."""
+    with relmap_style():
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        return Image.fromarray(np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

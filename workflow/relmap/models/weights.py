@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -39,7 +37,7 @@ def load_published(path: str | os.PathLike, architecture: str, classes: int = 10
     """
     path = Path(path)
     _check_name(path)
-    return _of_state(_read(path), path, architecture, classes)
+    return _of_state(read_state(path), path, architecture, classes)
 
 
 def load_own(path: str | os.PathLike, architecture: str, input_size: int = 224) -> nn.Module:
@@ -55,32 +53,48 @@ def load_own(path: str | os.PathLike, architecture: str, input_size: int = 224) 
         InputError: the file is absent, unreadable, or of another network.
     """
     path = Path(path)
-    state = _read(path)
+    state = read_state(path)
     last = f"{architecture_of(architecture).last}.weight"
     if last not in state:
         raise InputError(f"{path}: lacks {last}, the last layer of {architecture}; are these the weights of another?")
     return _of_state(state, path, architecture, len(state[last]), input_size)
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file, by name; nothing in it is executed."""
+def read_state(path: str | os.PathLike, as_written: bool = False) -> dict[str, torch.Tensor]:
+    """The tensors of a file, by name; nothing in it is executed.
+
+    Args:
+        path: as of ``load_own``.
+        as_written: keep the names as they stand in the file; else they become those that torchvision has today.
+
+    Raises:
+        InputError: the file is absent or cannot be read.
+    """
+    path = Path(path)
+    state = _tensors(path)
+    if as_written:
+        return {name.removeprefix("module."): value for name, value in state.items()}
+    return as_torchvision({_named(name): value for name, value in state.items() if not name.startswith(_AUXILIARY)})
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
-            return as_torchvision(load_file(path))
+            return load_file(path)
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                return as_torchvision(from_flax(dict(arrays)))
+                return from_flax(dict(arrays))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file of weights; correct `weights`") from error
-    except (RuntimeError, ValueError, pickle.UnpicklingError, EOFError, KeyError, SafetensorError, OSError) as error:
+    except Exception as error:  # of bytes that are no weights, readers raise whatever they stumble on
         raise InputError(f"{path}: not a file of weights that can be read ({error}); download it again") from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path}: holds no state dict; take a file as torchvision distributes them")
-    return as_torchvision({_named(name): value for name, value in state.items() if not name.startswith(_AUXILIARY)})
+    return state
 
 
 def _named(name: str) -> str:
