@@ -7,7 +7,7 @@ import torch
 from relmap.errors import InputError
 from relmap.explainers.equilibrium import AttributionEquilibrium
 from relmap.figures.pairs import examples
-from relmap.figures.sheet import seismic, squared
+from relmap.figures.sheet import shown_map
 from relmap.inspection.comparison import rightly_classified, spread_over_classes
 from relmap.models import build
 from relmap.propagation import Propagator
@@ -168,8 +168,8 @@ def test_examples_are_right_sure_and_of_different_classes():
 
 
 def test_colours():
-    shown = seismic(np.array([[0.0, 1.0], [-1.0, 1 / 6]]))
-    assert shown[0, 0].min() >= 252 and shown[0, 1].tolist() == [128, 0, 0] and shown[1, 0].tolist() == [0, 0, 76]
+    shown = shown_map(np.array([[0.0, 1.0], [-1.0, 1 / 6]]))
+    assert shown[0, 0].min() == 255
+    assert shown[0, 1, 0] > shown[0, 1, 2] + 50 and shown[1, 0, 2] > shown[1, 0, 0] + 50
     assert shown[1, 1, 0] > shown[1, 1, 2], "a sixth of the largest is half as red"
-    assert (seismic(np.zeros((2, 2))) >= 252).all()
-    assert squared(np.zeros((4, 2, 3), dtype=np.uint8)).shape == (4, 4, 3)
+    assert shown_map(np.zeros((2, 2))) == "0 everywhere"

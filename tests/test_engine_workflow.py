@@ -110,7 +110,7 @@ def test_colours_are_symmetric_and_clipped():
     assert shown[50, 10, 0] < shown[50, 10, 2]  # blue against it
     plain = coloured(np.array([[-1.0, 0.0, 1.0]]), signed=False)
     assert plain[0, 0].tolist() == plain[0, 1].tolist() == [255, 255, 255]
-    assert plain[0, 2].max() == 0
+    assert plain[0, 2].max() < 100  # the darkest purple
     assert (coloured(np.zeros((4, 4)), signed=True) >= 245).all()
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from relmap.errors import InputError
 from relmap.figures import overlays, pictures
+from relmap.figures.colours import tint
 from relmap.figures.page import Page
 from relmap.figures.results import Row, Setting, readable, settings
 from relmap.figures.style import save_figure, signed
@@ -58,22 +59,30 @@ class TestOverlay:
         assert (shown[..., 0] == shown[..., 1]).all()
         assert (shown[..., 1] == shown[..., 2]).all()
 
-    def test_seismic_is_red_for_and_blue_against(self) -> None:
+    def test_ends_differ_in_grey_and_white_is_nothing(self) -> None:
+        ends = tint(np.array([[-1.0, 0.0, 1.0]]))[0]
+        grey = ends @ np.array([0.299, 0.587, 0.114])
+        assert grey[0] - grey[2] > 0.25 and ends[1].tolist() == [1, 1, 1]
+        ramp = tint(np.linspace(-1, 1, 21)[None])[0] @ np.array([0.299, 0.587, 0.114])
+        assert (np.diff(ramp[:11]) > 0).all() and (np.diff(ramp[10:]) < 0).all()
+        assert (np.diff(tint(np.linspace(0, 1, 11)[None], signed=False)[0].mean(1)) < 0).all()
+
+    def test_signed_is_red_for_and_blue_against(self) -> None:
         picture = np.full((2, 2, 3), 128, np.uint8)
         shown = overlays.overlay(picture, np.array([[0.6, 0.6], [-0.6, -0.6]])).astype(int)
         assert (shown[0, :, 0] > shown[0, :, 2] + 50).all()
         assert (shown[1, :, 2] > shown[1, :, 0] + 50).all()
 
-    def test_jet_ignores_what_speaks_against(self) -> None:
+    def test_one_sign_ignores_what_speaks_against(self) -> None:
         picture = np.full((1, 2, 3), 128, np.uint8)
-        shown = overlays.overlay(picture, np.array([[-1.0, 0.0]]), colours="jet")
+        shown = overlays.overlay(picture, np.array([[-1.0, 0.0]]), signed=False)
         assert (shown[0, 0] == shown[0, 1]).all()
 
     def test_smaller_map_covers_the_same_field(self) -> None:
         picture = np.full((8, 8, 3), 128, np.uint8)
         shown = overlays.overlay(picture, np.array([[1.0, 0.0], [0.0, 0.0]])).astype(int)
-        # Full seismic has no green, so green fades with the map.
-        assert shown[0, 0, 1] == 0
+        # Full red has hardly any green, so green fades with the map.
+        assert shown[0, 0, 1] < 10
         assert shown[2, 2, 1] < shown[4, 4, 1]
         assert len(set(shown[-1, -1])) == 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib import colormaps
+from relmap.figures.colours import as_pixels, tint
 from relmap.figures.overlays import CLIP_PERCENTILE, scaled
 
 NOTE = (
@@ -13,8 +13,8 @@ _FRAME = (255, 140, 0)
 
 
 def tinted(levels: np.ndarray) -> np.ndarray:
-    """Levels from -1 to 1, dark blue over blue, white and red to dark red: (H, W) to uint8 (H, W, 3)."""
-    return (255 * colormaps["seismic"](0.5 + 0.5 * levels)[..., :3]).round().astype(np.uint8)
+    """Levels from -1 to 1, blue over white and red to dark red: (H, W) to uint8 (H, W, 3)."""
+    return as_pixels(tint(levels))
 
 
 def signed(values: np.ndarray) -> np.ndarray:

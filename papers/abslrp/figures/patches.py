@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from relmap.catalogue.rows import label
 from relmap.errors import InputError
+from relmap.figures.colours import EMPTY, is_signed
 from relmap.figures.overlays import overlay
 from relmap.figures.page import Page
 from relmap.figures.style import PAGE_WIDTH
@@ -95,4 +96,7 @@ def _draw(page: Page, seen: Seen, methods: Sequence[str], left: float, top: floa
             raise InputError(
                 f"figure: the map of {method} is {values.shape}, its picture {seen.picture.shape[:2]}; give it resized"
             )
-        page.picture(overlay(seen.picture, values), left + place * cell, top, side)
+        if values.any():
+            page.picture(overlay(seen.picture, values, is_signed(method, values)), left + place * cell, top, side)
+        else:
+            page.frame(left + place * cell, top, side, EMPTY)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from relmap.catalogue.rows import label
 from relmap.errors import InputError
+from relmap.figures.colours import SIGNED
 from relmap.figures.page import Page
 from relmap.figures.style import PAGE_WIDTH, relmap_style
 
@@ -127,7 +127,7 @@ def _draw(page: Page, line: _Line, top: float) -> float:
     page.text(line.name, _LEFT - 0.08, base, ha="right", va="baseline", fontsize=5.6)
     for word, level, told in zip(line.words, line.levels, line.telling, strict=True):
         # Half of the colours' range, so that black words stay legible.
-        colour = colormaps["bwr"](0.5 + 0.3 * float(level))
+        colour = SIGNED(0.5 + 0.3 * float(level))
         box = {"boxstyle": "square,pad=0.12", "fc": colour, "ec": "none"}
         style = {"family": "DejaVu Sans Mono", "fontsize": _FONT, "ha": "left", "va": "baseline"}
         page.text(word, left, base, bbox=box, **style)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from relmap.figures.results import readable
-from relmap.figures.sheet import NOTE, NOTHING, Sheet, SheetRow, enlarged, heat, page_of, seismic
+from relmap.figures.sheet import NOTE, NOTHING, Sheet, SheetRow, enlarged, mask, method_map, page_of, shown_map
 
 from papers.ae.figures.names import AE, method_name
 
@@ -30,16 +30,17 @@ def figure03(arrays: Arrays, image: int = 0, channels: int = 2) -> Figure:
     picture = arrays["picture"][image]
 
     def row(label: str, values: Sequence[np.ndarray], draw) -> SheetRow:
-        return SheetRow(label, [picture, *(enlarged(draw(one), _SHOWN) for one in values)])
+        shown = [draw(one) for one in values]
+        return SheetRow(label, [picture, *(one if isinstance(one, str) else enlarged(one, _SHOWN) for one in shown)])
 
-    rows = [row("features,\nsum of channels", [arrays[f"{layer}/features"][image] for layer in layers], heat)]
+    rows = [row("features,\nsum of channels", [arrays[f"{layer}/features"][image] for layer in layers], mask)]
     for variant, terms in _TERMS.items():
         values = [arrays[f"{layer}/{variant}/sum"][image] for layer in layers]
-        rows.append(row(f"{terms},\nsum of channels", values, seismic))
+        rows.append(row(f"{terms},\nsum of channels", values, shown_map))
     for channel in range(min(channels, arrays[f"{layers[0]}/{next(iter(_TERMS))}/channels"].shape[1])):
         for variant, terms in _TERMS.items():
             values = [arrays[f"{layer}/{variant}/channels"][image, channel] for layer in layers]
-            rows.append(row(f"{terms},\nchannel {channel + 1}", values, seismic))
+            rows.append(row(f"{terms},\nchannel {channel + 1}", values, shown_map))
     note = (
         "Layers from the output on. Channels: those with the largest absolute relevance by all terms, each layer's own."
         f"\n{NOTE}"
@@ -83,7 +84,7 @@ def _mark_sheet(arrays: Arrays, table: pd.DataFrame, methods: Sequence[str]) -> 
         maps = [arrays[f"maps/{network}/{method}"] for network, _ in columns]
         for number, picture in enumerate(arrays["picture"][: 2 if method == AE else 1]):
             said = [readable(str(arrays[f"says/{network}"][number])) for network in ("marked", "original")]
-            cells = [seismic(found[number, which]) for found, (_, which) in zip(maps, columns, strict=True)]
+            cells = [shown_map(found[number, which]) for found, (_, which) in zip(maps, columns, strict=True)]
             under = f"{readable(str(arrays['true'][number]))}; said:\n{said[0]}; without training: {said[1]}"
             words = [under, *(f"on the mark: {share}" for share in shares)] if number == 0 else [under]
             rows.append(SheetRow(method_name(method), [picture, *cells], words))
@@ -108,7 +109,7 @@ def _edges_sheet(arrays: Arrays, table: pd.DataFrame, methods: Sequence[str]) ->
             "",
             *(f"{shares.loc[method, regions[0]]:.2f}, {shares.loc[method, regions[1]]:.2f}" for method in methods),
         ]
-        cells = [picture, *(seismic(arrays[f"maps/{method}"][number]) for method in methods)]
+        cells = [picture, *(method_map(method, arrays[f"maps/{method}"][number]) for method in methods)]
         rows.append(SheetRow(readable(str(arrays["true"][number])), cells, words if number == 0 else ()))
     titles = ["Input", *(method_name(method).replace(" ", "\n") for method in methods)]
     count = int(table["n_images"].iloc[0])
@@ -129,8 +130,8 @@ def figure11(arrays: Arrays, table: pd.DataFrame, methods: Sequence[str], image:
     """
     by_method = table.set_index("method")
     rows = [
-        SheetRow("map", [seismic(arrays[f"maps/{method}"][image]) for method in methods]),
-        SheetRow("top pixels", [heat(arrays[f"chosen/{method}"][image]) for method in methods]),
+        SheetRow("map", [method_map(method, arrays[f"maps/{method}"][image]) for method in methods]),
+        SheetRow("top pixels", [mask(arrays[f"chosen/{method}"][image]) for method in methods]),
     ]
     for name, label in (("removed", "without them"), ("inserted", "they alone,\nbefore the\nblurred picture")):
         said = {method: readable(str(arrays[f"says_{name}/{method}"][image])) for method in methods}

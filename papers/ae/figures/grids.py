@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from relmap.errors import InputError
-from relmap.figures.sheet import NOTE, Sheet, SheetRow, page_of, seismic
+from relmap.figures.sheet import NOTE, Sheet, SheetRow, method_map, page_of
 from relmap.figures.style import relmap_style
 
 from papers.ae.figures.names import AE, look, method_name
@@ -66,7 +66,13 @@ def figure09(
     rows = [SheetRow("grid", list(pictures))]
     for method in methods:
         words = [f"{known[pair.image_id, pair.target, method]:.2f}" for pair in chosen.itertuples()]
-        rows.append(SheetRow(method_name(method), [seismic(found[method]) for found in maps], words))
+        rows.append(
+            SheetRow(
+                method_name(method),
+                [method_map(method, found[method]) for found in maps],
+                words,
+            )
+        )
     note = (
         "Columns: bins of ranks by AE's score, the middle pair of each. Under maps: share of positive relevance in the "
         f"target's cell.\n{NOTE}"

@@ -7,7 +7,7 @@ from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
-from relmap.figures.sheet import Sheet, SheetRow, page_of, seismic
+from relmap.figures.sheet import Sheet, SheetRow, method_map, page_of
 
 from papers.ae.figures.names import method_name
 
@@ -20,7 +20,10 @@ def map_rows(examples: Sequence[Example], columns: Sequence[str]) -> list[SheetR
     return [
         SheetRow(
             fill(label, 16) if "\n" not in label else label,
-            [picture, *(seismic(maps[name]) if name in maps else None for name in columns)],
+            [
+                picture,
+                *(method_map(name, maps[name]) if name in maps else None for name in columns),
+            ],
         )
         for label, picture, maps in examples
     ]

@@ -11,7 +11,7 @@ from relmap.figures.overlays import overlay
 from relmap.figures.sheet import Sheet, SheetRow, page_of
 
 NOTE = (
-    "Positive relevance over its 99.5th percentile, blue (none) to red, over the grey picture.\n"
+    "Positive relevance over its 99.5th percentile, purple where large, over the grey picture.\n"
     "Under each map its ID score in strict order | with ties at once."
 )
 Example = tuple[str, np.ndarray, Mapping[str, np.ndarray], Mapping[str, str]]
@@ -28,7 +28,7 @@ def maps_figure(examples: Sequence[Example], columns: Mapping[str, str]) -> Figu
     rows = [
         SheetRow(
             fill(label, 16),
-            [picture, *(overlay(picture, maps[name], "jet") if name in maps else None for name in columns)],
+            [picture, *(overlay(picture, maps[name], signed=False) if name in maps else None for name in columns)],
             ["", *(words.get(name, "") for name in columns)],
         )
         for label, picture, maps, words in examples

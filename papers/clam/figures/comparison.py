@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 from relmap.errors import InputError
+from relmap.figures.colours import EMPTY, UNSIGNED, is_signed
 from relmap.figures.overlays import CLIP_PERCENTILE, overlay
 from relmap.figures.page import Page
 from relmap.figures.results import Row
@@ -86,7 +87,7 @@ def choose(frame: pd.DataFrame, targets: pd.DataFrame, count: int, which: str) -
 
 
 def comparison_figure(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
-    """Draw rows of maps over their grey pictures, blue to red through white as in the paper.
+    """Draw rows of maps over their grey pictures, blue to red through white; purple where a method tells sizes only.
 
     Every map is divided by the 99.5th percentile of its own magnitude, so colours compare within a map, not between.
 
@@ -124,13 +125,18 @@ def comparison_figure(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
             if method not in row.maps:
                 page.frame(left, top, side, "no map")
                 continue
-            page.picture(overlay(row.picture, row.maps[method]), left, top, side, smooth=False)
+            if not row.maps[method].any():
+                page.frame(left, top, side, EMPTY)
+                continue
+            two_signs = is_signed(method, row.maps[method])
+            page.picture(overlay(row.picture, row.maps[method], two_signs), left, top, side, smooth=False)
             for box in row.boxes:
                 page.box(box, pixels, left, top, side, colour="black", bold=False)
             if method in row.gains:
                 page.text(signed(row.gains[method]), left + side / 2, top + side + 0.015, va="top", fontsize=5)
     foot = header + pitch * len(rows) + 0.08
-    page.colour_bar(0.62 * PAGE_WIDTH, foot + 0.03, 0.3 * PAGE_WIDTH, ["against the class", "0", "for the class"])
+    page.colour_bar(0.58 * PAGE_WIDTH, foot + 0.03, 0.22 * PAGE_WIDTH, ["against the class", "0", "for the class"])
+    page.colour_bar(0.86 * PAGE_WIDTH, foot + 0.03, 0.1 * PAGE_WIDTH, ["0", "large"], UNSIGNED, lowest=0)
     note = f"Colour: relevance / {CLIP_PERCENTILE:g}th percentile of its magnitude. Box: the object's, as annotated."
     if shown_gains:
         note += "\nUnder maps with CLAM: gain in pointing accuracy of that image, mean over residual energies."

@@ -8,7 +8,7 @@ from textwrap import fill
 import numpy as np
 from matplotlib.figure import Figure
 from relmap.errors import InputError
-from relmap.figures.sheet import GAIN, NOTHING, Sheet, SheetRow, page_of, seismic
+from relmap.figures.sheet import GAIN, NOTHING, Sheet, SheetRow, page_of, shown_map
 
 from papers.ucag.figures.names import guided, method_name
 
@@ -17,13 +17,9 @@ Example = tuple[str, np.ndarray, Mapping[str, np.ndarray]]
 
 
 NOTE = (
-    f"Red: for the class; blue: against it. Colour: relevance over its largest magnitude; of two signs times {GAIN:g}."
+    f"Red: for the class; blue: against it; over its largest magnitude, times {GAIN:g}. Purple: maps of one sign, over "
+    "their largest value."
 )
-
-
-def shown(values: np.ndarray) -> np.ndarray:
-    """A map in colours. Activation maps have one sign and most of it large: they fill the scale as they are."""
-    return seismic(values) if values.min(initial=0) < 0 else seismic(values, 1)
 
 
 def methods_figure(parts: Mapping[str, Sequence[Example]], methods: Sequence[str]) -> Figure:
@@ -51,8 +47,14 @@ def methods_figure(parts: Mapping[str, Sequence[Example]], methods: Sequence[str
 def _rows(example: Example, methods: Sequence[str], name: str) -> list[SheetRow]:
     words, picture, maps = example
 
+    # A method's maps, with UCAG and without, have one scale.
+    signed = {}
+    for method in methods:
+        own = [maps[name] for name in (method, guided(method)) if name in maps]
+        signed |= dict.fromkeys((method, guided(method)), any(values.min(initial=0) < 0 for values in own))
+
     def row(said: str, first: np.ndarray, keys: Sequence[str]) -> SheetRow:
-        return SheetRow(said, [first, *(shown(maps[key]) if key in maps else None for key in keys)])
+        return SheetRow(said, [first, *(shown_map(maps[key], signed[key]) if key in maps else None for key in keys)])
 
     said = fill(words, 16) if "\n" not in words else words
     return [

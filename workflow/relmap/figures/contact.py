@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from relmap.errors import InputError
-from relmap.figures.gallery import SIGNED, UNSIGNED, coloured
+from relmap.figures.colours import EMPTY, SIGNED, UNSIGNED
+from relmap.figures.gallery import coloured
 from relmap.figures.page import Page
 from relmap.figures.sheet import squared
 from relmap.figures.style import as_picture
@@ -103,7 +104,7 @@ def _row(page: Page, explanation: Explanation, image: int, target: int, top: flo
         page.picture(squared(coloured(values, method.signed)), left, top, side)
         page.outline(left, top, side)
         if not values.any():
-            page.text("0 everywhere", left + side / 2, top + side / 2, color="#777777")
+            page.text(EMPTY, left + side / 2, top + side / 2, color="#777777")
         if method.leak is not None:
             page.text(
                 f"leak {shown_leak(method.leak[image, target])}", left + side / 2, top + side + 0.05, fontsize=_SMALL

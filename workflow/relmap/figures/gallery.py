@@ -9,18 +9,17 @@ from pathlib import Path
 from textwrap import wrap
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from relmap.catalogue.methods import find
 from relmap.catalogue.rows import rank
 from relmap.errors import InputError
+from relmap.figures.colours import SIGNED, UNSIGNED, as_pixels, tint
 from relmap.figures.overlays import CLIP_PERCENTILE, scaled
 from relmap.figures.page import Page
 from relmap.figures.style import PAGE_WIDTH
 
 # Both are told apart with a colour vision deficiency, and what is pale is zero in both.
-SIGNED, UNSIGNED = "RdBu_r", "Greys"
 TITLE = 5.6  # points
 _LINE = 0.094  # inches, of a title
 _GAP, _MARGIN = 0.045, 0.04
@@ -63,14 +62,13 @@ def coloured(values: np.ndarray, signed: bool) -> np.ndarray:
 
     Args:
         values: (H, W).
-        signed: blue to red, pale at zero, symmetric; otherwise white to black, and what is negative is white.
+        signed: blue to red, pale at zero, symmetric; otherwise white to purple, and what is negative is white.
 
     Returns:
         uint8 (H, W, 3).
     """
     level = scaled(values)
-    colours = colormaps[SIGNED](0.5 + 0.5 * level) if signed else colormaps[UNSIGNED](np.clip(level, 0, 1))
-    return np.round(255 * colours[..., :3]).astype(np.uint8)
+    return as_pixels(tint(level, signed))
 
 
 def gallery_figure(picture: np.ndarray, title: str, maps: Mapping[str, np.ndarray], columns: int = 7) -> Figure:
@@ -113,7 +111,7 @@ def gallery_figure(picture: np.ndarray, title: str, maps: Mapping[str, np.ndarra
     page.colour_bar(2.85, top + 0.1, 0.9, ["0", "large"], UNSIGNED, lowest=0)
     page.text(
         f"Colour: map / {CLIP_PERCENTILE:g}th percentile of its magnitude; blue to red for\n"
-        "signed maps, white to black for methods that tell sizes only.",
+        "signed maps, white to purple for methods that tell sizes only.",
         PAGE_WIDTH - _MARGIN,
         top + 0.17,
         ha="right",

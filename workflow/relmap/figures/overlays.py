@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image
+
+from relmap.figures.colours import as_pixels, tint
 
 CLIP_PERCENTILE = 99.5
 
@@ -40,13 +41,13 @@ def grey(picture: np.ndarray, lightness: float = 0.45) -> np.ndarray:
     return np.repeat((lightness + (1 - lightness) * luminance)[..., None], 3, axis=-1)
 
 
-def overlay(picture: np.ndarray, values: np.ndarray, colours: str = "seismic") -> np.ndarray:
+def overlay(picture: np.ndarray, values: np.ndarray, signed: bool = True) -> np.ndarray:
     """Colours over the grey picture, more opaque where the map is larger in magnitude.
 
     Args:
         picture: uint8 (H, W, 3).
         values: (H, W), or a smaller map that covers the same field (it is enlarged bilinearly).
-        colours: ``seismic`` (signed, symmetric around zero) or ``jet`` (positive part only).
+        signed: whether both signs are shown; of maps that tell sizes only, or where asked, the positive part alone.
 
     Returns:
         uint8 (H, W, 3).
@@ -55,12 +56,7 @@ def overlay(picture: np.ndarray, values: np.ndarray, colours: str = "seismic") -
     size = (ground.shape[1], ground.shape[0])
     level = Image.fromarray(scaled(values).astype(np.float32), mode="F").resize(size, Image.Resampling.BILINEAR)
     level = np.asarray(level, dtype=float)
-    if colours == "seismic":
-        tint = colormaps["seismic"](0.5 + 0.5 * level)[..., :3]
-        # Full seismic is white at zero; opacity that follows the magnitude lets the picture show there instead.
-        opacity = np.abs(level)[..., None] ** 0.6
-    else:
-        level = np.clip(level, 0, 1)
-        tint = colormaps["jet"](level)[..., :3]
-        opacity = np.full((*level.shape, 1), 0.55)
-    return np.round(255 * ((1 - opacity) * ground + opacity * tint)).astype(np.uint8)
+    level = level if signed else np.clip(level, 0, 1)
+    # The scales are white at zero; opacity that follows the magnitude lets the picture show there instead.
+    opacity = np.abs(level)[..., None] ** 0.6
+    return as_pixels((1 - opacity) * ground + opacity * tint(level, signed))

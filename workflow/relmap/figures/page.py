@@ -13,12 +13,13 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.backend_bases import RendererBase
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
+from relmap.figures.colours import SIGNED
 from relmap.figures.style import PNG_DPI, relmap_style
 
 TEXT = 5.2  # points
@@ -129,7 +130,13 @@ class Page:
         )
 
     def colour_bar(
-        self, left: float, top: float, width: float, labels: Sequence[str], colours: str = "seismic", lowest: float = -1
+        self,
+        left: float,
+        top: float,
+        width: float,
+        labels: Sequence[str],
+        colours: Colormap = SIGNED,
+        lowest: float = -1,
     ) -> None:
         """A colour bar from ``lowest`` to 1 with labels at even distances."""
         page_width, page_height = self._size

@@ -10,36 +10,51 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from relmap.errors import InputError
+from relmap.figures.colours import EMPTY, as_pixels, is_signed, tint
 from relmap.figures.page import Page
 from relmap.figures.style import PAGE_WIDTH
 
 GAIN = 3.0  # the display of Attribution Equilibrium's authors: maps over their largest magnitude, times 3, cut at 1
-NOTE = f"Red: for the class; blue: against it. Colour: relevance over its largest magnitude, times {GAIN:g}."
+NOTE = (
+    f"Red: for the class; blue: against it; over its largest magnitude, times {GAIN:g}. Purple: what tells sizes only."
+)
 
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A row: words at its left, and in each column a picture, uint8 (H, W, 3), or None, with words under it."""
+    """A row: words at its left; in each column a picture, uint8 (H, W, 3), None without a map, or what a frame says."""
 
     label: str
-    cells: Sequence[np.ndarray | None]
+    cells: Sequence[np.ndarray | str | None]
     words: Sequence[str] = ()
 
 
-def seismic(values: np.ndarray, gain: float = GAIN) -> np.ndarray:
-    """A signed map (H, W) in seismic colours, white at 0: uint8 (H, W, 3). Magnitudes of 1 / ``gain`` are full."""
+def shown_map(values: np.ndarray, signed: bool = True, gain: float = GAIN) -> np.ndarray | str:
+    """A map (H, W) in colours, white at 0: uint8 (H, W, 3); words for one that is 0 everywhere.
+
+    Args:
+        values: of two signs, or of one.
+        signed: of two signs magnitudes of 1 / ``gain`` of the largest are full; of one sign the largest alone is, for
+            activation maps fill the scale as they are.
+        gain: the factor.
+    """
     values = np.asarray(values, dtype=float)
     largest = np.abs(values).max(initial=0)
-    level = np.clip(gain * values / largest, -1, 1) if largest > 0 else np.zeros_like(values)
-    return (255 * colormaps["seismic"](0.5 + 0.5 * level)[..., :3]).round().astype(np.uint8)
+    if not largest > 0:
+        return EMPTY
+    return as_pixels(tint(np.clip((gain if signed else 1) * values / largest, -1, 1), signed))
 
 
-def heat(values: np.ndarray) -> np.ndarray:
-    """A map of values that are not negative, dark where large: uint8 (H, W, 3)."""
+def method_map(method: str, values: np.ndarray) -> np.ndarray | str:
+    """A method's map in the colours of its kind."""
+    return shown_map(values, is_signed(method, values))
+
+
+def mask(values: np.ndarray) -> np.ndarray:
+    """Chosen places, or how often each was, dark where often: uint8 (H, W, 3)."""
     values = np.asarray(values, dtype=float)
     largest = values.max(initial=0)
-    level = values / largest if largest > 0 else np.zeros_like(values)
-    return (255 * colormaps["Greys"](level)[..., :3]).round().astype(np.uint8)
+    return as_pixels(colormaps["Greys"](values / largest if largest > 0 else np.zeros_like(values))[..., :3])
 
 
 def squared(picture: np.ndarray) -> np.ndarray:
@@ -115,8 +130,8 @@ class Sheet:
         words = [*row.words, *[""] * (len(row.cells) - len(row.words))]
         for column, (picture, under) in enumerate(zip(row.cells, words, strict=True)):
             left = self.label_width + column * self.cell
-            if picture is None:
-                page.frame(left, top, self.side, "no map")
+            if picture is None or isinstance(picture, str):
+                page.frame(left, top, self.side, picture or "no map")
             elif picture.size:
                 page.picture(squared(picture), left, top, self.side, smooth=column in self.photographs)
                 page.outline(left, top, self.side)
