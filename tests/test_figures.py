@@ -23,7 +23,8 @@ from synthetic_results import SIDE, make_dataset, make_examples, make_scores
 
 from papers.clam.figures import layers
 from papers.clam.figures.comparison import choose, columns, comparison_figure, gains
-from papers.clam.figures.curves import bootstrap_band, clam_figure05, clam_figure06, energy_curves
+from papers.clam.figures.curves import bootstrap_band, clam_figure05, clam_figure06, energy_curves, gain_curves
+from papers.clam.figures.names import LRP_METHODS
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +239,18 @@ class TestCurves:
         assert curves["accuracy"].iloc[0] == pytest.approx(expected)
         assert set(curves["images"]) == {9}
 
+    def test_gains_are_of_the_same_images(self, setting: Setting) -> None:
+        found = gain_curves(setting.pointing, LRP_METHODS, draws=200)
+        assert set(found["method"]) == set(LRP_METHODS)
+        curves = energy_curves(setting.pointing, ["lrp_alpha1_beta0_norms", "lrp_clam"], draws=20)
+        base, own = (curves[curves["method"] == name]["accuracy"] for name in ("lrp_alpha1_beta0_norms", "lrp_clam"))
+        mine = found[found["method"] == "lrp_alpha1_beta0_norms"]
+        np.testing.assert_allclose(mine["gain"], own.to_numpy() - base.to_numpy())
+        assert ((mine["low"] <= mine["gain"]) & (mine["gain"] <= mine["high"])).all()
+        same = setting.pointing.assign(value=lambda frame: frame["image_id"].str.len() + frame["level"])
+        even = gain_curves(same, LRP_METHODS, draws=20)
+        assert (even[["gain", "low", "high"]] == 0).all(axis=None), "what all curves share makes no band"
+
     def test_figures_have_the_papers_panels(self, setting: Setting) -> None:
         methods = [
             "lrp_alpha1_beta0_norms",
@@ -251,10 +264,13 @@ class TestCurves:
         ]
         curves = energy_curves(setting.pointing, methods, draws=20)
         both = {("cub200_2011", "vgg16"): curves, ("imagenet", "resnet50"): curves}
-        panels = [axes for axes in clam_figure05(both).axes if axes.get_visible()]
-        assert [len(axes.lines) for axes in panels] == [6, 6]
+        gained = dict.fromkeys(both, gain_curves(setting.pointing, LRP_METHODS, draws=20))
+        panels = [axes for axes in clam_figure05(both, gained).axes if axes.get_visible()]
+        # The zero line, and a gain of each rule.
+        assert [len(axes.lines) for axes in panels] == [6, 6, 4, 4]
         dotted = [line.get_linestyle() != "-" for line in panels[0].lines]
         assert dotted == [True, False] * 3
+        assert len({axes.get_ylim() for axes in panels[:2]}) == len({axes.get_ylim() for axes in panels[2:]}) == 1
         panels = clam_figure06(both).axes
         assert len(panels) == 6
         assert [len(axes.lines) for axes in panels] == [4] * 6

@@ -116,6 +116,27 @@ def energy_curves(pointing: pd.DataFrame, methods: Sequence[str], **bootstrap) -
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
+def gain_curves(pointing: pd.DataFrame, methods: Sequence[str], **bootstrap) -> pd.DataFrame:
+    """Gain of CLAM per residual energy, image by image, with its interval: the curves' own bands hide it.
+
+    Args:
+        pointing: as for ``score_matrix``.
+        methods: base methods; those that lack rows, with or without CLAM, are left out.
+        bootstrap: passed to ``bootstrap_band``.
+
+    Returns:
+        Columns method, energy, gain, low, high.
+    """
+    parts, present = [], set(pointing["method"])
+    for method in methods:
+        if {method, refined(method)} <= present:
+            (base, levels, images), (own, *_) = (score_matrix(pointing, name) for name in (method, refined(method)))
+            mean, low, high = bootstrap_band(own - base, images=images, **bootstrap)
+            parts.append(pd.DataFrame({"method": method, "energy": levels, "gain": mean, "low": low, "high": high}))
+    columns = ["method", "energy", "gain", "low", "high"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
 def _draw(axes: Axes, curves: pd.DataFrame, method: str, dotted: bool, band: bool = True) -> None:
     rows = curves[curves["method"] == method]
     if rows.empty:
@@ -139,37 +160,55 @@ def _draw(axes: Axes, curves: pd.DataFrame, method: str, dotted: bool, band: boo
         axes.fill_between(rows["energy"], rows["low"], rows["high"], color=colour, alpha=0.12, lw=0)
 
 
+def _draw_gains(axes: Axes, gains: pd.DataFrame) -> None:
+    axes.axhline(0, color="#777777", lw=0.6)
+    for method, rows in gains.groupby("method", sort=False):
+        colour = COLOURS.get(method, "#444444")
+        axes.plot(rows["energy"], rows["gain"], color=colour, marker=MARKERS.get(method, "."), markevery=(1, 3), ms=2.5)
+        axes.fill_between(rows["energy"], rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
+    axes.set_ylabel("CLAM's gain")
+    _dress(axes)
+
+
 def _dress(axes: Axes) -> None:
     axes.set_xlim(0, 1.02)
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
 
 
-def clam_figure05(curves: Mapping[Setting, pd.DataFrame]) -> Figure:
-    """Figure 5: one panel a data set and model; LRP, CLRP and SGLRP dotted, each with CLAM solid.
+def clam_figure05(curves: Mapping[Setting, pd.DataFrame], gains: Mapping[Setting, pd.DataFrame]) -> Figure:
+    """Figure 5: a panel a data set and model; LRP, CLRP and SGLRP dotted, each with CLAM solid; below, CLAM's gain.
 
     Args:
         curves: ``energy_curves`` per (dataset, model).
+        gains: ``gain_curves`` of the same.
 
     Returns:
-        A figure of a page's width.
+        A figure of a page's width. All panels have the same axes.
     """
     with relmap_style():
         columns = min(2, len(curves))
         rows = -(-len(curves) // columns)
-        figure = Figure(figsize=(PAGE_WIDTH, 2.55 * rows + 0.35), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for axes in grid.flat[len(curves) :]:
-            axes.set_visible(False)
-        for axes, ((dataset, model), frame) in zip(grid.flat, curves.items(), strict=False):
+        figure = Figure(figsize=(PAGE_WIDTH, min(3.5 * rows + 0.35, PAGE_HEIGHT)), layout="constrained")
+        grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[2.4, 1] * rows, sharex=True)
+        uppers, lowers = grid[::2], grid[1::2]
+        for group in (uppers, lowers):
+            for axes in group.flat[1:]:
+                axes.sharey(group.flat[0])
+            for axes in group.flat[len(curves) :]:
+                axes.set_visible(False)
+        for axes, key in zip(lowers.flat, curves, strict=False):
+            _draw_gains(axes, gains[key])
+        for axes, ((dataset, model), frame) in zip(uppers.flat, curves.items(), strict=False):
             for method in LRP_METHODS:
                 _draw(axes, frame, method, dotted=True)
                 _draw(axes, frame, refined(method), dotted=False)
             images = int(frame["images"].max()) if len(frame) else 0
             axes.set_title(f"{setting_name(dataset, model)} ({images} images)")
-            axes.set_xlabel("Residual energy")
             axes.set_ylabel("Pointing accuracy")
             _dress(axes)
+        for axes in lowers[-1]:
+            axes.set_xlabel("Residual energy")
         handles, labels = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=6, handlelength=2.6)
     return figure
@@ -186,7 +225,7 @@ def clam_figure06(curves: Mapping[Setting, pd.DataFrame]) -> Figure:
     """
     with relmap_style():
         figure = Figure(figsize=(PAGE_WIDTH, min(1.95 * len(curves) + 0.8, PAGE_HEIGHT)), layout="constrained")
-        grid = figure.subplots(len(curves), len(LRP_METHODS), squeeze=False, sharex=True, sharey="row")
+        grid = figure.subplots(len(curves), len(LRP_METHODS), squeeze=False, sharex=True, sharey=True)
         for row, ((dataset, model), frame) in zip(grid, curves.items(), strict=True):
             for axes, method in zip(row, LRP_METHODS, strict=True):
                 for other in OTHER_METHODS:
