@@ -165,7 +165,8 @@ def test_all_needs_every_comparison(claims, published):
     opened = verdict(claim, published, {CELL: -0.0018}, noise=0.005)
     assert opened["verdict"] == "undecided"
     assert "5 of 6 comparisons hold, 0 are reversed" in opened["evidence"]
-    difference = "imagenet/vgg16 pointing_energy_mean sglrp_clam - sglrp_two_passes_norms"
+    difference = claim.comparisons[-1].words(ROWS)
+    assert difference.startswith("ImageNet, VGG-16, ") and difference.endswith(": SGLRP+CLAM \N{MINUS SIGN} SGLRP")
     assert f"open: {difference} = +.0000" in opened["evidence"]
     turned = verdict(claim, published, {CELL: -0.05})
     assert turned["verdict"] == "fails"

@@ -149,12 +149,12 @@ def test_run_is_described(results: Path) -> None:
     text = _write(results).text
     fingerprint = read_manifest(results / "manifests" / "imagenet.parquet").info.fingerprint
     for piece in (
-        fingerprint,
+        fingerprint[:16],
         "beef",
         "c0ffee",
         "2.13.0",
         "x86_64",
-        "VGG-16 at 0.125 of its width",
+        "at 0.125 of the published width VGG-16",
         "1 min 22 s",
         "512 MB",
     ):
@@ -213,7 +213,7 @@ def test_a_claim_without_data_neither_holds_nor_fails(results: Path) -> None:
 def test_every_paper_has_a_line_and_those_of_the_run_a_section(results: Path) -> None:
     outline = _write(results)
     heads = [name for name in outline.ids if name in ("papers", "run", "paper-clam", "engine")]
-    assert heads == ["papers", "run", "paper-clam", "engine"]
+    assert heads == ["papers", "paper-clam", "engine", "run"], "what was found comes before what was run"
     assert "CLAM 264 264 264 2 of 16 2 of 3" in outline.text
     for paper in read_papers(ROOT / "papers"):
         assert paper.short in outline.words

@@ -137,6 +137,15 @@ class Comparison:
         more = f" less that of {'/'.join(self.than)}" if self.than else ""
         return f"{self.dataset}/{self.model} {self.metric} {self.first} - {self.second}{of}{more}"
 
+    def words(self, known: Rows) -> str:
+        """The same in the labels that readers know."""
+        first, second, dataset, model, metric = map(
+            known.label, (self.first, self.second, self.dataset, self.model, self.metric)
+        )
+        of = f" ({self.select})" if self.select else ""
+        more = f" less that of {', '.join(map(known.label, self.than))}" if self.than else ""
+        return f"{dataset}, {model}, {metric}: {first} \N{MINUS SIGN} {second}{of}{more}"
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -266,7 +275,7 @@ def decide(
             summaries.append(summary | {"verdict": "no data"} | p_values | no_scores)
             continue
         evidence = [found[comparison] for comparison in claim.comparisons]
-        words = _in_words(claim, evidence, decision, significance)
+        words = _in_words(claim, evidence, decision, significance, known)
         told = {"evidence": words, "n_images": min(e.images for e in evidence)}
         summaries.append(summary | {"verdict": decision.verdict} | p_values | told)
         details += _details(claim, evidence, decision, differences, suspect)
@@ -633,7 +642,7 @@ def _is_suspect(comparison: Comparison, printed: dict) -> bool:
     return all(row is not None for row in rows) and any("suspect" in row["note"] for row in rows)
 
 
-def _in_words(claim: Claim, evidence: Sequence[_Evidence], decision: Decision, level: float) -> str:
+def _in_words(claim: Claim, evidence: Sequence[_Evidence], decision: Decision, level: float, known: Rows) -> str:
     """Counts, the range of differences, and the comparisons that speak against or are open (at most four by name)."""
     held, reversed_ = decision.corrected_for <= level, decision.corrected_against <= level
     differences = [e.difference for e in evidence]
@@ -642,11 +651,13 @@ def _in_words(claim: Claim, evidence: Sequence[_Evidence], decision: Decision, l
     if max(e.trainings for e in evidence) > 1:
         fewest = min(evidence, key=lambda e: e.trainings_for / e.trainings)
         text += f"; each in at least {fewest.trainings_for} of {fewest.trainings} trainings"
-    text += _listed("reversed", claim, evidence, decision, reversed_)
-    return text + _listed("open", claim, evidence, decision, ~held & ~reversed_)
+    text += _listed("reversed", claim, evidence, decision, reversed_, known)
+    return text + _listed("open", claim, evidence, decision, ~held & ~reversed_, known)
 
 
-def _listed(name: str, claim: Claim, evidence: Sequence[_Evidence], decision: Decision, chosen: np.ndarray) -> str:
+def _listed(
+    name: str, claim: Claim, evidence: Sequence[_Evidence], decision: Decision, chosen: np.ndarray, known: Rows
+) -> str:
     """Some comparisons with their differences and p-values, at most four; nothing where there is none."""
     items = []
     for place in np.flatnonzero(chosen):
@@ -654,6 +665,6 @@ def _listed(name: str, claim: Claim, evidence: Sequence[_Evidence], decision: De
         for_it = e.p_for <= e.p_against
         p, corrected = (e.p_for, decision.corrected_for) if for_it else (e.p_against, decision.corrected_against)
         words = f"p {p_text(p)}, corrected {p_text(corrected[place])}"
-        items.append(f"{claim.comparisons[place]} = {digits(e.difference, True)} ({words})")
+        items.append(f"{claim.comparisons[place].words(known)} = {digits(e.difference, True)} ({words})")
     more = f", and {len(items) - 4} more" if len(items) > 4 else ""
     return f"; {name}: {', '.join(items[:4])}{more}" if items else ""

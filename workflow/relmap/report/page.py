@@ -161,10 +161,15 @@ def _claims(results: Path, paper: Paper) -> dict[str, Any]:
     """A paper's claims with their verdicts; None where it makes some and the run has none decided."""
     claims = read_table(results / "tables" / f"{paper.id}_claims.csv", _OF_CLAIMS)
     return {
-        "claims": None if claims is None else [{**row, "tests": _tests(row)} for row in claims.to_dict("records")],
+        "claims": None if claims is None else [_claim(row) for row in claims.to_dict("records")],
         "has_claims": claims is not None or (paper.folder / "claims.yaml").is_file(),
         "verdicts": Counter([] if claims is None else claims["verdict"]),
     }
+
+
+def _claim(row: Mapping[str, str]) -> dict[str, Any]:
+    shown = {name: reading.minus(row[name]) for name in ("text", "evidence")}
+    return {**row, **shown, "tests": _tests(row)}
 
 
 def _tests(claim: Mapping[str, str]) -> list[str]:
@@ -253,12 +258,16 @@ def _rendered(results: Path, config: Mapping[str, Any], rows: Rows) -> list[str]
     return [rows.label(name) for name in asked if (results / "data" / f"{name}.json").is_file()]
 
 
-def _narrow(results: Path, config: Mapping[str, Any], rows: Rows) -> list[str]:
-    """The run's networks that have fewer channels than the published ones, with their factor."""
+def _narrow(results: Path, config: Mapping[str, Any], rows: Rows) -> dict[str, list[str]]:
+    """The run's networks that have fewer channels than the published ones, by their factor."""
     chosen = config.get("models") or {}
     made = {path.stem for path in results.glob("models/*/*.json")}
     found = {name: float((entry or {}).get("width", 1.0)) for name, entry in chosen.items() if name in made}
-    return [f"{rows.label(name)} at {width:g} of its width" for name, width in found.items() if width < 1]
+    narrow: dict[str, list[str]] = {}
+    for name, width in found.items():
+        if width < 1:
+            narrow.setdefault(f"{width:g}", []).append(rows.label(name))
+    return narrow
 
 
 def _datasets(results: Path, rows: Rows) -> list[dict[str, Any]]:
