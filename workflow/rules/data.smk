@@ -58,12 +58,13 @@ rule retrieve_file:
         "../scripts/retrieve_file.py"
 
 
+# The mark says what the archive became. Where another run was faster, its mark is found.
 rule unpack_archive:
     input:
         archive="<data_root>/{dataset}/archives/{file}",
         table=ancient(here("resources/downloads.csv")),
     output:
-        mark=touch("<data_root>/{dataset}/.unpacked/{file}"),
+        mark="<data_root>/{dataset}/.unpacked/{file}",
     log:
         "<logs>/unpack_archive/{dataset}/{file}.log",
     conda:
