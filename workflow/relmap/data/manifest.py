@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from relmap.data.decoding import check_size
 from relmap.data.members import file_of
 from relmap.data.states import State, States, digest_of, read_states, states_file, write_states
 from relmap.data.threads import thread_map
@@ -269,10 +270,9 @@ def _check_rows(
                 f"{where}: {row.image_id} has a box of class {stray[0]}, but there are {classes} classes; name the "
                 "class of each box in box_labels"
             )
-    flat = frame[(frame["width"] <= 0) | (frame["height"] <= 0)]
-    if len(flat):
-        row = flat.iloc[0]
-        raise InputError(f"{where}: {row.path} has size {row.width} x {row.height}; replace or remove the image")
+        if min(row.width, row.height) <= 0:
+            raise InputError(f"{where}: {row.path} has size {row.width} x {row.height}; replace or remove the image")
+        check_size(f"{info.root}/{row.path}", row.width, row.height)
     if require_training:
         labels = [label for labels in frame["labels"][frame["split"] == "train"] for label in labels]
         trained = np.bincount(np.array(labels, dtype=np.int64), minlength=classes)

@@ -223,7 +223,7 @@ def read_figure(folder: Path, name: str, label: Label = str) -> dict[str, Any] |
     png = folder / f"{name}.png"
     if not png.is_file():
         return None
-    with Image.open(png) as image:
+    with Image.open(png, formats=("PNG",)) as image:
         width, height = image.size
     words = read_optional_json(folder / f"{name}.json") or {}
     frame = _figure_rows(words.get("rows", []))

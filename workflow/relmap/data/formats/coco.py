@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco
 
-from relmap.data.images import read_size
+from relmap.data.decoding import read_size
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.data.runs import area_of, code_of, runs_of
 from relmap.data.threads import thread_map

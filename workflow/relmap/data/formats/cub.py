@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from relmap.data.images import read_size
+from relmap.data.decoding import read_size
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.data.threads import thread_map
 from relmap.errors import InputError

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from relmap.data.decoding import read_size
 from relmap.data.formats.imagenet import SUFFIXES
 from relmap.data.formats.pascal import read_annotation
-from relmap.data.images import read_size
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.data.threads import thread_map
 from relmap.errors import InputError

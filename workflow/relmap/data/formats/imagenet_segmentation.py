@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from relmap.data.images import read_size
+from relmap.data.decoding import read_size
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.data.members import Member, names_in
 from relmap.data.threads import thread_map

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from relmap.data.decoding import read_size
 from relmap.data.formats.pascal import Annotation, read_annotation, scale_to_stored
-from relmap.data.images import read_size
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.data.threads import thread_map
 from relmap.errors import InputError
