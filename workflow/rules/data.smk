@@ -132,6 +132,7 @@ rule build_manifest:
         reader=reader_of,
         published=published_counts,
         trains=trains_on,
+        exclude=left_out,
     message:
         "Reading {wildcards.dataset} into one manifest"
     script:
