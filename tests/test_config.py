@@ -98,6 +98,7 @@ def test_dump_round_trips():
     ("override", "words"),
     [
         ({"seeed": 1}, ["seeed", "seed"]),
+        ({"datasets": {"cub200_2011": {"exclude": [7]}}}, ["datasets.cub200_2011.exclude.0", "7", "string"]),
         ({"training": {"pretrain": {"epoch": 3}}}, ["training.pretrain.epoch", "epochs"]),
         ({"models": {"vgg16": {"pretrain": {"epoch": 3}}}}, ["models.vgg16.pretrain.epoch", "epochs"]),
         ({"training": {"base": "imagenett"}}, ["training.base", "`imagenet`"]),

@@ -3,12 +3,14 @@
 import errno
 import itertools
 import os
+from contextlib import contextmanager
 
 import pytest
 import torch
 from relmap.errors import InputError
 from relmap.job.files import atomic_path, atomic_paths, read_json, write_json
 from relmap.job.seeds import derive, generator
+from relmap.models import checkpoint
 
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path):
@@ -79,6 +81,61 @@ def test_a_full_disk_is_named_with_a_cure_and_leaves_nothing(tmp_path):
         temporary.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert not list(tmp_path.iterdir())
+
+
+def test_libraries_that_find_a_full_disk_say_disk(tmp_path, monkeypatch):
+    """/dev/full stands for one; safetensors writes a file of its own, so that its words are given here."""
+    from safetensors import SafetensorError
+
+    for name, error in (
+        ("weights.safetensors", SafetensorError("I/O error: No space left on device (os error 28)")),
+        ("quota.csv", OSError(errno.EDQUOT, "Disk quota exceeded")),
+    ):
+        full = pytest.raises(InputError, match=rf"{name}: no space left on the disk; free some")
+        with full, atomic_path(tmp_path / name):
+            raise error
+
+    @contextmanager
+    def on_a_full_disk(path):
+        with atomic_path(path) as temporary:
+            temporary.symlink_to("/dev/full")
+            yield temporary
+
+    monkeypatch.setattr(checkpoint, "atomic_path", on_a_full_disk)
+    module = torch.nn.Linear(400, 400)
+    given = (module, torch.optim.SGD(module.parameters()), torch.amp.GradScaler("cpu"), checkpoint.State())
+    with pytest.raises(InputError, match=r"checkpoint\.pt: no space left on the disk; free some"):
+        checkpoint.store(tmp_path / "checkpoint.pt", "digest", *given)
+    with pytest.raises(RuntimeError, match="another reason"), atomic_path(tmp_path / "x"):
+        raise RuntimeError("another reason")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_written_may_be_read_as_the_umask_says(tmp_path):
+    def write(path):
+        with atomic_path(path) as temporary:
+            temporary.mkdir()
+            (temporary / "inner").mkdir(mode=0o700)
+            os.close(os.open(temporary / "inner" / "file", os.O_CREAT, 0o600))
+        with atomic_path(path.with_suffix(".txt")) as temporary:
+            os.close(os.open(temporary, os.O_CREAT, 0o600))
+
+    def mode(path):
+        return oct(path.stat().st_mode & 0o777)
+
+    for umask, file, folder in ((0o022, "0o644", "0o755"), (0o007, "0o660", "0o770"), (0o077, "0o600", "0o700")):
+        old = os.umask(umask)
+        try:
+            write(tmp_path / "store")
+        finally:
+            os.umask(old)
+        assert [mode(tmp_path / name) for name in ("store.txt", "store/inner/file")] == [file] * 2
+        assert [mode(tmp_path / name) for name in ("store", "store/inner")] == [folder] * 2
+    # What is linked from elsewhere belongs to somebody else.
+    (tmp_path / "mirror").touch(mode=0o400)
+    with atomic_path(tmp_path / "linked") as temporary:
+        os.link(tmp_path / "mirror", temporary)
+    assert mode(tmp_path / "mirror") == "0o400"
 
 
 def test_json_survives_and_broken_json_is_named(tmp_path):

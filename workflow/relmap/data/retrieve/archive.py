@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import errno
 import gzip
 import lzma
 import os
@@ -19,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from relmap.errors import InputError
-from relmap.job.files import read_json, write_json
+from relmap.job.files import is_full, read_json, write_json
 from relmap.job.lock import locked
 
 _BROKEN = (
@@ -182,7 +181,7 @@ def _extract(archive: Path, destination: Path, limits: Limits) -> _Writer:
             f"{archive}: truncated, corrupt, or neither a tar nor a zip ({reason}); delete it and retrieve it again"
         ) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             free = shutil.disk_usage(destination).free
             message = f"{archive}: no space left in {destination} while extracting ({free} bytes free); free some"
             raise InputError(message) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import os
 import re
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from relmap.data.retrieve.archive import unpack
 from relmap.data.retrieve.kinds import check_kind
 from relmap.errors import InputError
-from relmap.job.files import atomic_path, read_json, write_json
+from relmap.job.files import atomic_path, is_full, read_json, write_json
 from relmap.job.lock import locked
 
 _COLUMNS = ("name", "dataset", "url", "size", "md5", "sha256", "licence", "login", "extract_to", "note")
@@ -349,7 +348,7 @@ def _fetch(
             asked = error.wait if isinstance(error, _Interrupted) else None
             time.sleep(min(60.0, pause * 2 ** (failures - 1) if asked is None else asked))
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if is_full(error):
                 message = f"{entry.name}: no space left in {part.parent}; free some, or set data_root to a larger disk"
                 raise InputError(message) from error
             raise
