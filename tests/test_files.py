@@ -3,14 +3,22 @@
 import errno
 import itertools
 import os
+import re
 from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from relmap.errors import InputError
+from relmap.evidence.evaluation import write_parquet
 from relmap.job.files import atomic_path, atomic_paths, read_json, write_json
+from relmap.job.parquet import read_parquet
 from relmap.job.seeds import derive, generator
 from relmap.models import checkpoint
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path):
@@ -157,6 +165,38 @@ def test_what_json_cannot_hold_is_named_and_leaves_the_old_file(tmp_path):
         with pytest.raises(InputError, match=rf"card\.json: {message}"):
             write_json(tmp_path / "card.json", value)
     assert read_json(tmp_path / "card.json") == {"images": 3}
+
+
+def test_a_truncated_table_is_named_with_its_cure(tmp_path):
+    path = tmp_path / "scores.parquet"
+    frame = pd.DataFrame({"image_id": [f"bird_{i}" for i in range(500)], "value": np.linspace(0, 1, 500)})
+    write_parquet(frame, path)
+    pd.testing.assert_frame_equal(read_parquet(path), frame)
+    assert list(read_parquet(path, ["value"])) == ["value"]
+    content = path.read_bytes()
+    for length in (0, 3, 100, len(content) // 2, len(content) - 9, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(InputError, match=r"scores\.parquet: truncated, or .*; delete it and run") as caught:
+            read_parquet(path)
+        assert "\n" not in str(caught.value)
+    # Ten flipped bytes of the values, which have no other guard than the sum of their page.
+    middle = len(content) // 2
+    flipped = bytes(byte ^ 255 for byte in content[middle : middle + 10])
+    path.write_bytes(content[:middle] + flipped + content[middle + 10 :])
+    with pytest.raises(InputError, match=r"scores\.parquet: truncated, or .*; delete it and run"):
+        read_parquet(path)
+    with pytest.raises(InputError, match=r"absent\.parquet: no such file; run the rule that makes it"):
+        read_parquet(tmp_path / "absent.parquet")
+
+
+def test_every_table_is_read_so():
+    """Outside of these files nobody reads Parquet without a word for one that is broken."""
+    names = ("job/parquet", "data/manifest", "data/states", "evidence/frames", "report/reading")
+    allowed = {f"workflow/relmap/{name}.py" for name in names}
+    calls = re.compile(r"\b(?:pd\.read_parquet|pq\.read_\w+|pq\.ParquetFile|ParquetDataset)\b")
+    scripts = [path for room in ("workflow", "papers", "notebooks") for path in (ROOT / room).rglob("*")]
+    found = [path for path in scripts if path.suffix in (".py", ".ipynb") and calls.search(path.read_text("utf-8"))]
+    assert {path.relative_to(ROOT).as_posix() for path in found} == allowed
 
 
 def test_seeds_depend_on_their_purpose_alone():

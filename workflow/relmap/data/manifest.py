@@ -22,6 +22,7 @@ from relmap.data.states import State, States, digest_of, read_states, states_fil
 from relmap.data.threads import thread_map
 from relmap.errors import InputError
 from relmap.job.files import atomic_path
+from relmap.job.parquet import reading
 
 SPLITS = ("train", "test")
 SCHEMA = pa.schema(
@@ -418,12 +419,8 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
     Raises:
         InputError: the file is absent, or not a manifest.
     """
-    try:
+    with reading(path):
         table = pq.read_table(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such manifest; run the rule that makes it") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: not a readable Parquet file ({error}); delete it and run again") from error
     metadata = table.schema.metadata or {}
     missing = [name for name in COLUMNS if name not in table.column_names]
     if _METADATA_KEY not in metadata or missing:

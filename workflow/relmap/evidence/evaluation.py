@@ -194,4 +194,4 @@ def tidy(
 def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> None:
     """Write a table, atomically."""
     with atomic_path(Path(path)) as temporary:
-        frame.to_parquet(temporary, index=False)
+        frame.to_parquet(temporary, index=False, write_page_checksum=True)
