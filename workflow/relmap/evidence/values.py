@@ -52,6 +52,10 @@ def image_scores(
             some methods have a value of and others do not: what a metric cannot say of a picture it says of no method.
     """
     where = f"scores of {dataset} with {model}"
+    if rows.empty:
+        # A metric of rightly classified pictures has no row where there is none. Its cells then lack a value.
+        scores = rows.assign(dataset=dataset, model=model)[[*CELL, *PAIR, "value"]]
+        return scores if pairs is None else _with_flags(scores, pairs, where)
     columns = [column for _, column in (known or Rows()).columns().values()]
     unknown = sorted(set(rows["metric"]) - {column.rows for column in columns})
     if unknown:
