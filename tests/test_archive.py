@@ -240,6 +240,8 @@ def test_a_mark_says_what_an_archive_became_and_what_is_lost_is_noticed(tmp_path
         check_unpacked(out)
     unpack(first, out), unpack(second, out)
     check_unpacked(out)
+    unpack(first, out, "elsewhere")
+    assert content_of(out / "elsewhere") == FILES, "a mark of another folder does not count"
     # Marks of earlier versions are empty, and data that was put there has none.
     (out / MARKS / "a.tar").write_text("")
     check_unpacked(out), check_unpacked(tmp_path / "nowhere")

@@ -43,7 +43,8 @@ rule retrieve_file:
     input:
         table=ancient(here("resources/downloads.csv")),
     output:
-        file="<data_root>/{collection}/archives/{file}",
+        # Another run, with the same data_root, may have it by now: it is verified then, not removed.
+        file=update("<data_root>/{collection}/archives/{file}"),
     log:
         "<logs>/retrieve_file/{collection}/{file}.log",
     localrule: True
@@ -64,7 +65,7 @@ rule unpack_archive:
         archive="<data_root>/{dataset}/archives/{file}",
         table=ancient(here("resources/downloads.csv")),
     output:
-        mark="<data_root>/{dataset}/.unpacked/{file}",
+        mark=update("<data_root>/{dataset}/.unpacked/{file}"),
     log:
         "<logs>/unpack_archive/{dataset}/{file}.log",
     conda:

@@ -50,7 +50,7 @@ def locked(path: str | os.PathLike, what: str, poll: float = 0.5) -> Iterator[No
     waiting = _Waiting()
     while (release := _try_flock(path, waiting)) is None:
         if not said:
-            LOG.warning("%s: another run works on it; waiting. If no other run is alive, delete %s", what, path)
+            LOG.warning("%s: another run works on it; waiting. If no other run is alive, delete %s*", what, path)
             said = True
         time.sleep(poll)
     try:

@@ -79,12 +79,10 @@ def extract(archive: str | os.PathLike, destination: str | os.PathLike, limits: 
     return destination
 
 
-def unpack(
-    archive: str | os.PathLike, root: str | os.PathLike, folder: str = ".", limits: Limits | None = None
-) -> Path:
+def unpack(archive: str | os.PathLike, root: str | os.PathLike, folder: str = ".") -> Path:
     """Extract an archive below a data set's folder, and leave a mark that says what it became.
 
-    Nothing is done where the mark is there, of this archive, and what it counted too: another run was faster.
+    Nothing is done where the mark is there, of this archive and folder, and all that it counted: another run did it.
 
     Args:
         archive: as for :func:`extract`.
@@ -101,7 +99,7 @@ def unpack(
     destination, mark = root / folder, root / MARKS / archive.name
     with _turn(archive, destination):
         status = archive.stat()
-        identity = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        identity = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "folder": folder}
         known = _read_mark(mark)
         if known.get("archive") == identity and _lacking(root, known) is None:
             return mark
