@@ -1,16 +1,21 @@
 """Extraction: whole or nothing, inside or nothing."""
 
+import bz2
 import gzip
 import hashlib
 import io
+import json
+import lzma
 import shutil
 import stat
 import tarfile
 import zipfile
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from relmap.data.retrieve.archive import Limits, extract
+from relmap.data.retrieve import archive as module
+from relmap.data.retrieve.archive import MARKS, Limits, check_unpacked, extract, unpack
 from relmap.errors import InputError
 
 FILES = {"data/a.txt": b"alpha" * 300, "data/deep/b.txt": b"beta", "top.txt": b"top"}
@@ -112,6 +117,21 @@ def test_a_nested_tar_is_no_way_out(tmp_path, out):
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.parametrize("write", [write_tar, write_zip], ids=["tar", "zip"])
+def test_long_names_are_refused_before_anything_is_written(tmp_path, out, write, monkeypatch):
+    long = {
+        "a" * 256: "a name of 256 bytes",
+        "ü" * 128 + ".txt": "a name of 260 bytes",
+        "d/" * 2048 + "a": "its path is",
+    }
+    monkeypatch.setattr(module._Writer, "write", lambda *_: pytest.fail("written"))
+    for name, reason in long.items():
+        archive = write(tmp_path / "x.zip", {name: b"x"})
+        with pytest.raises(InputError, match=rf"x\.zip: member .* is refused, {reason}") as caught:
+            extract(archive, out)
+        assert len(str(caught.value)) < 500 and list(out.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["../evil.txt", "/evil.txt", "data/../../evil.txt"])
 def test_dangerous_zip_names_are_refused(tmp_path, out, name):
     archive = write_zip(tmp_path / "x.zip", FILES | {name: b"evil"})
@@ -160,6 +180,84 @@ def test_a_tar_cut_between_two_members_is_truncated(tmp_path, out, nested):
     with pytest.raises(InputError, match=r"x\.tar: truncated.*" + (r"n1\.tar inside it" if nested else "the end of")):
         extract(tmp_path / "x.tar", out)
     assert list(out.iterdir()) == []
+
+
+_PACK = {"tar": bytes, "tgz": gzip.compress, "tar.bz2": bz2.compress, "tar.xz": lzma.compress}
+
+
+@pytest.mark.parametrize("kind", _PACK)
+def test_what_follows_the_end_of_a_tar_is_noticed(tmp_path, out, kind):
+    content, path = tar_bytes(FILES), tmp_path / f"x.{kind}"
+    for inside, behind in ((b"evil", b""), (b"", b"evil"), (b"", bytes(9) + b"evil")):
+        path.write_bytes(_PACK[kind](content + inside) + behind)
+        with pytest.raises(InputError, match=rf"x\.{kind}: truncated, corrupt"):
+            extract(path, out)
+        assert list(out.iterdir()) == []
+    # Zeros fill a record, and streams may follow each other.
+    padding = b"" if kind == "tar.xz" else bytes(16)
+    path.write_bytes(_PACK[kind](content + bytes(512)) + _PACK[kind](bytes(10240)) + padding)
+    extract(path, out)
+    assert content_of(out) == FILES
+
+
+def test_what_follows_the_end_of_a_nested_tar_is_noticed(tmp_path, out):
+    archive = write_tar(tmp_path / "x.tar", {"n1.tar": tar_bytes({"a": b"1"}) + b"evil"})
+    with pytest.raises(InputError, match=r"n1\.tar inside it: something follows its end"):
+        extract(archive, out)
+    assert list(out.iterdir()) == []
+
+
+def test_the_checksum_of_a_compressed_tar_counts(tmp_path, out):
+    """It stands behind the last member, where tarfile stops to read."""
+    path = write_tar(tmp_path / "x.tgz")
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match=r"x\.tgz: truncated, corrupt.*CRC check failed"):
+        extract(path, out)
+    assert list(out.iterdir()) == []
+
+
+def test_a_mark_says_what_an_archive_became_and_what_is_lost_is_noticed(tmp_path, out):
+    first = write_tar(tmp_path / "a.tar")
+    second = write_tar(tmp_path / "b.tar", {"data/b.txt": b"b", "data/a.txt": b"new"})
+    for archive in (first, second):
+        mark = unpack(archive, out)
+        assert mark == out / MARKS / archive.name
+    check_unpacked(out)
+    assert json.loads((out / MARKS / "a.tar").read_text()) | {"archive": None} == {
+        "archive": None,
+        "files": 3,
+        "bytes": sum(map(len, FILES.values())),
+        # Two files, and the folder "deep"; hidden marks do not count.
+        "folders": {".": 2, "data": 2, "data/deep": 1},
+    }
+    (out / "data" / "b.txt").unlink()
+    with pytest.raises(InputError, match=r"data: has 2 of the 3 entries .* b\.tar was unpacked; delete .*/b\.tar and"):
+        check_unpacked(out)
+    shutil.rmtree(out / "data" / "deep")
+    with pytest.raises(InputError, match=r"data: has 1 of the 2 entries that it had when a\.tar"):
+        check_unpacked(out)
+    unpack(first, out), unpack(second, out)
+    check_unpacked(out)
+    unpack(first, out, "elsewhere")
+    assert content_of(out / "elsewhere") == FILES, "a mark of another folder does not count"
+    # Marks of earlier versions are empty, and data that was put there has none.
+    (out / MARKS / "a.tar").write_text("")
+    check_unpacked(out), check_unpacked(tmp_path / "nowhere")
+
+
+def test_two_runs_that_unpack_one_archive_take_turns(tmp_path, out, monkeypatch):
+    archives = [write_tar(tmp_path / f"{name}.tar", {f"data/{name}{i}": b"x" for i in range(50)}) for name in "ab"]
+    calls, true = [], module._untar_file
+    monkeypatch.setattr(module, "_untar_file", lambda *args: (calls.append(args), true(*args)))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda archive: unpack(archive, out), archives * 4))
+    assert len(calls) == 2, "whoever comes second finds the mark"
+    assert len(list((out / "data").iterdir())) == 100
+    check_unpacked(out)
+    assert {path.name for path in out.iterdir()} == {"data", MARKS}
+    assert {path.name for path in (out / MARKS).iterdir()} == {"a.tar", "b.tar"}
 
 
 def test_a_flipped_byte_in_a_zip_is_noticed(tmp_path, out):
@@ -214,12 +312,10 @@ def test_no_space_is_said_before_anything_is_written(tmp_path, out, monkeypatch,
 
 
 def test_a_disk_that_fills_while_extracting(tmp_path, out, monkeypatch):
-    from relmap.data.retrieve import archive
-
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(archive._Writer, "write", full)
+    monkeypatch.setattr(module._Writer, "write", full)
     with pytest.raises(InputError, match=r"x\.tgz: no space left in .*out while extracting .*free some"):
         extract(write_tar(tmp_path / "x.tgz"), out)
     assert list(out.iterdir()) == []

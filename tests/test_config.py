@@ -98,6 +98,7 @@ def test_dump_round_trips():
     ("override", "words"),
     [
         ({"seeed": 1}, ["seeed", "seed"]),
+        ({"datasets": {"cub200_2011": {"exclude": [7]}}}, ["datasets.cub200_2011.exclude.0", "7", "string"]),
         ({"training": {"pretrain": {"epoch": 3}}}, ["training.pretrain.epoch", "epochs"]),
         ({"models": {"vgg16": {"pretrain": {"epoch": 3}}}}, ["models.vgg16.pretrain.epoch", "epochs"]),
         ({"training": {"base": "imagenett"}}, ["training.base", "`imagenet`"]),
@@ -107,6 +108,7 @@ def test_dump_round_trips():
         ({"models": {"vgg16": {"width": "1"}}}, ["models.vgg16.width", "number"]),
         ({"compute": {"device": "gpu"}}, ["compute.device", "auto, cpu, cuda"]),
         ({"run": "a/b"}, ["run", "a/b"]),
+        ({"run": "a" * 101}, ["run", "too long"]),
         ({"models": {"vgg16": {"resize": 60}}}, ["models.vgg16.resize", "60", "64"]),
         ({"clam": {"patch_size": 2, "attribute_size": 2}}, ["patch_size 2", "attribute_size 2"]),
         ({"clam": {"layers": {"features.28": {"patch_size": 3, "attribute_size": 3}}}}, ["clam.layers.features.28"]),

@@ -2,10 +2,14 @@
 
 import csv
 import hashlib
+import io
 import shutil
+import tarfile
 import threading
 import time
+import zipfile
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +22,7 @@ from relmap.data.render import render_coco2014, render_imagenet_segmentation, re
 from relmap.data.render.catalogue import CLASSES
 from relmap.data.retrieve import download
 from relmap.data.retrieve.download import Download, read_table, retrieve, retrieve_dataset
+from relmap.data.retrieve.kinds import check_kind
 from relmap.errors import InputError
 from test_archive import FILES, content_of, tar_bytes
 
@@ -60,6 +65,16 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes */{len(server.content)}")
         if server.etag:
             self.send_header("ETag", server.etag)
+        if behaviour == "endless":
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            try:
+                while True:
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(CONTENT), CONTENT))
+                    server.sent += len(CONTENT)
+            except OSError:
+                self.close_connection = True
+            return
         if behaviour == "chunked":
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
@@ -79,7 +94,8 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.content, server.etag, server.script, server.requests = CONTENT, '"one"', [], []
+    server.content, server.etag, server.script, server.requests, server.sent = CONTENT, '"one"', [], [], 0
+    server.handle_error = lambda *_: None  # a client that hangs up
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     yield server
@@ -202,6 +218,87 @@ def test_a_part_that_is_complete_or_too_long(server, tmp_path, size):
 def test_an_answer_without_length(server, tmp_path):
     server.script = ["chunked"]
     assert fetch(server, tmp_path, size=None).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("size", [None, len(CONTENT)], ids=["size unknown", "size in the table"])
+def test_a_server_that_does_not_end_is_cut_off(server, tmp_path, monkeypatch, size):
+    monkeypatch.setattr(download, "_UNTOLD", 2 * len(CONTENT))
+    server.script = ["endless"]
+    told = "and nobody told its size" if size is None else "which is its size"
+    most = size or 2 * len(CONTENT)
+    with pytest.raises(InputError, match=rf"sends more than {most} bytes, {told}; what came was removed: check the"):
+        fetch(server, tmp_path, size=size)
+    assert len(server.requests) == 1 and names(tmp_path) == set()
+    # What lies in buffers between the two is sent, too.
+    assert server.sent < most + 32 * 2**20
+
+
+def test_two_runs_that_want_one_file_take_turns(server, tmp_path):
+    with ThreadPoolExecutor(6) as pool:
+        paths = list(pool.map(lambda _: fetch(server, tmp_path), range(6)))
+    assert {path.read_bytes() for path in paths} == {CONTENT}
+    assert len(server.requests) == 1, "whoever comes second finds the file verified"
+    assert names(tmp_path) == {"x.bin", ".x.bin.verified.json"}
+
+
+def test_a_verified_file_needs_no_right_to_write(server, tmp_path, monkeypatch):
+    fetch(server, tmp_path)
+    monkeypatch.setattr(download, "locked", lambda *_: pytest.fail("locked"))
+    fetch(server, tmp_path)
+
+
+PAGE = b"\n<!DOCTYPE html><html><body>The server is closed for maintenance</body></html>" + b" " * 5000
+
+
+@pytest.mark.parametrize("name", ["x.mat", "x.safetensors", "x.pth", "x.zip", "x.tgz", "x.txt", "x.bin"])
+def test_a_web_page_is_no_reference(server, tmp_path, name):
+    server.content = PAGE
+    with pytest.raises(InputError, match=rf"{name} is a web page, and not what was asked for; it came from http"):
+        fetch(server, tmp_path, name=name, sha256="", size=None)
+    assert names(tmp_path) == set()
+    server.content, server.script = b"Sorry, come back later", []
+    if name in ("x.txt", "x.bin"):
+        assert fetch(server, tmp_path, name=name, sha256="", size=None).read_bytes() == server.content
+        return
+    with pytest.raises(InputError, match=rf"{name} does not begin as .* does, but with b'Sorry, come "):
+        fetch(server, tmp_path, name=name, sha256="", size=None)
+    assert names(tmp_path) == set()
+
+
+def test_a_web_page_that_was_taken_for_the_file_is_found(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "check_kind", lambda *_: None)
+    server.content = PAGE
+    fetch(server, tmp_path, name="x.mat", sha256="", size=None)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"x\.mat is a web page.*delete it and run again"):
+        fetch(server, tmp_path, name="x.mat", sha256="", size=None)
+
+
+def test_files_of_their_kind_pass(tmp_path):
+    import h5py
+    import torch
+    from PIL import Image
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(2)}, tmp_path / "a.safetensors")
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.pth")
+    torch.save({"a": torch.zeros(2)}, tmp_path / "b.pth.tar", _use_new_zipfile_serialization=False)
+    for name, block in (("a.mat", 0), ("b.mat", 512)):
+        with h5py.File(tmp_path / name, "w", userblock_size=block) as file:
+            file["a"] = 1
+    for suffix in ("jpg", "png"):
+        Image.new("RGB", (2, 2)).save(tmp_path / f"a.{suffix}")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("a", "a")
+    for kind, mode in (("tar", "w"), ("tgz", "w:gz"), ("tar.bz2", "w:bz2"), ("tar.xz", "w:xz")):
+        with tarfile.open(tmp_path / f"a.{kind}", mode) as file:
+            file.addfile(tarfile.TarInfo("a"), io.BytesIO())
+    paths = sorted(tmp_path.iterdir())
+    assert len(paths) == 12
+    for path in paths:
+        check_kind(path, path.name, "")
+    with pytest.raises(InputError, match=r"a\.jpg does not begin as a JPEG"):
+        check_kind(tmp_path / "a.png", "a.jpg", "")
 
 
 def test_a_file_of_another_size_is_not_downloaded(server, tmp_path):
@@ -386,7 +483,13 @@ def test_the_repository_table():
 
 @pytest.mark.parametrize(
     "change",
-    [{"md5": "xyz"}, {"sha256": "0" * 63}, {"size": "1 GB"}, {"login": "maybe"}, {"name": "a/../b"}, {"name": ""}],
+    [
+        {"md5": "xyz"},
+        {"sha256": "0" * 63},
+        {"size": "1 GB"},
+        {"login": "maybe"},
+        *({"name": name} for name in ("a/../b", "", ".hidden", "a" * 201)),
+    ],
 )
 def test_a_malformed_table_is_named(tmp_path, change):
     with open(TABLE, newline="") as file:

@@ -3,12 +3,22 @@
 import errno
 import itertools
 import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from relmap.errors import InputError
+from relmap.evidence.evaluation import write_parquet
 from relmap.job.files import atomic_path, atomic_paths, read_json, write_json
+from relmap.job.parquet import read_parquet
 from relmap.job.seeds import derive, generator
+from relmap.models import checkpoint
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path):
@@ -81,6 +91,61 @@ def test_a_full_disk_is_named_with_a_cure_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_libraries_that_find_a_full_disk_say_disk(tmp_path, monkeypatch):
+    """/dev/full stands for one; safetensors writes a file of its own, so that its words are given here."""
+    from safetensors import SafetensorError
+
+    for name, error in (
+        ("weights.safetensors", SafetensorError("I/O error: No space left on device (os error 28)")),
+        ("quota.csv", OSError(errno.EDQUOT, "Disk quota exceeded")),
+    ):
+        full = pytest.raises(InputError, match=rf"{name}: no space left on the disk; free some")
+        with full, atomic_path(tmp_path / name):
+            raise error
+
+    @contextmanager
+    def on_a_full_disk(path):
+        with atomic_path(path) as temporary:
+            temporary.symlink_to("/dev/full")
+            yield temporary
+
+    monkeypatch.setattr(checkpoint, "atomic_path", on_a_full_disk)
+    module = torch.nn.Linear(400, 400)
+    given = (module, torch.optim.SGD(module.parameters()), torch.amp.GradScaler("cpu"), checkpoint.State())
+    with pytest.raises(InputError, match=r"checkpoint\.pt: no space left on the disk; free some"):
+        checkpoint.store(tmp_path / "checkpoint.pt", "digest", *given)
+    with pytest.raises(RuntimeError, match="another reason"), atomic_path(tmp_path / "x"):
+        raise RuntimeError("another reason")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_written_may_be_read_as_the_umask_says(tmp_path):
+    def write(path):
+        with atomic_path(path) as temporary:
+            temporary.mkdir()
+            (temporary / "inner").mkdir(mode=0o700)
+            os.close(os.open(temporary / "inner" / "file", os.O_CREAT, 0o600))
+        with atomic_path(path.with_suffix(".txt")) as temporary:
+            os.close(os.open(temporary, os.O_CREAT, 0o600))
+
+    def mode(path):
+        return oct(path.stat().st_mode & 0o777)
+
+    for umask, file, folder in ((0o022, "0o644", "0o755"), (0o007, "0o660", "0o770"), (0o077, "0o600", "0o700")):
+        old = os.umask(umask)
+        try:
+            write(tmp_path / "store")
+        finally:
+            os.umask(old)
+        assert [mode(tmp_path / name) for name in ("store.txt", "store/inner/file")] == [file] * 2
+        assert [mode(tmp_path / name) for name in ("store", "store/inner")] == [folder] * 2
+    # What is linked from elsewhere belongs to somebody else.
+    (tmp_path / "mirror").touch(mode=0o400)
+    with atomic_path(tmp_path / "linked") as temporary:
+        os.link(tmp_path / "mirror", temporary)
+    assert mode(tmp_path / "mirror") == "0o400"
+
+
 def test_json_survives_and_broken_json_is_named(tmp_path):
     write_json(tmp_path / "card.json", {"images": 3})
     assert read_json(tmp_path / "card.json") == {"images": 3}
@@ -100,6 +165,38 @@ def test_what_json_cannot_hold_is_named_and_leaves_the_old_file(tmp_path):
         with pytest.raises(InputError, match=rf"card\.json: {message}"):
             write_json(tmp_path / "card.json", value)
     assert read_json(tmp_path / "card.json") == {"images": 3}
+
+
+def test_a_truncated_table_is_named_with_its_cure(tmp_path):
+    path = tmp_path / "scores.parquet"
+    frame = pd.DataFrame({"image_id": [f"bird_{i}" for i in range(500)], "value": np.linspace(0, 1, 500)})
+    write_parquet(frame, path)
+    pd.testing.assert_frame_equal(read_parquet(path), frame)
+    assert list(read_parquet(path, ["value"])) == ["value"]
+    content = path.read_bytes()
+    for length in (0, 3, 100, len(content) // 2, len(content) - 9, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(InputError, match=r"scores\.parquet: truncated, or .*; delete it and run") as caught:
+            read_parquet(path)
+        assert "\n" not in str(caught.value)
+    # Ten flipped bytes of the values, which have no other guard than the sum of their page.
+    middle = len(content) // 2
+    flipped = bytes(byte ^ 255 for byte in content[middle : middle + 10])
+    path.write_bytes(content[:middle] + flipped + content[middle + 10 :])
+    with pytest.raises(InputError, match=r"scores\.parquet: truncated, or .*; delete it and run"):
+        read_parquet(path)
+    with pytest.raises(InputError, match=r"absent\.parquet: no such file; run the rule that makes it"):
+        read_parquet(tmp_path / "absent.parquet")
+
+
+def test_every_table_is_read_so():
+    """Outside of these files nobody reads Parquet without a word for one that is broken."""
+    names = ("job/parquet", "data/manifest", "data/states", "evidence/frames", "report/reading")
+    allowed = {f"workflow/relmap/{name}.py" for name in names}
+    calls = re.compile(r"\b(?:pd\.read_parquet|pq\.read_\w+|pq\.ParquetFile|ParquetDataset)\b")
+    scripts = [path for room in ("workflow", "papers", "notebooks") for path in (ROOT / room).rglob("*")]
+    found = [path for path in scripts if path.suffix in (".py", ".ipynb") and calls.search(path.read_text("utf-8"))]
+    assert {path.relative_to(ROOT).as_posix() for path in found} == allowed
 
 
 def test_seeds_depend_on_their_purpose_alone():

@@ -8,9 +8,10 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
+from relmap.data.decoding import decode, read_size
 from relmap.data.formats.classes import classes_of
 from relmap.data.formats.imagenet_segmentation import FILE, read_imagenet_segmentation
-from relmap.data.images import Preprocessing, decode, load_images, load_masks, read_size
+from relmap.data.images import Preprocessing, load_images, load_masks
 from relmap.data.manifest import read_manifest, write_manifest
 from relmap.data.members import Member, member_of
 from relmap.data.render import render_imagenet_segmentation

@@ -5,19 +5,18 @@ import pytest
 import torch
 from dataset_trees import picture, save, write_cub
 from PIL import Image
-from relmap.data import images as module
+from relmap.data import decoding as module
+from relmap.data.decoding import MAX_PIXELS, as_rgb, decode, read_size
 from relmap.data.formats.cub import read_cub
 from relmap.data.images import (
     ImageDataset,
     Preprocessing,
     batches,
-    decode,
     load_boxes,
     load_images,
     load_masks,
     load_part_maps,
     load_pixels,
-    read_size,
     sizes_seen,
 )
 from relmap.data.manifest import build_manifest
@@ -191,7 +190,77 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypa
     monkeypatch.setattr(module, "MAX_PIXELS", 1199)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillow_limit)
     with pytest.raises(InputError, match=r"a\.png: the image has .*allowed 1199 pixels; shrink or remove it"):
-        load_images(manifest, [0], WHOLE)
+        load_images(manifest, [0], Preprocessing(20, 20))
+
+
+def test_a_line_of_pixels_is_refused_before_it_is_resized(tmp_path):
+    """400,000 x 2 pixels, of which a shorter side of 224 would make 30 GB."""
+    Image.new("1", (400_000, 2)).save(tmp_path / "line.png")
+    message = r"line\.png: the image has 400000 x 2 pixels, one side more than 100 times the other; cut or remove it"
+    for read in (read_size, decode):
+        with pytest.raises(InputError, match=message):
+            read(tmp_path / "line.png")
+    with pytest.raises(InputError, match=message):
+        toy(tmp_path, ["line.png"])
+    # A manifest of an earlier version has it.
+    save(picture(30, 30), tmp_path / "a.png")
+    manifest = toy(tmp_path, ["a.png"])
+    manifest.frame.loc[0, "width"] = 200 * MAX_PIXELS
+    for fit in ("crop", "aspect"):
+        seen = Preprocessing(30, 30, fit=fit)
+        loads = [load_pixels] + [sizes_seen] * (fit == "aspect")
+        for load in loads:
+            with pytest.raises(InputError, match=r"a\.png: resized, the image has \d+ x 30 pixels, more than"):
+                load(manifest, [0], seen)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif", "png"])
+def test_other_formats_than_a_few_are_not_opened_whatever_their_name(tmp_path, suffix):
+    """Pillow would start Ghostscript on PostScript."""
+    Image.new("RGB", (30, 30)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / f"a.{suffix}")
+    for read in (read_size, decode):
+        with pytest.raises(InputError, match=rf"a\.{suffix}: .* none of the formats JPEG, PNG, .*, PPM;"):
+            read(tmp_path / f"a.{suffix}")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM"])
+def test_each_format_is_read(tmp_path, kind):
+    Image.new("RGB", (30, 20), (255, 255, 255)).save(tmp_path / "a", format=kind)
+    assert read_size(tmp_path / "a") == (30, 20)
+    assert np.asarray(as_rgb(decode(tmp_path / "a"))).min() >= 254
+
+
+def test_pixels_of_32_bits_are_scaled_by_a_range_that_tells_or_refused(tmp_path):
+    grey = np.linspace(0, 255, 900).round().reshape(30, 30)
+    for values in (grey / 255, grey):
+        Image.fromarray(values.astype(np.float32)).save(tmp_path / "a.tif")
+        assert (load_pixels(toy(tmp_path, ["a.tif"]), [0], WHOLE)[0].numpy() == grey).all()
+    Image.fromarray((grey * 257).astype(np.int32)).save(tmp_path / "a.tif")
+    assert (load_pixels(toy(tmp_path, ["a.tif"]), [0], WHOLE)[0].numpy() == grey).all()
+    for values, kind in (
+        (grey - 1, np.float32),
+        (grey * 257, np.float32),
+        (np.full((30, 30), np.nan), np.float32),
+        (grey, np.int32),
+        (grey * 258, np.int32),
+        (-grey, np.int32),
+    ):
+        Image.fromarray(values.astype(kind)).save(tmp_path / "a.tif")
+        with pytest.raises(InputError, match=r"a\.tif: .* do not tell what is black and white; s(cale|ave)"):
+            load_pixels(toy(tmp_path, ["a.tif"]), [0], WHOLE)
+
+
+def test_a_mask_of_fractions_is_refused(tmp_path):
+    save(picture(30, 30), tmp_path / "a.png")
+    for value, ok in ((1.0, True), (0.5, False)):
+        Image.fromarray(np.full((30, 30), value, np.float32)).save(tmp_path / "mask.tif")
+        manifest = toy(tmp_path, ["a.png"], mask_path="mask.tif")
+        if ok:
+            assert load_masks(manifest, [0], WHOLE).all()
+        else:
+            with pytest.raises(InputError, match=r"mask\.tif: the segmentation mask holds fractions; save whole"):
+                load_masks(manifest, [0], WHOLE)
 
 
 def test_batches_are_the_same_for_any_size_and_threads(tmp_path):

@@ -169,10 +169,10 @@ def test_an_unknown_split_is_named(tmp_path):
 
 
 def test_other_files_are_not_manifests(tmp_path):
-    with pytest.raises(InputError, match="no such manifest; run the rule that makes it"):
+    with pytest.raises(InputError, match="no such file; run the rule that makes it"):
         read_manifest(tmp_path / "absent.parquet")
     (tmp_path / "text.parquet").write_text("not parquet")
-    with pytest.raises(InputError, match=r"text\.parquet: not a readable Parquet file .*delete it and run again"):
+    with pytest.raises(InputError, match=r"text\.parquet: truncated, or .*; delete it and run again"):
         read_manifest(tmp_path / "text.parquet")
     pd.DataFrame({"image_id": ["a"]}).to_parquet(tmp_path / "other.parquet")
     with pytest.raises(InputError, match=r"other\.parquet: not a relmap manifest, it lacks the columns path, "):
@@ -184,7 +184,7 @@ def test_a_truncated_manifest_is_named(tmp_path):
     path = tmp_path / "toy.parquet"
     write_manifest(manifest.frame, path, manifest.info)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(InputError, match=r"toy\.parquet: not a readable Parquet file"):
+    with pytest.raises(InputError, match=r"toy\.parquet: truncated, or not a readable Parquet file"):
         read_manifest(path)
 
 
@@ -265,5 +265,5 @@ def test_times_are_no_part_of_the_manifest(kept):
 def test_a_table_of_files_that_is_damaged_is_named(kept):
     beside = kept.with_suffix(".files.parquet")
     beside.write_bytes(beside.read_bytes()[:40])
-    with pytest.raises(InputError, match=r"toy\.files\.parquet: not a readable table of files"):
+    with pytest.raises(InputError, match=r"toy\.files\.parquet: truncated, or not a readable"):
         read_manifest(kept)

@@ -1,5 +1,7 @@
 """What is explained is a pair (image, target): from several labels to maps, scores, values and intervals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -144,6 +146,16 @@ def test_targets_are_labels_or_the_top_class(scenes):
     assert predicted["predicted"].all()
     with pytest.raises(InputError, match="choose label, predicted or surest"):
         target_frame(scenes, rows, probabilities, "worst")
+
+
+def test_nothing_to_explain_is_said(scenes):
+    bare = replace(scenes, frame=scenes.frame.assign(labels=[[]] * len(scenes)))
+    with pytest.raises(InputError, match=r"none of its 2 test images has a class to explain; give them labels, or set"):
+        target_frame(bare, np.array([2, 3]), np.eye(3)[:2])
+    assert len(target_frame(bare, np.array([2, 3]), np.eye(3)[:2], "surest")) == 2
+    trained = replace(scenes, frame=scenes.frame.assign(split="train"))
+    with pytest.raises(InputError, match="has no test image to explain; correct its split, or leave it out"):
+        evaluation_rows(trained, None, 0)
 
 
 def test_a_multi_label_network_is_asked_for_labels_and_predictions(scenes):

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from relmap.data.images import Preprocessing, load_pixels, read_size
+from relmap.data.decoding import read_size
+from relmap.data.images import Preprocessing, load_pixels
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.errors import InputError
 from relmap.job.files import atomic_path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from relmap.data.images import read_size
+from relmap.data.decoding import read_size
 from relmap.data.manifest import build_manifest
 from relmap.data.render.jobs import tight_box
 from relmap.errors import InputError

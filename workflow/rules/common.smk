@@ -418,6 +418,11 @@ def classes_of(wildcards):
     return [named] if named else []
 
 
+def left_out(wildcards):
+    """Ids of images that a data set's config leaves out."""
+    return config["datasets"].get(wildcards.dataset, {}).get("exclude", [])
+
+
 def classifier_of(wildcards):
     """The manifest whose classes a data set takes over, where its config names no file of classes."""
     source = ROWS.datasets[wildcards.dataset].classified_by

@@ -43,7 +43,8 @@ rule retrieve_file:
     input:
         table=ancient(here("resources/downloads.csv")),
     output:
-        file="<data_root>/{collection}/archives/{file}",
+        # Another run, with the same data_root, may have it by now: it is verified then, not removed.
+        file=update("<data_root>/{collection}/archives/{file}"),
     log:
         "<logs>/retrieve_file/{collection}/{file}.log",
     localrule: True
@@ -58,12 +59,13 @@ rule retrieve_file:
         "../scripts/retrieve_file.py"
 
 
+# The mark says what the archive became. Where another run was faster, its mark is found.
 rule unpack_archive:
     input:
         archive="<data_root>/{dataset}/archives/{file}",
         table=ancient(here("resources/downloads.csv")),
     output:
-        mark=touch("<data_root>/{dataset}/.unpacked/{file}"),
+        mark=update("<data_root>/{dataset}/.unpacked/{file}"),
     log:
         "<logs>/unpack_archive/{dataset}/{file}.log",
     conda:
@@ -131,6 +133,7 @@ rule build_manifest:
         reader=reader_of,
         published=published_counts,
         trains=trains_on,
+        exclude=left_out,
     message:
         "Reading {wildcards.dataset} into one manifest"
     script:

@@ -3,7 +3,6 @@
 from contextlib import ExitStack
 
 import numpy as np
-import pandas as pd
 import torch
 from relmap.catalogue.methods import ARTIFACTS, Method
 from relmap.data.images import sizes_seen
@@ -11,6 +10,7 @@ from relmap.evidence.evaluation import pairs_of_images, ranges_of_images, rows_o
 from relmap.evidence.maps import writing_maps
 from relmap.explanation import compare
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 from relmap.job.subject import Subject
 from relmap.propagation import Propagator
 from tqdm import tqdm
@@ -21,7 +21,7 @@ BYTES = 1 << 29
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
-    pairs = pd.read_parquet(files.targets)
+    pairs = read_parquet(files.targets)
     propagator = Propagator(subject.model)
     methods = [Method.from_dict(row) for row in params.methods]
     given = {}

@@ -9,6 +9,7 @@ from relmap.inspection.comparison import CELL, admitted, summarise, surest
 from relmap.inspection.leakage import conservation, conserves
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 from relmap.job.subject import Subject
 from relmap.propagation import Propagator
 
@@ -19,7 +20,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
         params.pairs, files.manifests, files.weights, files.targets, snakemake.output.maps, strict=True
     ):
         subject = Subject.open(manifest, weights, params.device, params.images, snakemake.threads)
-        chosen = surest(pd.read_parquet(targets_file), params.images)
+        chosen = surest(read_parquet(targets_file), params.images)
         rows = rows_of(subject.manifest, chosen["image_id"].tolist())
         images, targets = next(subject.batches(rows, chosen["target"].to_numpy(copy=True)))
         propagator = Propagator(subject.model)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pandas as pd
 from relmap.catalogue.rows import load_rows
 from relmap.evidence.layout import write_frame
 from relmap.evidence.leaderboard import agreement, mean_ranks, standings
@@ -10,6 +9,7 @@ from relmap.evidence.rankings import boards, resampled
 from relmap.evidence.trust import level_dependence, metric_trust
 from relmap.evidence.values import load_scores
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 
 with job(snakemake.log[0]) as log:
     params, given, made = snakemake.params, snakemake.input, snakemake.output
@@ -26,6 +26,6 @@ with job(snakemake.log[0]) as log:
     write_frame(table, made.agreement, "Kendall's tau between the orders in which two numbers put the methods")
     levels = {}
     for path in map(Path, given.scores):
-        levels |= level_dependence(pd.read_parquet(path), *path.parts[-3:-1], known)
+        levels |= level_dependence(read_parquet(path), *path.parts[-3:-1], known)
     trust = metric_trust(of_run, samples, params.confidence, known, levels, params.seed)
     write_frame(trust, made.trust, "How far each number can be trusted")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from relmap.data.retrieve.archive import check_unpacked
 from relmap.errors import InputError
 from relmap.job.files import write_json
 from relmap.job.logs import job
@@ -13,4 +14,5 @@ with job(snakemake.log[0]):
             f"datasets.{dataset}.source is `{source}`, but there is no folder {root}; put the data there, correct "
             f"`datasets.{dataset}.path` or `data_root`, or set the source to `retrieve` or `render`"
         )
+    check_unpacked(root)
     write_json(snakemake.output.card, {"dataset": dataset, "source": source, "root": str(root)})

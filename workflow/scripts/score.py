@@ -1,6 +1,5 @@
 """Score some methods' maps of a data set and network by one metric or several."""
 
-import pandas as pd
 from relmap.catalogue.methods import Method
 from relmap.catalogue.metrics import score_of
 from relmap.data.images import Preprocessing
@@ -8,6 +7,7 @@ from relmap.data.manifest import read_manifest
 from relmap.evidence.evaluation import open_stores, write_parquet
 from relmap.job.device import choose_device
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 from relmap.metrics.case import Case
 from relmap.metrics.scoring import Asked, score_all
 from relmap.models.card import load_model, read_card
@@ -24,7 +24,7 @@ with job(snakemake.log[0], snakemake.threads):
         given |= {method: {"artifacts": own, "settings": settings} for method in of_arm}
     case = Case(
         read_manifest(files.manifest),
-        pd.read_parquet(files.targets),
+        read_parquet(files.targets),
         Preprocessing.from_dict(card.preprocessing),
         {key: value for metric in params.metrics for key, value in metric["settings"].items()},
         model,

@@ -6,11 +6,12 @@ import pandas as pd
 from relmap.evidence.layout import write_frame
 from relmap.job.files import read_json
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 
 with job(snakemake.log[0]):
     rows, name = [], "mean_average_precision"
     for path, targets in zip(snakemake.input.cards, snakemake.input.targets, strict=True):
-        card, seen = read_json(path), pd.read_parquet(targets).drop_duplicates("image_id")
+        card, seen = read_json(path), read_parquet(targets).drop_duplicates("image_id")
         rows.append(
             {
                 "dataset": card["dataset"],

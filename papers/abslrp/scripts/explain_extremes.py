@@ -1,12 +1,12 @@
 """Maps of the images that Global Attribution Evaluation scores highest and lowest, as it sees them."""
 
 import numpy as np
-import pandas as pd
 import torch
 from relmap.data.images import load_pixels
 from relmap.evidence.evaluation import rows_of
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 from relmap.job.subject import Subject
 from relmap.propagation import Propagator
 
@@ -16,7 +16,7 @@ from papers.abslrp.trace import scored_maps
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
-    mosaics = mosaic_scores(pd.read_parquet(files.scores))
+    mosaics = mosaic_scores(read_parquet(files.scores))
     chosen = best_and_worst(mosaics, params.settings["images"])
     rows = rows_of(subject.manifest, chosen["image_id"].tolist())
     pixels = load_pixels(subject.manifest, rows, subject.preprocessing, snakemake.threads)

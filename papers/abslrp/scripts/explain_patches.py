@@ -1,13 +1,13 @@
 """Maps of two vision transformers of other patches, for images that both are sure of."""
 
 import numpy as np
-import pandas as pd
 import relmap
 import torch
 from relmap.data.images import load_pixels
 from relmap.evidence.evaluation import rows_of
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 from relmap.job.subject import Subject
 
 from papers.abslrp.figures.patches import METHODS
@@ -15,7 +15,7 @@ from papers.abslrp.shown import PATCH_MODELS, surest_in_both
 
 with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
-    chosen = surest_in_both(*map(pd.read_parquet, files.targets), params.settings["images"])
+    chosen = surest_in_both(*map(read_parquet, files.targets), params.settings["images"])
     arrays = {}
     for model, weights in zip(PATCH_MODELS, files.weights, strict=True):
         subject = Subject.open(files.manifest, weights, params.device, params.batch_size, snakemake.threads)

@@ -8,6 +8,7 @@ from relmap.data.images import load_pixels
 from relmap.evidence.evaluation import rows_of, write_parquet
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 from relmap.job.subject import Subject
 from relmap.models.inference import predict
 
@@ -17,7 +18,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     params, files, settings = snakemake.params, snakemake.input, snakemake.params.settings
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     manifest, view = subject.manifest, subject.preprocessing
-    pairs = class_pairs(pd.read_parquet(files.targets), settings["pictures"], settings["confidence"], params.seed)
+    pairs = class_pairs(read_parquet(files.targets), settings["pictures"], settings["confidence"], params.seed)
     parts = [load_pixels(manifest, rows_of(manifest, pairs[side].tolist()), view, snakemake.threads) for side in SIDES]
     pictures = composed(*parts)
     images = view.normalise(pictures).to(subject.device)

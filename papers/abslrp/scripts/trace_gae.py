@@ -1,11 +1,11 @@
 """Global Attribution Evaluation of the mosaic whose positive image the network is surest of, laid open."""
 
 import numpy as np
-import pandas as pd
 from relmap.data.images import load_pixels
 from relmap.evidence.evaluation import rows_of
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 from relmap.job.subject import Subject
 from relmap.metrics.mosaics import assembled
 
@@ -16,7 +16,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     manifest = subject.manifest
-    mosaic = surest_mosaic(mosaic_scores(pd.read_parquet(files.scores)), pd.read_parquet(files.targets))
+    mosaic = surest_mosaic(mosaic_scores(read_parquet(files.scores)), read_parquet(files.targets))
     image_ids = [mosaic[f"mosaic_{place}"] for place in range(4)]
     rows = rows_of(manifest, image_ids)
     pixels = load_pixels(manifest, rows, subject.preprocessing, snakemake.threads)

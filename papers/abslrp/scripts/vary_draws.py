@@ -1,9 +1,9 @@
 """Global Attribution Evaluation and ROAD by other seeds, and by other numbers of steps."""
 
-import pandas as pd
 from relmap.evidence.frames import write_computed
 from relmap.inspection.comparison import spread_over_classes
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 from relmap.job.subject import Subject
 from relmap.metrics.case import Case
 
@@ -16,7 +16,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     case = Case(
         subject.manifest,
-        spread_over_classes(pd.read_parquet(files.targets), settings["images"], params.seed),
+        spread_over_classes(read_parquet(files.targets), settings["images"], params.seed),
         subject.preprocessing,
         metrics,
         subject.model,

@@ -11,6 +11,7 @@ from relmap.evidence.frames import write_computed
 from relmap.inspection.comparison import rightly_classified, spread_over_classes
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 from relmap.job.seeds import derive
 from relmap.job.subject import Subject
 from relmap.models.inference import predict
@@ -26,7 +27,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights[0], params.device, params.batch_size, snakemake.threads)
     manifest, view = subject.manifest, subject.preprocessing
-    right = rightly_classified(pd.read_parquet(files.targets[0]))
+    right = rightly_classified(read_parquet(files.targets[0]))
     candidates = spread_over_classes(right, CANDIDATES * params.settings["images"], params.seed)
     if candidates.empty:
         raise InputError(f"{files.targets[0]}: no picture is rightly classified; train the network longer")

@@ -11,6 +11,7 @@ from relmap.evidence.frames import write_computed
 from relmap.inspection.comparison import rightly_classified, spread_over_classes
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 from relmap.job.seeds import derive
 from relmap.job.subject import Subject, training_rows
 from relmap.models.card import load_model
@@ -57,7 +58,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     )
     networks = {"marked": marked_model.requires_grad_(False), "original": subject.model}
 
-    right = rightly_classified(pd.read_parquet(files.targets[0]))
+    right = rightly_classified(read_parquet(files.targets[0]))
     pairs = spread_over_classes(right[right["target"] != label], settings["images"], params.seed)
     if pairs.empty:
         raise InputError(

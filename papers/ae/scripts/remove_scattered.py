@@ -12,6 +12,7 @@ from relmap.evidence.statistics import bootstrap_mean
 from relmap.inspection.comparison import rightly_classified, spread_over_classes
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 from relmap.job.subject import Subject
 
 from papers.ae.rows import SCATTERED_METHODS
@@ -21,7 +22,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     params, files, settings = snakemake.params, snakemake.input, snakemake.params.settings
     subject = Subject.open(files.manifest, files.weights[0], params.device, params.batch_size, snakemake.threads)
     manifest, view = subject.manifest, subject.preprocessing
-    right = rightly_classified(pd.read_parquet(files.targets[0]))
+    right = rightly_classified(read_parquet(files.targets[0]))
     pairs = spread_over_classes(right, settings["images"], params.seed)
     if pairs.empty:
         raise InputError(f"{files.targets[0]}: no picture is rightly classified; train the network longer")

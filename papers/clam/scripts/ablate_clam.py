@@ -4,6 +4,7 @@ import pandas as pd
 from relmap.evidence.evaluation import rows_of
 from relmap.evidence.frames import write_computed
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 from relmap.job.subject import Subject, training_rows, unseen_rows
 
 from papers.clam.ablation import Chain, check_variants, hold, lift_of, pointing_of, variant_rows
@@ -17,7 +18,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     chosen = training_rows(subject.manifest, params.images_per_class, params.seed)
     images = list(subject.batches(chosen))
     source = Source(lambda what: images, len(chosen), subject.card.classes)
-    evaluated = rows_of(subject.manifest, pd.read_parquet(files.targets)["image_id"])
+    evaluated = rows_of(subject.manifest, read_parquet(files.targets)["image_id"])
     held = hold(subject, unseen_rows(subject.manifest, evaluated, params.birds, params.seed))
     base = pointing_of(methods, held)
     chain = Chain(methods, source, params.layers, subject.card.input_size, params.seed)

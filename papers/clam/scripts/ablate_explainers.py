@@ -5,6 +5,7 @@ from relmap.evidence.evaluation import rows_of
 from relmap.evidence.frames import write_computed
 from relmap.evidence.statistics import bootstrap_mean
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 from relmap.job.subject import Subject, unseen_rows
 
 from papers.clam.ablation import hold, lrp_variant, pointing_of
@@ -16,7 +17,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     rows = []
     for model, weights, targets in zip(params.models, files.weights, files.targets, strict=True):
         subject = Subject.open(files.manifest[0], weights, params.device, params.batch_size, snakemake.threads)
-        evaluated = rows_of(subject.manifest, pd.read_parquet(targets)["image_id"])
+        evaluated = rows_of(subject.manifest, read_parquet(targets)["image_id"])
         held = hold(subject, unseen_rows(subject.manifest, evaluated, params.birds, params.seed))
         for variant in params.variants[model]:
             choice = {**DEFAULT, **variant}

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from relmap.evidence.evaluation import rows_of
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 from relmap.job.subject import Subject
 
 from papers.clam.cla.settings import ClamOptions
@@ -20,7 +20,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     layers = load_chain(Path(files.layers), device=subject.device)
-    pairs = pd.read_parquet(files.targets).sample(frac=1, random_state=params.seed).sort_values("target")
+    pairs = read_parquet(files.targets).sample(frac=1, random_state=params.seed).sort_values("target")
     # As many images as the sheets are chosen from, spread over the classes.
     rank = pairs.groupby("target").cumcount()
     chosen = pairs.loc[rank.sort_values(kind="stable").index[: params.related["candidates"]]]

@@ -6,6 +6,7 @@ import pandas as pd
 from relmap.data.images import load_part_maps
 from relmap.evidence.evaluation import rows_of, write_parquet
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 from relmap.job.subject import Subject
 from relmap.propagation import Propagator
 
@@ -19,7 +20,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     propagator = Propagator(subject.model)
     arms = {"clam": files.layers, "clam_untrained": files.untrained}
     layers = {arm: load_chain(Path(path), device=subject.device) for arm, path in arms.items()}
-    pairs = pd.read_parquet(files.targets)[["image_id", "target"]]
+    pairs = read_parquet(files.targets)[["image_id", "target"]]
     rows = rows_of(subject.manifest, pairs["image_id"])
     table = distinguishing_table(subject.manifest.info)
     frames, done = [], 0

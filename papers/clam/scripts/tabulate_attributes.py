@@ -5,13 +5,14 @@ from pathlib import Path
 import pandas as pd
 from relmap.evidence.layout import write_frame
 from relmap.job.logs import job
+from relmap.job.parquet import read_parquet
 
 from papers.clam.attribute_table import attribute_table
 
 with job(snakemake.log[0]):
     params = snakemake.params
     parts = [
-        pd.read_parquet(path).assign(dataset=Path(path).parts[-3], model=Path(path).parts[-2])
+        read_parquet(path).assign(dataset=Path(path).parts[-3], model=Path(path).parts[-2])
         for path in snakemake.input.attributes
     ]
     table = attribute_table(pd.concat(parts, ignore_index=True), params.confidence, params.resamples, params.seed)

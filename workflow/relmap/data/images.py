@@ -1,18 +1,11 @@
-"""Decoding: images, boxes, masks and part maps, all through one geometry.
-
-Orientation: an EXIF rotation is not applied. The annotations of CUB and ImageNet refer to the pixels as stored, and
-torchvision's weights were trained on images decoded so; transposing would tear boxes and masks from their images.
-"""
+"""What networks see: images, boxes, masks and part maps, all through one geometry."""
 
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,17 +14,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import Dataset
 
+from relmap.data.decoding import as_rgb, check_resized, decode
 from relmap.data.manifest import Manifest
-from relmap.data.members import member_of, member_size, read_member
 from relmap.data.runs import decode_runs
 from relmap.errors import InputError
 
-# Pillow's own warning level: a larger picture is not a photograph but an accident or an attack on memory.
-MAX_PIXELS = 89_478_485
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 FITS = ("crop", "squash", "aspect")
-_BROKEN = (OSError, SyntaxError, ValueError, IndexError, TypeError, EOFError, struct.error, zlib.error)
 
 Rows = Sequence[int] | np.ndarray | torch.Tensor
 
@@ -123,60 +113,6 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def read_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(width, height) of an image as stored, from the header of its file, or of its array in a MATLAB file.
-
-    Raises:
-        InputError: absent, not an image, or too large.
-    """
-    member = member_of(path)
-    if member is not None:
-        size = member_size(member)
-        _check_pixels(path, *size)
-        return size
-    try:
-        with Image.open(path) as image:
-            _check_pixels(path, *image.size)
-            return image.size
-    except Image.DecompressionBombError as error:
-        raise _too_large(path, "far more") from error
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such image; restore it, or make the manifest again") from error
-    except _BROKEN as error:
-        raise _corrupt(path, error) from error
-
-
-def decode(path: str | os.PathLike) -> Image.Image:
-    """Decode a whole file, or an array in a MATLAB file, in its own mode and stored orientation.
-
-    Raises:
-        InputError: absent, corrupt, truncated, or too large.
-    """
-    member = member_of(path)
-    if member is not None:
-        _check_pixels(path, *member_size(member))
-        return Image.fromarray(read_member(member))
-    try:
-        with Image.open(path) as image:
-            _check_pixels(path, *image.size)
-            image.load()
-            return image
-    except Image.DecompressionBombError as error:
-        raise _too_large(path, "far more") from error
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such image; restore it, or make the manifest again") from error
-    except _BROKEN as error:
-        raise _corrupt(path, error) from error
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to 8-bit RGB: grey is repeated, CMYK and palettes converted, alpha dropped, 16 bits scaled to 8."""
-    if image.mode.startswith("I"):
-        # Pillow's own conversion clips 16-bit values at 255 instead of scaling them.
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-    return image.convert("RGB")
-
-
 def load_pixels(
     manifest: Manifest, rows: Rows, preprocessing: Preprocessing, workers: int | None = None
 ) -> torch.Tensor:
@@ -187,16 +123,18 @@ def load_pixels(
             is absent, corrupt, truncated, too large, or no longer of a size that the fit leaves: the message names it.
     """
 
+    _check_resized(manifest, rows, preprocessing)
     shape = (*common_size(manifest, rows, preprocessing), 3)
 
     def read(path: str) -> np.ndarray:
         image = _decoded(manifest, path)
+        check_resized(manifest.resolve(path), *preprocessing.resized(*image.size))
         if preprocessing.seen(*image.size) != shape[1::-1]:
             raise InputError(
                 f"{manifest.resolve(path)}: has {image.size[0]} x {image.size[1]} pixels, not those that its "
                 "annotation says; restore both from their archives, and make the manifest again"
             )
-        return fitted_colours(as_rgb(image), preprocessing)
+        return fitted_colours(as_rgb(image, manifest.resolve(path)), preprocessing)
 
     pixels = _stack(_column(manifest, rows, "path"), read, shape, workers)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
@@ -340,7 +278,12 @@ def batches(
 
 
 def sizes_seen(manifest: Manifest, rows: Rows, preprocessing: Preprocessing) -> np.ndarray:
-    """(N, 2) height and width of what the network sees of each image."""
+    """(N, 2) height and width of what the network sees of each image.
+
+    Raises:
+        InputError: an image would have too many pixels after resizing.
+    """
+    _check_resized(manifest, rows, preprocessing)
     frame = manifest.frame
     stored = zip(*(frame[name].to_numpy()[_positions(rows)].tolist() for name in ("width", "height")), strict=True)
     return np.array([preprocessing.seen(*size)[::-1] for size in stored], dtype=np.int64).reshape(-1, 2)
@@ -397,6 +340,7 @@ def _load_annotation(
     runs: Sequence[tuple[str, ...]] | None = None,
 ) -> torch.Tensor:
     """Values of each row's file in ``column``, or, where ``runs`` has any, of the union of those masks."""
+    _check_resized(manifest, rows, preprocessing)
     frame, positions = manifest.frame, _positions(rows)
     paths = _column(manifest, rows, column)
     given = [()] * len(positions) if runs is None else list(runs)
@@ -414,6 +358,8 @@ def _load_annotation(
                 f"{manifest.resolve(path)}: the {what} has {image.size[0]} x {image.size[1]} pixels, its image "
                 f"{size[0]} x {size[1]}; they must agree: restore the right file"
             )
+        if image.mode == "F" and (np.asarray(image) % 1).any():
+            raise InputError(f"{manifest.resolve(path)}: the {what} holds fractions; save whole numbers, in 8 bits")
         # A nearest neighbour keeps every value a value of the file: part indices must not be averaged.
         return _values(_fit(image, preprocessing, Image.Resampling.NEAREST))
 
@@ -463,6 +409,14 @@ def _stack(
     return result
 
 
+def _check_resized(manifest: Manifest, rows: Rows, preprocessing: Preprocessing) -> None:
+    """Refuse what would take all memory, before any of it is allocated."""
+    frame = manifest.frame
+    for row in _positions(rows):
+        size = preprocessing.resized(int(frame["width"].iat[row]), int(frame["height"].iat[row]))
+        check_resized(manifest.resolve(frame["path"].iat[row]), *size)
+
+
 def _positions(rows: Rows) -> np.ndarray:
     return np.asarray(rows, dtype=np.int64).reshape(-1)
 
@@ -470,16 +424,3 @@ def _positions(rows: Rows) -> np.ndarray:
 def _column(manifest: Manifest, rows: Rows, column: str) -> list[str | None]:
     values = manifest.frame[column]
     return [values.iat[row] for row in _positions(rows)]
-
-
-def _check_pixels(path: str | os.PathLike, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise _too_large(path, f"{width} x {height}, more")
-
-
-def _too_large(path: str | os.PathLike, size: str) -> InputError:
-    return InputError(f"{path}: the image has {size} than the allowed {MAX_PIXELS} pixels; shrink or remove it")
-
-
-def _corrupt(path: str | os.PathLike | Path, error: BaseException) -> InputError:
-    return InputError(f"{path}: corrupt or truncated image ({error}); restore it from the archive, or remove it")

@@ -15,11 +15,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from relmap.data.decoding import check_size
+from relmap.data.listing import about, inside
 from relmap.data.members import file_of
 from relmap.data.states import State, States, digest_of, read_states, states_file, write_states
 from relmap.data.threads import thread_map
 from relmap.errors import InputError
 from relmap.job.files import atomic_path
+from relmap.job.parquet import reading
 
 SPLITS = ("train", "test")
 SCHEMA = pa.schema(
@@ -248,31 +251,8 @@ def _check_rows(
     if len(info.class_ids) not in (0, classes):
         raise InputError(f"{where}: {len(info.class_ids)} ids of classes, but {classes} names; give as many of each")
     for row in frame.itertuples():
-        wrong = [label for label in row.labels if not 0 <= label < classes]
-        if wrong:
-            raise InputError(
-                f"{where}: {row.image_id} has label {wrong[0]}, but there are {classes} classes; fix the label"
-            )
-        if require_labels and not row.labels:
-            raise InputError(f"{where}: {row.image_id} has no label; add it, or remove the image")
-        if len(set(row.labels)) < len(row.labels):
-            raise InputError(f"{where}: {row.image_id} has the labels {row.labels}; give each class in it once")
-        if not len(row.boxes) == len(row.box_labels) == len(row.box_difficult) == len(row.box_masks):
-            raise InputError(
-                f"{where}: {row.image_id} has {len(row.boxes)} boxes, {len(row.box_labels)} classes of boxes, "
-                f"{len(row.box_difficult)} marks of difficulty and {len(row.box_masks)} masks of boxes; give as many "
-                "of each"
-            )
-        stray = [label for label in row.box_labels if not 0 <= label < classes]
-        if stray:
-            raise InputError(
-                f"{where}: {row.image_id} has a box of class {stray[0]}, but there are {classes} classes; name the "
-                "class of each box in box_labels"
-            )
-    flat = frame[(frame["width"] <= 0) | (frame["height"] <= 0)]
-    if len(flat):
-        row = flat.iloc[0]
-        raise InputError(f"{where}: {row.path} has size {row.width} x {row.height}; replace or remove the image")
+        with about(info.dataset, row.image_id):
+            _check_row(row, where, info, require_labels)
     if require_training:
         labels = [label for labels in frame["labels"][frame["split"] == "train"] for label in labels]
         trained = np.bincount(np.array(labels, dtype=np.int64), minlength=classes)
@@ -286,10 +266,43 @@ def _check_rows(
     if require_masks:
         missing = frame[frame["mask_path"].isna()]
         if len(missing):
-            raise InputError(
-                f"{where}: image {missing.iloc[0].path} has no segmentation mask ({len(missing)} such images); "
-                "add the mask (the segmentations archive has them all), or remove the image"
-            )
+            with about(info.dataset, missing.iloc[0].image_id):
+                raise InputError(
+                    f"{where}: image {missing.iloc[0].path} has no segmentation mask ({len(missing)} such images); "
+                    "add the mask (the segmentations archive has them all), or remove the image"
+                )
+
+
+def _check_row(row: Any, where: str, info: ManifestInfo, require_labels: bool) -> None:
+    """One image."""
+    classes = len(info.class_names)
+    for path in (row.path, row.mask_path, row.part_map_path):
+        if path is not None:
+            inside(path, f"{where}: {row.image_id}")
+    wrong = [label for label in row.labels if not 0 <= label < classes]
+    if wrong:
+        raise InputError(
+            f"{where}: {row.image_id} has label {wrong[0]}, but there are {classes} classes; fix the label"
+        )
+    if require_labels and not row.labels:
+        raise InputError(f"{where}: {row.image_id} has no label; add it, or remove the image")
+    if len(set(row.labels)) < len(row.labels):
+        raise InputError(f"{where}: {row.image_id} has the labels {row.labels}; give each class in it once")
+    if not len(row.boxes) == len(row.box_labels) == len(row.box_difficult) == len(row.box_masks):
+        raise InputError(
+            f"{where}: {row.image_id} has {len(row.boxes)} boxes, {len(row.box_labels)} classes of boxes, "
+            f"{len(row.box_difficult)} marks of difficulty and {len(row.box_masks)} masks of boxes; give as many "
+            "of each"
+        )
+    stray = [label for label in row.box_labels if not 0 <= label < classes]
+    if stray:
+        raise InputError(
+            f"{where}: {row.image_id} has a box of class {stray[0]}, but there are {classes} classes; name the "
+            "class of each box in box_labels"
+        )
+    if min(row.width, row.height) <= 0:
+        raise InputError(f"{where}: {row.path} has size {row.width} x {row.height}; replace or remove the image")
+    check_size(f"{info.root}/{row.path}", row.width, row.height)
 
 
 def clip_boxes(
@@ -317,13 +330,32 @@ def clip_boxes(
     if bad.any():
         first = int(np.argmax(bad))
         row = frame.iloc[owner[first]]
-        raise InputError(
-            f"{dataset}: box {boxes[first].tolist()} (x0, y0, x1, y1) of {row.path} has no area inside the image of "
-            f"{row.width} x {row.height} pixels, or reaches far outside; correct the annotation or remove the image"
-        )
+        with about(dataset, row.image_id):
+            raise InputError(
+                f"{dataset}: box {boxes[first].tolist()} (x0, y0, x1, y1) of {row.path} has no area inside the image "
+                f"of {row.width} x {row.height} pixels, or reaches far outside; correct the annotation or remove the "
+                "image"
+            )
     ends = np.cumsum(counts)
     nested = clipped.tolist()
     return [nested[end - count : end] for end, count in zip(ends, counts, strict=True)]
+
+
+def refuse_links(manifest: Manifest, workers: int = 8) -> None:
+    """Files of a retrieved data set lie in its folder; a link out of it is none that an archive of ours had.
+
+    Raises:
+        InputError: a file lies elsewhere.
+    """
+    root = Path(manifest.info.root).resolve()
+    named = (path for column in ("path", "mask_path", "part_map_path") for path in manifest.frame[column])
+    # One file that holds all pictures was verified itself, and a person may have put a link to it in its place.
+    paths = sorted({path for path in named if path is not None and file_of(path) == path})
+    are_links = thread_map(lambda path: os.path.islink(root / path), paths, workers)
+    links = [path for path, is_link in zip(paths, are_links, strict=True) if is_link]
+    for path in (*sorted({os.path.dirname(path) for path in paths}), *links):
+        if not (root / path).resolve().is_relative_to(root):
+            raise InputError(f"{root / path}: is a link out of {root}; delete it and unpack the archive again")
 
 
 def states_of(frame: pd.DataFrame, root: Path, workers: int = 8) -> States:
@@ -387,12 +419,8 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
     Raises:
         InputError: the file is absent, or not a manifest.
     """
-    try:
+    with reading(path):
         table = pq.read_table(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such manifest; run the rule that makes it") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: not a readable Parquet file ({error}); delete it and run again") from error
     metadata = table.schema.metadata or {}
     missing = [name for name in COLUMNS if name not in table.column_names]
     if _METADATA_KEY not in metadata or missing:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from relmap.data.images import Preprocessing, as_rgb, decode, fitted_colours
+from relmap.data.decoding import as_rgb, check_resized, decode
+from relmap.data.images import Preprocessing, fitted_colours
 from relmap.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -53,9 +54,10 @@ def read_photograph(path: str | os.PathLike, preprocessing: Preprocessing) -> tu
         (H, W, 3) uint8, and (height, width) of the upright photograph.
 
     Raises:
-        InputError: the file is absent or no image.
+        InputError: the file is absent or no image, or too large once it is resized.
     """
-    upright = as_rgb(ImageOps.exif_transpose(decode(path)))
+    upright = as_rgb(ImageOps.exif_transpose(decode(path)), path)
+    check_resized(path, *preprocessing.resized(*upright.size))
     return fitted_colours(upright, preprocessing), (upright.height, upright.width)
 
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from relmap.errors import InputError
 from relmap.job.files import atomic_path
+from relmap.job.parquet import reading
 
 _SCHEMA = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("sha256", pa.string())])
 
@@ -93,10 +94,6 @@ def read_states(path: str | os.PathLike) -> States:
     Raises:
         InputError: the file is absent, or no such table.
     """
-    try:
+    with reading(path):
         rows = pq.read_table(path, columns=_SCHEMA.names).to_pylist()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; run the rule that makes it") from error
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
-        raise InputError(f"{path}: not a readable table of files ({error}); delete it and run again") from error
     return States({row.pop("path"): State(**row) for row in rows})

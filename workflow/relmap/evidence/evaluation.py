@@ -22,8 +22,13 @@ def evaluation_rows(manifest: Manifest, max_images: int | None, seed: int) -> np
     """Rows of the test images to evaluate, ascending: all, or ``max_images`` spread evenly over the classes.
 
     The first k rows drawn of a class are the same whatever ``max_images``, so that larger evaluations contain smaller.
+
+    Raises:
+        InputError: there is no test image.
     """
     rows = manifest.rows("test")
+    if not len(rows):
+        raise InputError(f"{manifest.info.dataset}: has no test image to explain; correct its split, or leave it out")
     if max_images is None or max_images >= len(rows):
         return rows
     shuffled = np.random.default_rng(seed).permutation(rows)
@@ -54,7 +59,7 @@ def target_frame(
         probability of the target, top, the class that the network is surest of, and top_probability.
 
     Raises:
-        InputError: another kind of targets.
+        InputError: another kind of targets, or no pair at all.
     """
     if targets not in ("label", "predicted", "surest"):
         raise InputError(f"targets {targets!r} are unknown; choose label, predicted or surest")
@@ -82,6 +87,11 @@ def target_frame(
                     "top_probability": probabilities[place, top],
                 }
             )
+    if not found:
+        raise InputError(
+            f"{manifest.info.dataset}: none of its {len(rows)} test images has a class to explain; give them labels, "
+            "or set its `target` to predicted or surest"
+        )
     return pd.DataFrame(found)
 
 
@@ -194,4 +204,4 @@ def tidy(
 def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> None:
     """Write a table, atomically."""
     with atomic_path(Path(path)) as temporary:
-        frame.to_parquet(temporary, index=False)
+        frame.to_parquet(temporary, index=False, write_page_checksum=True)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from relmap.errors import InputError
 from relmap.job.files import atomic_path
+from relmap.job.parquet import reading
 
 _CAPTION = b"relmap.caption"
 
@@ -32,10 +33,9 @@ def read_computed(path: str | os.PathLike) -> tuple[pd.DataFrame, str]:
     Raises:
         InputError: the file is absent, damaged, or has no caption.
     """
-    try:
+    with reading(path):
         table = pq.read_table(path, page_checksum_verification=True)
-        return table.to_pandas(), table.schema.metadata[_CAPTION].decode()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such table; run the rule that makes it") from error
-    except (pa.ArrowInvalid, OSError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a computed table ({error}); delete it and run again") from error
+    caption = (table.schema.metadata or {}).get(_CAPTION)
+    if caption is None:
+        raise InputError(f"{path}: not a computed table, it lacks a caption; delete it and run again")
+    return table.to_pandas(), caption.decode()

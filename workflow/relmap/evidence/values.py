@@ -19,6 +19,7 @@ from relmap.evidence.statistics import (
     area_under,
     bootstrap_mean,
 )
+from relmap.job.parquet import read_parquet
 
 CELL = ["dataset", "model", "method", "metric"]
 
@@ -51,6 +52,10 @@ def image_scores(
             some methods have a value of and others do not: what a metric cannot say of a picture it says of no method.
     """
     where = f"scores of {dataset} with {model}"
+    if rows.empty:
+        # A metric of rightly classified pictures has no row where there is none. Its cells then lack a value.
+        scores = rows.assign(dataset=dataset, model=model)[[*CELL, *PAIR, "value"]]
+        return scores if pairs is None else _with_flags(scores, pairs, where)
     columns = [column for _, column in (known or Rows()).columns().values()]
     unknown = sorted(set(rows["metric"]) - {column.rows for column in columns})
     if unknown:
@@ -144,9 +149,9 @@ def load_scores(
         known: the rows of the run; the catalogue's by default.
         targets: ``.../<dataset>/<model>.parquet`` files, for tables that select pairs.
     """
-    pairs = {(path.parent.name, path.stem): pd.read_parquet(path) for path in map(Path, targets)}
+    pairs = {(path.parent.name, path.stem): read_parquet(path) for path in map(Path, targets)}
     places = [(path, path.parts[-3:-1]) for path in map(Path, paths)]
-    parts = [image_scores(pd.read_parquet(path), *place, known, pairs.get(place)) for path, place in places]
+    parts = [image_scores(read_parquet(path), *place, known, pairs.get(place)) for path, place in places]
     empty = pd.DataFrame(columns=[*CELL, *PAIR, "value"])
     return pd.concat(parts, ignore_index=True) if parts else empty
 

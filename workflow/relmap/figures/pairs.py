@@ -13,7 +13,8 @@ import pandas as pd
 from relmap.errors import InputError
 from relmap.evidence.evaluation import places_of
 from relmap.evidence.maps import open_maps
-from relmap.figures.results import Setting, read_parquet
+from relmap.figures.results import Setting
+from relmap.job.parquet import read_parquet
 
 Pair = tuple[str, int]
 

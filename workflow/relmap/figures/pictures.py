@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from relmap.data.members import member_of, read_member
-from relmap.errors import InputError
+from relmap.data.decoding import as_rgb, check_resized, decode
 
 
 def _geometry(width: int, height: int, preprocessing: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, ...]]:
@@ -28,12 +27,6 @@ def _geometry(width: int, height: int, preprocessing: Mapping[str, Any]) -> tupl
         return new, (0, 0, *new)
     left, top = _crop_origin(*new, int(crop))
     return new, (left, top, left + int(crop), top + int(crop))
-
-
-def _as_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips at 255
-        picture = Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-    return picture.convert("RGB")
 
 
 def _crop_origin(width: int, height: int, crop: int) -> tuple[int, int]:
@@ -57,14 +50,9 @@ def read_picture(path: str | os.PathLike, preprocessing: Mapping[str, Any], near
     Raises:
         InputError: the file is missing or is not a readable image.
     """
-    try:
-        member = member_of(path)
-        with Image.open(path) if member is None else Image.fromarray(read_member(member)) as file:
-            file.load()
-            picture = file if nearest else _as_rgb(file)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({error}); fetch or render it again") from error
+    picture = decode(path) if nearest else as_rgb(decode(path), path)
     size, seen = _geometry(*picture.size, preprocessing)
+    check_resized(path, *size)
     picture = picture.resize(size, Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR)
     return np.asarray(picture.crop(seen))
 

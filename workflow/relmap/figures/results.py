@@ -20,17 +20,7 @@ from relmap.evidence.maps import open_maps
 from relmap.figures.pictures import move_boxes, read_picture
 from relmap.figures.style import signed
 from relmap.job.files import read_json
-
-
-def read_parquet(path: str | os.PathLike) -> pd.DataFrame:
-    """Read one Parquet table.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file; run the rule that makes it")
-    return pd.read_parquet(path)
+from relmap.job.parquet import read_parquet
 
 
 @dataclass(frozen=True)
@@ -211,7 +201,7 @@ def settings(results: str | os.PathLike, having: str | None = None) -> list[Sett
     found = {
         path.parent.parts[-2:]
         for path in paths
-        if having is None or having in set(pd.read_parquet(path, columns=["method"])["method"])
+        if having is None or having in set(read_parquet(path, ["method"])["method"])
     }
     if not found:
         raise InputError(f"{results}/scores: no pointing.parquet of any data set and model; run the workflow first")

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,13 +16,16 @@ from typing import Any
 
 from relmap.errors import InputError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary sibling of ``path``; move it there when the block ends well, remove it otherwise.
 
     The block may create a file or a folder under the yielded name, whose suffixes equal those of ``path`` (libraries
-    choose formats by them). An existing file or folder at ``path`` is replaced.
+    choose formats by them). An existing file or folder at ``path`` is replaced. Whoever may read what the umask allows
+    may read the new one, also where a library writes for its owner alone.
 
     Raises:
         InputError: the disk is full.
@@ -44,15 +48,54 @@ def atomic_paths(*paths: str | os.PathLike) -> Iterator[tuple[Path, ...]]:
             rooms.append(Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)))
         temporaries = tuple(room / path.name for room, path in zip(rooms, targets, strict=True))
         yield temporaries
+        for room, temporary in zip(rooms, temporaries, strict=True):
+            _open_to_others(temporary, room)
         _move_in(temporaries, targets)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except InputError:
+        raise
+    except Exception as error:
+        if is_full(error):
             message = f"{targets[0]}: no space left on the disk; free some, or move `results` to a larger one"
             raise InputError(message) from error
         raise
     finally:
         for room in rooms:
             shutil.rmtree(room, ignore_errors=True)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk, or somebody's share of it, was full: as a number, in words, or in what the error came from."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _FULL:
+            return True
+        if any(os.strerror(number) in str(seen) for number in _FULL):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _open_to_others(temporary: Path, room: Path) -> None:
+    """Give what was written the mode of new files and folders."""
+    if not os.path.lexists(temporary):
+        return
+    # Only a new file tells the umask without setting it for all threads.
+    with open(room / ".mode", "w") as probe:
+        mode = os.fstat(probe.fileno()).st_mode & 0o666
+    for place, folders, files in os.walk(temporary):
+        for folder in folders:
+            _widen(os.path.join(place, folder), mode | (mode & 0o444) >> 2)
+        for file in files:
+            _widen(os.path.join(place, file), mode)
+    _widen(temporary, mode | (mode & 0o444) >> 2 if temporary.is_dir() else mode)
+
+
+def _widen(path: str | os.PathLike, mode: int) -> None:
+    status = os.lstat(path)
+    # A file with a second name is somebody's own, linked from a mirror.
+    shared = stat.S_ISREG(status.st_mode) and status.st_nlink > 1
+    if not stat.S_ISLNK(status.st_mode) and not shared and mode & ~status.st_mode:
+        os.chmod(path, stat.S_IMODE(status.st_mode) | mode)
 
 
 def _move_in(temporaries: Sequence[Path], targets: Sequence[Path]) -> None:

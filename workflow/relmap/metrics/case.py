@@ -83,7 +83,7 @@ class Case:
     def _groups(self) -> list[Case]:
         groups = by_size(self.sizes)
         return (
-            [self] if len(groups) == 1 else [self._part(self.pairs.iloc[places], self.among_all) for places in groups]
+            [self] if len(groups) <= 1 else [self._part(self.pairs.iloc[places], self.among_all) for places in groups]
         )
 
     @functools.cached_property

@@ -55,8 +55,9 @@ def store(
         "scaler": scaler.state_dict(),
         "state": asdict(state),
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    # Through a file of Python's: of a full disk, torch's own says nothing but "unexpected pos".
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)
 
 
 def restore(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from PIL import Image
@@ -19,6 +18,7 @@ from relmap.errors import InputError
 from relmap.evidence.layout import digits, lay_out
 from relmap.evidence.tables import trainings_note
 from relmap.job.files import read_json
+from relmap.job.parquet import reading
 
 # JSON keeps no order of keys that matters; readers want to see these before the rest.
 _FIRST = ("image", "data set", "network", "class", "predicted", "gain")
@@ -206,15 +206,16 @@ def read_manifest_facts(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    try:
+    with reading(path):
         found = pq.read_metadata(path)
+    try:
         info = json.loads(found.metadata[b"relmap"])
         return {
             "fingerprint": info["fingerprint"],
             "images": found.num_rows,
             "classes": len(info["class_names"]),
         }
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a relmap manifest ({error!r}); delete it and run again") from error
 
 
@@ -223,7 +224,7 @@ def read_figure(folder: Path, name: str, label: Label = str) -> dict[str, Any] |
     png = folder / f"{name}.png"
     if not png.is_file():
         return None
-    with Image.open(png) as image:
+    with Image.open(png, formats=("PNG",)) as image:
         width, height = image.size
     words = read_optional_json(folder / f"{name}.json") or {}
     frame = _figure_rows(words.get("rows", []))

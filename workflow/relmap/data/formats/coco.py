@@ -12,14 +12,16 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco
 
-from relmap.data.images import read_size
+from relmap.data.decoding import read_size
+from relmap.data.listing import Exclusion, inside
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.data.runs import area_of, code_of, runs_of
 from relmap.data.threads import thread_map
@@ -38,6 +40,7 @@ def read_coco(
     *,
     dataset: str = DATASET,
     classes: Mapping[str, str] | None = None,
+    exclude: Collection[str] = (),
     require_training: bool = True,
     workers: int = 8,
 ) -> Manifest:
@@ -51,6 +54,7 @@ def read_coco(
         root: folder of the tree above.
         dataset: id that the manifest gets.
         classes: none; the data set names its classes itself.
+        exclude: ids of images to leave out; nothing of theirs is read.
         require_training: every category must have a training image; without it the training images may be absent.
         workers: threads that read the headers of the validation images.
 
@@ -62,16 +66,20 @@ def read_coco(
         raise InputError(f"{root}: COCO names its classes itself; remove `datasets.{dataset}.classes`")
     root = Path(root)
     mended: Counter[str] = Counter()
-    rows, categories = [], {}
+    left_out = Exclusion(dataset, exclude)
+    contents, categories = {}, {}
     for split, folder in _SPLITS.items():
         file = root / "annotations" / f"instances_{folder}.json"
         if split == "train" and not require_training and not file.is_file():
             continue
-        content = _Instances(file, masks=split == "test")
+        contents[split] = content = _Instances(file, left_out, masks=split == "test")
         if categories and content.categories != categories:
             raise InputError(f"{file}: other categories than the training annotations; {_CURE}")
         categories = content.categories
-        rows += _rows(root, folder, split, content, workers, mended)
+    left_out.check()
+    rows = []
+    for split, content in contents.items():
+        rows += _rows(root, _SPLITS[split], split, content, workers, mended)
     for what, count in sorted(mended.items()):
         LOG.warning("%s: %d %s", dataset, count, what)
     return build_manifest(
@@ -89,30 +97,45 @@ def read_coco(
 class _Instances:
     """One JSON file: its images by id, the annotations of each, and its categories' names by id, in the ids' order."""
 
-    def __init__(self, file: Path, masks: bool) -> None:
-        self.file = file
+    def __init__(self, file: Path, left_out: Exclusion, masks: bool) -> None:
+        self.file, self.left_out = file, left_out
         whole = _parse(file, masks)
         try:
             categories = self._by_id(whole["categories"], "category")
             self.categories = {identifier: str(one["name"]) for identifier, one in sorted(categories.items())}
-            self.images = self._by_id(whole["images"], "image")
+            listed = self._by_id(whole["images"], "image")
+            self.images = {
+                identifier: one for identifier, one in listed.items() if left_out.keeps(self._name(one, identifier))
+            }
             self.annotations: dict[int, list[dict[str, Any]]] = {identifier: [] for identifier in self.images}
             for identifier, one in self._by_id(whole["annotations"], "annotation").items():
-                image, category = _whole(one["image_id"]), _whole(one["category_id"])
-                if image not in self.images:
+                image = _whole(one["image_id"])
+                if image not in listed:
                     raise InputError(
                         f"{file}: annotation {identifier} is of image {image}, which is not listed; {_CURE}"
                     )
-                if category not in self.categories:
-                    raise InputError(
-                        f"{file}: annotation {identifier} has category {category}, which is not listed; {_CURE}"
-                    )
+                if image not in self.images:
+                    continue
+                with self.about(image):
+                    category = _category(one)
+                    if category not in self.categories:
+                        raise InputError(
+                            f"{file}: annotation {identifier} has category {category}, which is not listed; {_CURE}"
+                        )
                 self.annotations[image].append(one)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{file}: not COCO's table of instances ({error!r}); {_CURE}") from error
         for what, held in (("image", self.images), ("category", self.categories)):
             if not held:
                 raise InputError(f"{file}: lists no {what}; {_CURE}")
+
+    def about(self, identifier: int) -> AbstractContextManager[None]:
+        """Errors of the block are about one image."""
+        return self.left_out.about(self._name(self.images[identifier], identifier))
+
+    def _name(self, image: Mapping[str, Any], identifier: int) -> str:
+        """Its id in the manifest; where it has no file, its number, so that it can be left out too."""
+        return Path(str(image.get("file_name", identifier))).stem
 
     def _by_id(self, entries: list[dict[str, Any]], what: str) -> dict[int, dict[str, Any]]:
         """A list's entries by their ids; two with one id would hide each other."""
@@ -130,6 +153,14 @@ def _whole(value: Any) -> int:
     if int(value) != float(value):
         raise ValueError(f"{value!r} is no whole number")
     return int(value)
+
+
+def _category(annotation: Mapping[str, Any]) -> int | None:
+    """The id of an annotation's category, None where it has none."""
+    try:
+        return _whole(annotation["category_id"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _parse(file: Path, masks: bool) -> dict[str, Any]:
@@ -172,24 +203,25 @@ def _rows(
     def listed(identifier: int) -> tuple[str, int, int]:
         one = content.images[identifier]
         try:
-            return str(one["file_name"]), int(one["width"]), int(one["height"])
+            return inside(str(one["file_name"]), content.file), int(one["width"]), int(one["height"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{content.file}: image {identifier} lacks {error}; {_CURE}") from error
 
     def check(identifier: int) -> None:
         """A picture has its listed size; of the training images only the existence is looked at, later."""
-        name, *size = listed(identifier)
-        found = read_size(root / folder / name)
-        if found != tuple(size):
-            raise InputError(
-                f"{root / folder / name}: has {found[0]} x {found[1]} pixels, but {content.file} lists {size[0]} x "
-                f"{size[1]}; restore both from their archives"
-            )
+        with content.about(identifier):
+            name, *size = listed(identifier)
+            found = read_size(root / folder / name)
+            if found != tuple(size):
+                raise InputError(
+                    f"{root / folder / name}: has {found[0]} x {found[1]} pixels, but {content.file} lists {size[0]} x "
+                    f"{size[1]}; restore both from their archives"
+                )
 
     if split == "test":
         thread_map(check, order, workers)
-    rows = []
-    for identifier in order:
+
+    def row_of(identifier: int) -> dict[str, Any]:
         name, width, height = listed(identifier)
         found = content.annotations[identifier]
         labels = [label_of[_whole(one["category_id"])] for one in found]
@@ -206,7 +238,12 @@ def _rows(
         }
         if split == "test":
             row["box_masks"] = [_mask(one, width, height, content.file, mended) for one in found]
-        rows.append(row)
+        return row
+
+    rows = []
+    for identifier in order:
+        with content.about(identifier):
+            rows.append(row_of(identifier))
     return rows
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from relmap.data.images import read_size
+from relmap.data.decoding import read_size
+from relmap.data.listing import Exclusion, inside
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.data.threads import thread_map
 from relmap.errors import InputError
@@ -30,6 +32,7 @@ def read_cub(
     *,
     dataset: str = DATASET,
     classes: Mapping[str, str] | None = None,
+    exclude: Collection[str] = (),
     require_masks: bool = True,
     require_training: bool = True,
     workers: int = 8,
@@ -40,6 +43,7 @@ def read_cub(
         root: the folder that holds ``CUB_200_2011``, or ``CUB_200_2011`` itself.
         dataset: id that the manifest gets.
         classes: none; the data set names its classes itself.
+        exclude: ids of images to leave out; nothing of theirs is read.
         require_training: of no account; its own split has training images.
         require_masks: every image must have its segmentation (mean IoU needs them).
         workers: threads that read image headers.
@@ -53,15 +57,21 @@ def read_cub(
     if classes:
         raise InputError(f"{root}: CUB-200-2011 names its classes in classes.txt; remove `datasets.{dataset}.classes`")
     root, base = _locate(Path(root))
-    tables = _tables(base)
+    left_out = Exclusion(dataset, exclude)
+    tables = _tables(base, left_out)
     # Class ids are 1-based and contiguous in the data; ranking them keeps a subset of classes readable.
     label_of = {class_id: label for label, class_id in enumerate(sorted(tables.classes))}
     order = sorted(tables.images)
-    sizes = thread_map(lambda key: read_size(base / "images" / tables.images[key]), order, workers)
+
+    def size_of(key: int) -> tuple[int, int]:
+        with left_out.about(PurePosixPath(tables.images[key]).stem):
+            return read_size(base / "images" / tables.images[key])
+
+    sizes = thread_map(size_of, order, workers)
     masks = _segmentations(root, base)
     truth = root / TRUTH if (root / TRUTH).is_dir() else base / TRUTH
     part_names, part_map_of = _part_maps(root, truth)
-    point_names, points = _points(base)
+    point_names, points = _points(base, tables.images, left_out)
     images = PurePosixPath(base.relative_to(root).as_posix()) / "images"
     rows = []
     for key, (width, height) in zip(order, sizes, strict=True):
@@ -106,34 +116,40 @@ class _Tables:
     classes: dict[int, str]
 
 
-def _tables(base: Path) -> _Tables:
+def _tables(base: Path, left_out: Exclusion) -> _Tables:
     """The text files, if each has a line for every image, and each image a class that is listed."""
+    listed = _table(base / "images.txt", lambda path: PurePosixPath(inside(path, base / "images.txt")))
+    images = {key: path.as_posix() for key, path in listed.items() if left_out.keeps(path.stem)}
+    left_out.check()
+    of_images = {key: listed[key].stem for key in images}, left_out
     tables = _Tables(
-        _table(base / "images.txt", str),
-        _table(base / "train_test_split.txt", int),
-        _table(base / "image_class_labels.txt", int),
-        _table(base / "bounding_boxes.txt", _four_numbers),
+        images,
+        _table(base / "train_test_split.txt", int, *of_images),
+        _table(base / "image_class_labels.txt", int, *of_images),
+        _table(base / "bounding_boxes.txt", _four_numbers, *of_images),
         _table(base / "classes.txt", str),
     )
     if not tables.classes:
         raise InputError(f"{base / 'classes.txt'}: no classes; restore the file from the archive")
-    _refuse_absent(base / "train_test_split.txt", tables.splits, tables.images)
-    _refuse_absent(base / "image_class_labels.txt", tables.labels, tables.images)
-    _refuse_absent(base / "bounding_boxes.txt", tables.boxes, tables.images)
+    _refuse_absent(base / "train_test_split.txt", tables.splits, *of_images)
+    _refuse_absent(base / "image_class_labels.txt", tables.labels, *of_images)
+    _refuse_absent(base / "bounding_boxes.txt", tables.boxes, *of_images)
     unknown = sorted(key for key in tables.images if tables.labels[key] not in tables.classes)
     if unknown:
-        raise InputError(
-            f"{base / 'image_class_labels.txt'}: image {unknown[0]} has class {tables.labels[unknown[0]]}, which "
-            "classes.txt does not list; restore both files"
-        )
+        with left_out.about(listed[unknown[0]].stem):
+            raise InputError(
+                f"{base / 'image_class_labels.txt'}: image {unknown[0]} has class {tables.labels[unknown[0]]}, which "
+                "classes.txt does not list; restore both files"
+            )
     return tables
 
 
-def _refuse_absent(path: Path, table: Mapping[int, object], images: Mapping[int, str]) -> None:
+def _refuse_absent(path: Path, table: Mapping[int, object], images: Mapping[int, str], left_out: Exclusion) -> None:
     """A file has a line for every image."""
     absent = sorted(images.keys() - table.keys())
     if absent:
-        raise InputError(f"{path}: no line for image {absent[0]} ({images[absent[0]]}); restore the file")
+        with left_out.about(images[absent[0]]):
+            raise InputError(f"{path}: no line for image {absent[0]} ({images[absent[0]]}); restore the file")
 
 
 def _mask_path(root: Path, masks: PurePosixPath | None, picture: PurePosixPath) -> str | None:
@@ -162,18 +178,30 @@ def _segmentations(root: Path, base: Path) -> PurePosixPath | None:
     return None
 
 
-def _table(path: Path, convert: Callable[[str], Value]) -> dict[int, Value]:
-    """Lines of ``<id> <rest>`` as a dict, in the file's order."""
+def _table(
+    path: Path,
+    convert: Callable[[str], Value],
+    images: Mapping[int, str] | None = None,
+    left_out: Exclusion | None = None,
+) -> dict[int, Value]:
+    """Lines of ``<id> <rest>`` as a dict, in the file's order; those of ``images`` alone, where it is given."""
     table: dict[int, Value] = {}
     for number, line in enumerate(_lines(path), start=1):
         key, _, rest = line.strip().partition(" ")
+        malformed = f"{path}: line {number} ({line.strip()!r}) is not as CUB-200-2011 has it; restore the file"
         try:
-            identifier, value = int(key), convert(rest.strip())
+            identifier = int(key)
         except ValueError as error:
-            message = f"{path}: line {number} ({line.strip()!r}) is not as CUB-200-2011 has it; restore the file"
-            raise InputError(message) from error
-        if identifier in table:
-            raise InputError(f"{path}: line {number} repeats id {identifier}; restore the file")
+            raise InputError(malformed) from error
+        if images is not None and identifier not in images:
+            continue
+        with nullcontext() if images is None else left_out.about(images[identifier]):
+            try:
+                value = convert(rest.strip())
+            except ValueError as error:
+                raise InputError(malformed) from error
+            if identifier in table:
+                raise InputError(f"{path}: line {number} repeats id {identifier}; restore the file")
         table[identifier] = value
     return table
 
@@ -197,8 +225,10 @@ def _class_name(raw: str) -> str:
     return raw.split(".", 1)[-1].replace("_", " ")
 
 
-def _points(base: Path) -> tuple[tuple[str, ...], dict[int, list[list[float]]]]:
-    """Names of parts 1, 2, ... and per image its visible points [part, x, y]."""
+def _points(
+    base: Path, images: Mapping[int, str], left_out: Exclusion
+) -> tuple[tuple[str, ...], dict[int, list[list[float]]]]:
+    """Names of parts 1, 2, ... and per image of ``images`` its visible points [part, x, y]."""
     names_file, file = base / "parts" / "parts.txt", base / "parts" / "part_locs.txt"
     if not names_file.is_file() or not file.is_file():
         return (), {}
@@ -207,14 +237,19 @@ def _points(base: Path) -> tuple[tuple[str, ...], dict[int, list[list[float]]]]:
         raise InputError(f"{names_file}: part ids must be 1, 2, ... without gaps; restore the file")
     points: dict[int, list[list[float]]] = {}
     for number, line in enumerate(_lines(file), start=1):
+        key = line.split()[0]
+        picture = images.get(int(key)) if key.isdecimal() else ""
+        if picture is None:
+            continue
         try:
             image, part, x, y, visible = line.split()
             point = [float(part), float(x), float(y)]
             if int(visible):
                 points.setdefault(int(image), []).append(point)
         except ValueError as error:
-            message = f"{file}: line {number} ({line.strip()!r}) is not as CUB-200-2011 has it; restore the file"
-            raise InputError(message) from error
+            with left_out.about(PurePosixPath(picture).stem):
+                message = f"{file}: line {number} ({line.strip()!r}) is not as CUB-200-2011 has it; restore the file"
+                raise InputError(message) from error
     return tuple(names[key] for key in sorted(names)), points
 
 

@@ -7,13 +7,14 @@ Boxes are read where a picture has an XML file in PASCAL VOC's schema beside it,
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from relmap.data.decoding import read_size
 from relmap.data.formats.imagenet import SUFFIXES
 from relmap.data.formats.pascal import read_annotation
-from relmap.data.images import read_size
+from relmap.data.listing import Exclusion
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.data.threads import thread_map
 from relmap.errors import InputError
@@ -24,6 +25,7 @@ def read_folder(
     *,
     dataset: str,
     classes: Mapping[str, str] | None = None,
+    exclude: Collection[str] = (),
     require_training: bool = False,
     workers: int = 16,
 ) -> Manifest:
@@ -33,6 +35,7 @@ def read_folder(
         root: its sub-folders are named by the classes.
         dataset: id that the manifest gets.
         classes: folder -> words, in the order of the labels; the sorted folders by default.
+        exclude: ids of images to leave out; nothing of theirs is read.
         require_training: refuse, for there is nothing to train on.
 
     Raises:
@@ -50,8 +53,15 @@ def read_folder(
     if stray is not None:
         raise InputError(f"{stray}: no class of that name in `classes`; add it there, or take the folder away")
     label_of = {name: label for label, name in enumerate(names)}
-    pictures = [path for folder in folders for path in _pictures(folder)]
-    rows = thread_map(lambda path: _row(path, root, label_of[path.parent.name]), pictures, workers)
+    left_out = Exclusion(dataset, exclude)
+    pictures = [path for folder in folders for path in _pictures(folder) if left_out.keeps(_id(path))]
+    left_out.check()
+
+    def row(path: Path) -> dict[str, Any]:
+        with left_out.about(_id(path)):
+            return _row(path, root, label_of[path.parent.name])
+
+    rows = thread_map(row, pictures, workers)
     return build_manifest(
         dataset, root, rows, list(names.values()), class_ids=list(names), require_training=False, workers=workers
     )
@@ -62,6 +72,10 @@ def _pictures(folder: Path) -> list[Path]:
     return [path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
 
 
+def _id(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
 def _row(path: Path, root: Path, label: int) -> dict[str, Any]:
     """A picture's row of the manifest, with the boxes of its class from the XML file beside it."""
     width, height = read_size(path)
@@ -69,7 +83,7 @@ def _row(path: Path, root: Path, label: int) -> dict[str, Any]:
     objects = read_annotation(xml).objects if xml.is_file() else ()
     own = [(box, difficult) for wanted, box, difficult in objects if wanted == name]
     return {
-        "image_id": f"{name}/{path.stem}",
+        "image_id": _id(path),
         "path": path.relative_to(root).as_posix(),
         "split": "test",
         "labels": [label],

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relmap.data.decoding import read_size
 from relmap.data.formats.pascal import Annotation, read_annotation, scale_to_stored
-from relmap.data.images import read_size
+from relmap.data.listing import Exclusion, inside
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.data.threads import thread_map
 from relmap.errors import InputError
@@ -47,6 +48,7 @@ def read_imagenet(
     *,
     dataset: str = DATASET,
     classes: Mapping[str, str] | None = None,
+    exclude: Collection[str] = (),
     require_boxes: bool = True,
     require_training: bool = True,
     workers: int = 16,
@@ -62,6 +64,7 @@ def read_imagenet(
         root: folder with one of the trees above.
         dataset: id that the manifest gets.
         classes: wnid -> words, in the order of the labels; by default all that the tree names, sorted.
+        exclude: ids of images to leave out; nothing of theirs is read.
         require_boxes: every validation image must have a box of its class.
         require_training: every class must have training images; without it the training images may be absent.
         workers: threads that read XML files and headers.
@@ -73,16 +76,21 @@ def read_imagenet(
     train, val = _split_folders(root, require_training)
     words = dict(classes) if classes else _words(root)
     val_annotations = _annotation_folder(root, "val")
-    tests = _validation_images(root, val, val_annotations)
-    trains = [] if train is None else list(_class_folders(train))
+    left_out = Exclusion(dataset, exclude)
+    tests = _validation_images(root, val, val_annotations, left_out)
+    trains = [] if train is None else [pair for pair in _class_folders(train) if left_out.keeps(pair[1].stem)]
+    left_out.check()
     wnids = list(classes) if classes else _sorted_wnids(train, trains, words, tests)
     label_of = {wnid: label for label, wnid in enumerate(wnids)}
-    _refuse_stray(tests, label_of, train or root)
+    _refuse_stray(tests, label_of, train or root, left_out)
     names = _unique([words.get(wnid, wnid) for wnid in wnids], wnids)
     train_annotations = _annotation_folder(root, "train")
 
     def row(item: tuple[str, str, Path]) -> dict[str, Any]:
-        split, wnid, path = item
+        with left_out.about(item[2].stem):
+            return row_of(*item)
+
+    def row_of(split: str, wnid: str, path: Path) -> dict[str, Any]:
         annotations = train_annotations if split == "train" else val_annotations
         found = _annotated(path, wnid, annotations, opened=split == "test")
         if split == "test" and require_boxes and not found.boxes:
@@ -130,11 +138,15 @@ def _sorted_wnids(
     return sorted(words) or sorted({wnid for wnid, _ in tests})
 
 
-def _refuse_stray(tests: Sequence[tuple[str, Path]], known: Container[str], expected: Path) -> None:
-    """Every validation image is of a known class."""
+def _refuse_stray(
+    tests: Sequence[tuple[str, Path]], known: Container[str], expected: Path, left_out: Exclusion
+) -> None:
+    """Every validation image is of a known class, whose name is that of a folder."""
     for wnid, path in tests:
-        if wnid not in known:
-            raise InputError(f"{path}: its class {wnid} has no folder in {expected}; add it, or remove the image")
+        with left_out.about(path.stem):
+            inside(wnid, f"the class of {path}")
+            if wnid not in known:
+                raise InputError(f"{path}: its class {wnid} has no folder in {expected}; add it, or remove the image")
 
 
 def _images_folder(root: Path, split: str) -> Path | None:
@@ -170,15 +182,18 @@ def _class_folders(folder: Path) -> Iterable[tuple[str, Path]]:
         yield from ((sub.name, path) for path in _pictures(sub))
 
 
-def _validation_images(root: Path, folder: Path, annotations: Path | None) -> list[tuple[str, Path]]:
+def _validation_images(
+    root: Path, folder: Path, annotations: Path | None, left_out: Exclusion
+) -> list[tuple[str, Path]]:
     """(wnid, path) of every validation image, from class folders or from the flat layout's label files."""
-    flat = _pictures(folder)
+    flat = [path for path in _pictures(folder) if left_out.keeps(path.stem)]
     if not flat:
-        return list(_class_folders(folder))
+        return [pair for pair in _class_folders(folder) if left_out.keeps(pair[1].stem)]
     label_of, source = _flat_labels(root, flat, annotations)
     missing = [path for path in flat if path.stem not in label_of]
     if missing:
-        raise InputError(f"{missing[0]}: {source} gives no label for it; restore that file, or remove the image")
+        with left_out.about(missing[0].stem):
+            raise InputError(f"{missing[0]}: {source} gives no label for it; restore that file, or remove the image")
     return [(label_of[path.stem], path) for path in flat]
 
 

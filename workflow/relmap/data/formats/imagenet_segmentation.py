@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from relmap.data.images import read_size
+from relmap.data.decoding import read_size
+from relmap.data.listing import Exclusion
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.data.members import Member, names_in
 from relmap.data.threads import thread_map
@@ -29,6 +30,7 @@ def read_imagenet_segmentation(
     *,
     dataset: str = DATASET,
     classes: Mapping[str, str] | None = None,
+    exclude: Collection[str] = (),
     require_training: bool = False,
     workers: int = 8,
 ) -> Manifest:
@@ -38,6 +40,7 @@ def read_imagenet_segmentation(
         root: folder that holds ``gtsegs_ijcv.mat``, or ``archives`` with it.
         dataset: id that the manifest gets.
         classes: wnid -> words, in the order of a classifier's outputs.
+        exclude: ids of images to leave out; nothing of theirs is read.
         require_training: refuse, for there is nothing to train on.
         workers: threads that read sizes.
 
@@ -64,8 +67,13 @@ def read_imagenet_segmentation(
     label_of = {wnid: label for label, wnid in enumerate(classes)}
     file = str(root / place)
 
+    left_out = Exclusion(dataset, exclude)
+
     def row(item: tuple[int, str]) -> dict[str, Any]:
-        index, name = item
+        with left_out.about(item[1]):
+            return row_of(*item)
+
+    def row_of(index: int, name: str) -> dict[str, Any]:
         found = _NAME.fullmatch(name)
         if found is None or found[1] not in label_of:
             raise InputError(
@@ -88,7 +96,9 @@ def read_imagenet_segmentation(
             "height": height,
         }
 
-    rows = thread_map(row, enumerate(names_in(file)), workers)
+    items = [(index, name) for index, name in enumerate(names_in(file)) if left_out.keeps(name)]
+    left_out.check()
+    rows = thread_map(row, items, workers)
     return build_manifest(
         dataset,
         root,

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from relmap.data.decoding import read_size
 from relmap.data.formats.pascal import Annotation, read_annotation, scale_to_stored
-from relmap.data.images import read_size
+from relmap.data.listing import Exclusion, inside
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.data.threads import thread_map
 from relmap.errors import InputError
@@ -54,6 +55,7 @@ def read_voc(
     *,
     dataset: str,
     classes: Mapping[str, str] | None = None,
+    exclude: Collection[str] = (),
     require_training: bool = True,
     workers: int = 8,
 ) -> Manifest:
@@ -63,6 +65,7 @@ def read_voc(
         root: the folder that holds ``VOCdevkit`` or ``VOC<year>``, or ``VOC<year>`` itself.
         dataset: id that the manifest gets; where ``root`` holds several years, its digits choose one.
         classes: none; the data set names its classes itself, in the per-class lists of ``ImageSets/Main``.
+        exclude: ids of images to leave out; nothing of theirs is read.
         require_training: every class must have a training image.
         workers: threads that read XML files and image headers.
 
@@ -82,23 +85,27 @@ def read_voc(
         raise InputError(f"{held}: missing; extract VOCtest_06-Nov-2007.tar beside the trainval archive")
     else:
         splits = {"train": lists / "train.txt", "test": lists / "val.txt"}
-    items = [(split, stem) for split, file in splits.items() for stem in _stems(file)]
-    annotations = thread_map(lambda item: _annotation(base, item[1]), items, workers)
+    left_out = Exclusion(dataset, exclude)
+    items = [(split, stem) for split, file in splits.items() for stem in _stems(file) if left_out.keeps(stem)]
+    left_out.check()
+    annotations = thread_map(lambda item: _annotation(base, item[1], left_out), items, workers)
     names = _classes(lists, annotations)
     label_of = {name: label for label, name in enumerate(names)}
     for (_, stem), annotation in zip(items, annotations, strict=True):
         stray = next((name for name, *_ in annotation.objects if name not in label_of), None)
         if stray is not None:
-            raise InputError(
-                f"{base / 'Annotations' / stem}.xml: an object of class {stray!r}, which has no list "
-                f"{stray}_trainval.txt in {lists}; restore both from the archive"
-            )
+            with left_out.about(stem):
+                raise InputError(
+                    f"{base / 'Annotations' / stem}.xml: an object of class {stray!r}, which has no list "
+                    f"{stray}_trainval.txt in {lists}; restore both from the archive"
+                )
 
     def row(item: tuple[tuple[str, str], Annotation]) -> dict[str, Any]:
         (split, stem), annotation = item
         picture = base / "JPEGImages" / f"{stem}.jpg"
-        size = read_size(picture)
-        x, y = scale_to_stored(annotation, size, base / "Annotations" / f"{stem}.xml", picture, exact=True)
+        with left_out.about(stem):
+            size = read_size(picture)
+            x, y = scale_to_stored(annotation, size, base / "Annotations" / f"{stem}.xml", picture, exact=True)
         labels = [label_of[name] for name, *_ in annotation.objects]
         return {
             "image_id": stem,
@@ -147,19 +154,21 @@ def _locate(root: Path, dataset: str) -> Path:
 def _stems(file: Path) -> list[str]:
     """The names of images that a list holds."""
     try:
-        stems = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not a readable list of images ({error}); extract the archive again") from error
+    stems = [inside(line.split()[0], file) for line in lines if line.strip()]
     if not stems:
         raise InputError(f"{file}: lists no image; extract the archive again")
     return stems
 
 
-def _annotation(base: Path, stem: str) -> Annotation:
+def _annotation(base: Path, stem: str, left_out: Exclusion) -> Annotation:
     xml = base / "Annotations" / f"{stem}.xml"
-    if not xml.is_file():
-        raise InputError(f"{xml}: missing, though ImageSets/Main lists the image; extract the archive again")
-    return read_annotation(xml, first=1, mend=True)
+    with left_out.about(stem):
+        if not xml.is_file():
+            raise InputError(f"{xml}: missing, though ImageSets/Main lists the image; extract the archive again")
+        return read_annotation(xml, first=1, mend=True)
 
 
 def _classes(lists: Path, annotations: Sequence[Annotation]) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from relmap.data.images import as_rgb, decode
+from relmap.data.decoding import as_rgb, decode
 from relmap.data.manifest import Manifest
 from relmap.data.render import birds
 from relmap.data.render.birds import BirdClass

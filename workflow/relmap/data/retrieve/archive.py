@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import bz2
 import gzip
 import lzma
 import os
@@ -11,11 +11,15 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from relmap.errors import InputError
+from relmap.job.files import is_full, read_json, write_json
+from relmap.job.lock import locked
 
 _BROKEN = (
     tarfile.TarError,
@@ -25,8 +29,15 @@ _BROKEN = (
     lzma.LZMAError,
     gzip.BadGzipFile,
     NotImplementedError,
+    UnicodeError,
 )
 _BLOCK = 1 << 20
+MARKS = ".unpacked"
+"""Folder of a data set in which each archive leaves a mark that says what it became."""
+_SHOWN = 100
+"""Characters of a member's name in a message."""
+_PADDING = 64 * 2**20
+"""Most zeros after the end of a tar; whoever wrote it fills a record, of 10 kB as a rule."""
 
 
 @dataclass(frozen=True)
@@ -52,30 +63,115 @@ def extract(archive: str | os.PathLike, destination: str | os.PathLike, limits: 
     A tar inside the archive is unpacked in turn, into a folder of its name without ``.tar`` (ImageNet's training
     images: one tar per class). All is written into a temporary folder first and moved into ``destination`` when it is
     complete; folders that exist there are merged, files replaced. Owners, permissions and times are not taken over.
+    Two runs that unpack one archive take turns.
 
     Returns:
         ``destination``.
 
     Raises:
-        InputError: the archive is absent, truncated, corrupt, of another format, encrypted or too large; a member
-            has an absolute path, leaves the destination, or is a link or a device; or the disk is full. Nothing of
-            the archive is then left in ``destination``.
+        InputError: the archive is absent, truncated, corrupt, of another format, encrypted or too large, or goes on
+            after its end; a member has an absolute path or one that is too long, leaves the destination, or is a link
+            or a device; or the disk is full. Nothing of the archive is then left in ``destination``.
     """
     archive, destination = Path(archive), Path(destination)
+    with _turn(archive, destination):
+        _extract(archive, destination, limits or Limits())
+    return destination
+
+
+def unpack(archive: str | os.PathLike, root: str | os.PathLike, folder: str = ".") -> Path:
+    """Extract an archive below a data set's folder, and leave a mark that says what it became.
+
+    Nothing is done where the mark is there, of this archive and folder, and all that it counted: another run did it.
+
+    Args:
+        archive: as for :func:`extract`.
+        root: the data set's folder.
+        folder: where in it.
+
+    Returns:
+        The mark, ``<root>/.unpacked/<archive>``.
+
+    Raises:
+        InputError: as :func:`extract`.
+    """
+    archive, root = Path(archive), Path(root)
+    destination, mark = root / folder, root / MARKS / archive.name
+    with _turn(archive, destination):
+        status = archive.stat()
+        identity = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "folder": folder}
+        known = _read_mark(mark)
+        if known.get("archive") == identity and _lacking(root, known) is None:
+            return mark
+        writer = _extract(archive, destination, Limits())
+        folders = {os.path.relpath(place, root): count for place, count in writer.counts.items()}
+        write_json(mark, {"archive": identity, "files": writer.files, "bytes": writer.size, "folders": folders})
+    return mark
+
+
+def check_unpacked(root: str | os.PathLike) -> None:
+    """Compare the folders of a data set with what its archives left there, by the number of entries alone.
+
+    Raises:
+        InputError: a folder has fewer; the message names the mark to delete.
+    """
+    root = Path(root)
+    for mark in sorted((root / MARKS).glob("[!.]*")):
+        lacking = _lacking(root, _read_mark(mark))
+        if lacking is not None:
+            folder, found, expected = lacking
+            raise InputError(
+                f"{root / folder}: has {found} of the {expected} entries that it had when {mark.name} was unpacked; "
+                f"delete {mark} and run again, to unpack the archive anew"
+            )
+
+
+def _read_mark(mark: Path) -> dict[str, Any]:
+    """What an archive became; nothing where there is no mark, or an empty one of an earlier version."""
+    return read_json(mark) if mark.is_file() and mark.stat().st_size else {}
+
+
+def _lacking(root: Path, mark: dict[str, Any]) -> tuple[str, int, int] | None:
+    """The first folder that has fewer entries than it had, how many it has, and had."""
+    for folder, expected in mark.get("folders", {}).items():
+        found = _entries(root / folder)
+        if found < expected:
+            return folder, found, expected
+    return None
+
+
+def _entries(folder: Path) -> int:
+    """Number of entries of a folder, but hidden ones: what is being unpacked meanwhile is hidden."""
+    try:
+        with os.scandir(folder) as entries:
+            return sum(not entry.name.startswith(".") for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
+def _turn(archive: Path, destination: Path) -> AbstractContextManager[None]:
     if not archive.is_file():
         raise InputError(f"{archive}: no such archive; retrieve it again")
+    return locked(destination / f".{archive.name}.lock", f"unpacking {archive}")
+
+
+def _extract(archive: Path, destination: Path, limits: Limits) -> _Writer:
     destination.mkdir(parents=True, exist_ok=True)
     # A fixed name, so that what a killed run left is found and removed by the next.
     room = destination / f".{archive.name}.extracting"
     shutil.rmtree(room, ignore_errors=True)
     room.mkdir()
-    writer = _Writer(archive, room, limits or Limits())
+    writer = _Writer(archive, room, limits)
     try:
         if zipfile.is_zipfile(archive):
             _unzip(archive, writer)
         else:
             _untar_file(archive, writer)
-        _merge(room, destination)
+        folders = [Path(place).relative_to(room) for place, inner, files in os.walk(room) if files or not inner]
+        # Archives of one data set have folders in common, and count what all of them left there.
+        with locked(destination / ".merging.lock", f"unpacking into {destination}", poll=0.05):
+            _merge(room, destination)
+            writer.counts = {destination / folder: _entries(destination / folder) for folder in folders}
     except _BROKEN as error:
         # tarfile lists every format that it tried, a line each.
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
@@ -83,23 +179,25 @@ def extract(archive: str | os.PathLike, destination: str | os.PathLike, limits: 
             f"{archive}: truncated, corrupt, or neither a tar nor a zip ({reason}); delete it and retrieve it again"
         ) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             free = shutil.disk_usage(destination).free
             message = f"{archive}: no space left in {destination} while extracting ({free} bytes free); free some"
             raise InputError(message) from error
         raise InputError(f"{archive}: cannot be extracted into {destination} ({error}); check both") from error
     finally:
         shutil.rmtree(room, ignore_errors=True)
-    return destination
+    return writer
 
 
 class _Writer:
-    """Writes members below a folder and keeps count."""
+    """Writes members below a folder and keeps count; ``counts`` has the entries of each folder, when all is done."""
 
     def __init__(self, archive: Path, room: Path, limits: Limits) -> None:
         self.archive, self.room, self.limits = archive, room, limits
         self.packed = max(archive.stat().st_size, 1)
         self.size = self.files = 0
+        self.counts: dict[Path, int] = {}
+        self._longest_name, self._longest_path = (os.pathconf(room, f"PC_{what}_MAX") for what in ("NAME", "PATH"))
 
     def target(self, name: str, inside: PurePosixPath) -> Path:
         """Where a member goes; refuses names that lead elsewhere."""
@@ -109,11 +207,18 @@ class _Writer:
             raise self.refuse(name, "its path is absolute or malformed")
         if ".." in path.parts:
             raise self.refuse(name, "its path leaves the destination")
-        return self.room / inside / path
+        target = self.room / inside / path
+        longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
+        if longest > self._longest_name:
+            raise self.refuse(name, f"a name of {longest} bytes is longer than the {self._longest_name} of the disk")
+        if len(os.fsencode(target)) >= self._longest_path:
+            raise self.refuse(name, f"its path is longer than the {self._longest_path} bytes that there may be")
+        return target
 
     def refuse(self, name: str, reason: str) -> InputError:
+        short = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
         return InputError(
-            f"{self.archive}: member {name!r} is refused, {reason}; the archive is not what it should be: "
+            f"{self.archive}: member {short!r} is refused, {reason}; the archive is not what it should be: "
             "delete it and retrieve it from its official source"
         )
 
@@ -146,6 +251,37 @@ def _untar_file(archive: Path, writer: _Writer) -> None:
         if tar.fileobj is file:
             _check_space(archive, writer.packed, writer.room)
         _untar(tar, writer, PurePosixPath(), nested=False)
+        for kind, decompressor in ((bz2.BZ2File, bz2.BZ2Decompressor), (lzma.LZMAFile, lzma.LZMADecompressor)):
+            if isinstance(tar.fileobj, kind):
+                _check_streams(file, decompressor)
+
+
+def _check_streams(file: BinaryIO, decompressor: Callable[[], Any]) -> None:
+    """Python's readers of bz2 and xz pass over what follows a stream and is none; that of gzip does not.
+
+    Raises:
+        tarfile.ReadError: something but zeros and further streams follows.
+    """
+    file.seek(0)
+    stream, data = decompressor(), b""
+    while True:
+        if stream.eof:
+            data = stream.unused_data.lstrip(b"\0")
+            while not data:
+                block = file.read(_BLOCK)
+                if not block:
+                    return
+                data = block.lstrip(b"\0")
+            stream = decompressor()
+        elif stream.needs_input:
+            data = file.read(_BLOCK)
+            if not data:
+                raise EOFError("the end of the archive is missing")
+        try:
+            stream.decompress(data, _BLOCK)
+        except (OSError, lzma.LZMAError) as error:
+            raise tarfile.ReadError(f"something follows its end ({error})") from error
+        data = b""
 
 
 def _untar(tar: tarfile.TarFile, writer: _Writer, inside: PurePosixPath, nested: bool) -> None:
@@ -169,10 +305,25 @@ def _untar(tar: tarfile.TarFile, writer: _Writer, inside: PurePosixPath, nested:
             continue
         writer.announce(member.size)
         writer.write(source, target, member.size)
-    # tarfile takes a file that ends between two members for a whole one; a whole one ends with blocks of zeros.
+    _check_end(tar)
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """tarfile takes a file that ends between two members for a whole one; a whole one ends with blocks of zeros.
+
+    Read to its end, a compressed one says whether its checksum is right.
+
+    Raises:
+        tarfile.ReadError: the end is missing, or something follows it.
+    """
     tar.fileobj.seek(tar.offset)
     if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("the end of the archive is missing")
+    length = 0
+    while block := tar.fileobj.read(_BLOCK):
+        length += len(block)
+        if block.strip(b"\0") or length > _PADDING:
+            raise tarfile.ReadError("something follows its end")
 
 
 def _unzip(archive: Path, writer: _Writer) -> None:

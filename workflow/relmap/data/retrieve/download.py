@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import os
 import re
@@ -16,9 +15,11 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
-from relmap.data.retrieve.archive import extract
+from relmap.data.retrieve.archive import unpack
+from relmap.data.retrieve.kinds import check_kind
 from relmap.errors import InputError
-from relmap.job.files import atomic_path, read_json, write_json
+from relmap.job.files import atomic_path, is_full, read_json, write_json
+from relmap.job.lock import locked
 
 _COLUMNS = ("name", "dataset", "url", "size", "md5", "sha256", "licence", "login", "extract_to", "note")
 # torchvision's and TorchRay's way to name weights: the first 8 hex digits of the sha256.
@@ -26,6 +27,10 @@ _DIGITS_IN_NAME = re.compile(r"-([0-9a-f]{8})\.")
 _TIMEOUT = (15, 60)
 # What is lost when a server stops in mid-block.
 _BLOCK = 1 << 16
+# Bytes at which a transfer is cut off whose size neither the table nor the server tells.
+_UNTOLD = 8 * 2**30
+# Bytes of a name in the table: hidden files beside it have longer ones.
+_LONGEST_NAME = 200
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -92,9 +97,12 @@ def read_table(path: str | os.PathLike) -> dict[str, Download]:
     for line, row in enumerate(rows, start=2):
         name = row["name"]
         hexadecimal = re.fullmatch(r"([0-9a-f]{32})?", row["md5"]) and re.fullmatch(r"([0-9a-f]{64})?", row["sha256"])
-        plain = name and name == os.path.basename(name) and name not in table
+        plain = name and name == os.path.basename(name) and name not in table and not name.startswith(".")
+        plain = plain and len(os.fsencode(name)) <= _LONGEST_NAME
         if not (hexadecimal and plain and row["login"] in ("yes", "no") and re.fullmatch(r"\d*", row["size"])):
-            raise InputError(f"{path}: line {line} ({name!r}) has a repeated name or a malformed value; correct it")
+            raise InputError(
+                f"{path}: line {line} ({name!r}) has a repeated or too long name, or a malformed value; correct it"
+            )
         size = int(row["size"]) if row["size"] else None
         table[name] = Download(**{**row, "size": size, "login": row["login"] == "yes"})
     return table
@@ -114,7 +122,8 @@ def retrieve(
     A file that is there already is verified (once: size, time and digest are kept in a hidden file beside it). Else it
     comes from ``mirror`` (looked for as ``<mirror>/<name>`` and ``<mirror>/<dataset>/<name>``; hard-linked where the
     file system allows, else copied), else from its URL. An interrupted transfer leaves a hidden ``.part`` file that the
-    next call resumes. Nothing appears under ``name`` before its size and checksum are right.
+    next call resumes. Nothing appears under ``name`` before its size and checksum are right; where nobody published a
+    checksum, it must begin as files of its name do. Two runs that want one file take turns.
 
     Args:
         table: as ``read_table`` gives it.
@@ -123,25 +132,26 @@ def retrieve(
         pause: seconds before the second try; doubles with each, at most 60.
 
     Raises:
-        InputError: an unknown name, a login, a wrong size or checksum, no space, or a server that fails for good.
+        InputError: an unknown name, a login, a wrong size, checksum or kind of file, no space, or a server that fails
+            for good, or sends more than it should.
     """
     if name not in table:
         raise InputError(f"{name}: not in the download table; it knows {', '.join(sorted(table))}")
     entry = table[name]
     folder = Path(destination_dir)
     target = folder / name
-    if target.exists():
-        _verify_kept(target, entry)
+    if _is_known(target, entry):
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    source = _in_mirror(entry, mirror)
-    if source is not None:
-        digest = _take(source, target, entry)
-    elif entry.login:
+    source = None if target.exists() else _in_mirror(entry, mirror)
+    if entry.login and source is None and not target.exists():
         raise InputError(_login_message(entry, target, mirror))
-    else:
-        digest = _download(entry, target, mirror, attempts, pause)
-    _remember(target, entry, digest)
+    with locked(folder / f".{name}.lock", f"retrieving {target}"):
+        if target.exists():
+            _verify_kept(target, entry)
+            return target
+        digest = _take(source, target, entry) if source else _download(entry, target, mirror, attempts, pause)
+        _remember(target, entry, digest)
     return target
 
 
@@ -157,7 +167,7 @@ def retrieve_dataset(
         ``root``.
 
     Raises:
-        InputError: as ``retrieve`` and ``extract``, or no row for the dataset. Files that need a login are looked for
+        InputError: as ``retrieve`` and ``unpack``, or no row for the dataset. Files that need a login are looked for
             first, so that nobody waits for a download in vain.
     """
     root = Path(root)
@@ -171,7 +181,7 @@ def retrieve_dataset(
     files = [(entry, retrieve(entry.name, root / "archives", table, mirror)) for entry in entries]
     for entry, file in files:
         if entry.extract_to:
-            extract(file, root / entry.extract_to)
+            unpack(file, root, entry.extract_to)
     return root
 
 
@@ -212,7 +222,7 @@ def _take(source: Path, target: Path, entry: Download) -> str:
 
 
 def _verify(path: Path, entry: Download, cure: str) -> str:
-    """Raise unless size and digest are the table's; the whole digest."""
+    """Raise unless size and digest are the table's, or else the kind is the name's; the whole digest."""
     size = path.stat().st_size
     if entry.size is not None and size != entry.size:
         raise InputError(f"{path}: {entry.name} has {size} bytes, expected {entry.size} (from {entry.url}); {cure}")
@@ -223,6 +233,8 @@ def _verify(path: Path, entry: Download, cure: str) -> str:
             f"{path}: wrong checksum of {entry.name} (from {entry.url}), expected {algorithm} {expected}, got {got}; "
             f"{cure}"
         )
+    if not expected:
+        check_kind(path, entry.name, f"it came from {entry.url}, and nobody publishes its checksum: {cure}")
     return got
 
 
@@ -241,23 +253,40 @@ def _remember(target: Path, entry: Download, digest: str) -> None:
     write_json(_stamp(target), value)
 
 
-def _verify_kept(target: Path, entry: Download) -> None:
-    """Verify a file under its final name; skip the reading when it is the one verified before."""
+def _recorded(target: Path, entry: Download) -> tuple[str, bool]:
+    """The digest that a file had when it was verified, and whether size and time are as they were then."""
     stamp = _stamp(target)
     known = read_json(stamp) if stamp.is_file() else {}
     status = target.stat()
-    algorithm, expected = entry.digest
-    recorded = known.get(algorithm, "")
     unchanged = known.get("size") == status.st_size and known.get("mtime_ns") == status.st_mtime_ns
-    if recorded and unchanged and recorded.startswith(expected):
+    return known.get(entry.digest[0], ""), unchanged
+
+
+def _is_known(target: Path, entry: Download) -> bool:
+    """Whether a file under its final name is the one verified before, without reading it."""
+    if not target.exists():
+        return False
+    recorded, unchanged = _recorded(target, entry)
+    if not (recorded and unchanged and recorded.startswith(entry.digest[1])):
+        return False
+    if not entry.digest[1]:
+        check_kind(target, entry.name, f"it came from {entry.url}: delete it and run again")
+    return True
+
+
+def _verify_kept(target: Path, entry: Download) -> None:
+    """Verify a file under its final name; skip the reading when it is the one verified before."""
+    if _is_known(target, entry):
         return
+    recorded, _ = _recorded(target, entry)
+    expected, stamp = entry.digest[1], _stamp(target)
     cure = "delete it and run again" if not entry.login else "replace it with the official file"
     digest = _verify(target, entry, cure)
     # Without a published checksum, the first file seen is the reference.
     if recorded and not expected and digest != recorded:
         raise InputError(
-            f"{target}: {entry.name} has changed since it was retrieved: expected {algorithm} {recorded}, got "
-            f"{digest}; {cure}, or delete {stamp} to accept the new content"
+            f"{target}: {entry.name} has changed since it was retrieved: expected {entry.digest[0]} {recorded}, "
+            f"got {digest}; {cure}, or delete {stamp} to accept the new content"
         )
     _remember(target, entry, digest)
 
@@ -319,7 +348,7 @@ def _fetch(
             asked = error.wait if isinstance(error, _Interrupted) else None
             time.sleep(min(60.0, pause * 2 ** (failures - 1) if asked is None else asked))
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if is_full(error):
                 message = f"{entry.name}: no space left in {part.parent}; free some, or set data_root to a larger disk"
                 raise InputError(message) from error
             raise
@@ -369,7 +398,7 @@ def _attempt(entry: Download, part: Path, notes: Path) -> None:
         total = entry.size if total is None else total
         _check_space(entry, (total or 0) - start, part.parent)
         write_json(notes, {"url": entry.url, "validator": _validator(reply)})
-        _receive(reply, part, start, total, entry.name)
+        _receive(reply, part, start, total, entry)
 
 
 def _check_offer(entry: Download, total: int | None) -> None:
@@ -406,16 +435,22 @@ def _total(reply: requests.Response) -> int | None:
     return int(total) if total.isdigit() else None
 
 
-def _receive(reply: requests.Response, part: Path, start: int, total: int | None, name: str) -> None:
+def _receive(reply: requests.Response, part: Path, start: int, total: int | None, entry: Download) -> None:
+    """Append what comes, and hang up on a server that does not end."""
+    got, most = start, _UNTOLD if total is None else total
     with (
         open(part, "ab" if start else "wb") as file,
-        tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, disable=None) as bar,
+        tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=entry.name, disable=None) as bar,
     ):
         for block in reply.iter_content(_BLOCK):
+            got += len(block)
+            if got > most:
+                told = "and nobody told its size" if total is None else "which is its size"
+                raise InputError(
+                    f"{entry.name}: {entry.url} sends more than {most} bytes, {told}; what came was removed: check the "
+                    "provider's page, then correct the size in resources/downloads.csv or use data_mirror"
+                )
             file.write(block)
             bar.update(len(block))
-    got = part.stat().st_size
     if total is not None and got != total:
-        if got > total:
-            _discard(part)
         raise _Interrupted(f"{got} of {total} bytes arrived")

@@ -1,0 +1,107 @@
+"""One process at a time, with flock and without it."""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from relmap.job import lock
+from relmap.job.lock import locked
+
+
+@pytest.fixture(params=["flock", "lock file"])
+def kind(request, monkeypatch):
+    if request.param == "lock file":
+
+        def unsupported(*_):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", unsupported)
+        lock._say_unsupported.cache_clear()
+    return request.param
+
+
+def test_blocks_never_overlap_and_the_second_says_that_it_waits(tmp_path, kind, caplog):
+    inside, seen = [], []
+
+    def work():
+        with locked(tmp_path / ".x.lock", "x.tar", poll=0.005):
+            inside.append(1)
+            seen.append(len(inside))
+            time.sleep(0.02)
+            inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    with caplog.at_level(logging.WARNING):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert seen == [1] * 4
+    assert "x.tar: another run works on it; waiting" in caplog.text
+    assert caplog.text.count("has no flock; lock files stand for it") == (kind == "lock file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_ends_with_its_block_whatever_happens(tmp_path, kind):
+    with pytest.raises(ValueError, match="inside"), locked(tmp_path / ".x.lock", "x"):
+        raise ValueError("inside")
+    with locked(tmp_path / ".x.lock", "x"):
+        pass
+
+
+def test_a_killed_owner_holds_nothing(tmp_path, kind):
+    """Of flock the kernel sees to it; of a lock file the process that waits."""
+    code = (
+        "import errno, fcntl, os, sys, time\n"
+        "from relmap.job.lock import locked\n"
+        "def unsupported(*_): raise OSError(errno.ENOSYS, '')\n"
+        f"if {kind != 'flock'}: fcntl.flock = unsupported\n"
+        "with locked(sys.argv[1], 'x'):\n"
+        "    print('held', flush=True); os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / ".x.lock")], capture_output=True, text=True)
+    assert done.stdout == "held\n" and done.returncode == -9
+    with locked(tmp_path / ".x.lock", "x", poll=0.005):
+        pass
+
+
+def test_the_owner_on_another_computer_is_gone_when_nobody_touches_its_file(tmp_path, monkeypatch, caplog):
+    def unsupported(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    held = tmp_path / ".x.locked"
+    held.write_text(json.dumps({"host": f"not-{socket.gethostname()}", "pid": 1, "token": "t"}))
+    # Its clock is an hour ahead, which must not matter.
+    os.utime(held, (time.time() + 3600,) * 2)
+    waiting = lock._Waiting()
+    monkeypatch.setattr(lock, "VOID_AFTER", 0.2)
+    assert lock._try_file(held, waiting) is None and held.exists()
+    time.sleep(0.15)
+    os.utime(held)  # a heartbeat
+    assert lock._try_file(held, waiting) is None and held.exists()
+    time.sleep(0.15)
+    assert lock._try_file(held, waiting) is None and held.exists(), "touched less than VOID_AFTER ago"
+    time.sleep(0.2)
+    assert lock._try_file(held, waiting) is None and not held.exists()
+    release = lock._try_file(held, waiting)
+    assert json.loads(held.read_text())["pid"] == os.getpid()
+    release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_are_not_hidden(tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    with pytest.raises(OSError, match="Input/output error"), locked(tmp_path / ".x.lock", "x"):
+        pass
