@@ -10,7 +10,7 @@ import pytest
 import yaml
 from relmap.catalogue.papers import FLAGS, read_paper
 from relmap.catalogue.papers import published as published_table
-from relmap.catalogue.rows import load_rows
+from relmap.catalogue.rows import Rows, load_rows
 from relmap.errors import InputError
 from relmap.evidence.claims import decide, decide_together, read_claims
 from relmap.evidence.statistics import holm, sign_flip_test, two_sample_test
@@ -165,8 +165,8 @@ def test_all_needs_every_comparison(claims, published):
     opened = verdict(claim, published, {CELL: -0.0018}, noise=0.005)
     assert opened["verdict"] == "undecided"
     assert "5 of 6 comparisons hold, 0 are reversed" in opened["evidence"]
-    difference = next(c for c in claim.comparisons if CELL in c.cells()).words(ROWS)
-    assert difference.startswith("ImageNet, VGG-16, ") and ": SGLRP+CLAM \N{MINUS SIGN} SGLRP" in difference
+    difference = next(c for c in claim.comparisons if CELL in c.cells()).words(Rows())
+    assert difference.startswith("ImageNet, VGG-16, ") and ": sglrp_clam \N{MINUS SIGN} SGLRP" in difference
     assert f"open: {difference} = +.0000" in opened["evidence"]
     turned = verdict(claim, published, {CELL: -0.05})
     assert turned["verdict"] == "fails"

@@ -127,13 +127,14 @@ def load_pixels(
     shape = (*common_size(manifest, rows, preprocessing), 3)
 
     def read(path: str) -> np.ndarray:
-        image = _decoded(manifest, path)
+        image = decode(manifest.resolve(path))
         check_resized(manifest.resolve(path), *preprocessing.resized(*image.size))
         if preprocessing.seen(*image.size) != shape[1::-1]:
             raise InputError(
                 f"{manifest.resolve(path)}: has {image.size[0]} x {image.size[1]} pixels, not those that its "
                 "annotation says; restore both from their archives, and make the manifest again"
             )
+        manifest.check(path)
         return fitted_colours(as_rgb(image, manifest.resolve(path)), preprocessing)
 
     pixels = _stack(_column(manifest, rows, "path"), read, shape, workers)
@@ -215,13 +216,6 @@ def load_masks(
     pairs = list(zip(_positions(rows).tolist(), wanted, strict=True))
     runs = [_box_masks(manifest, row, target) for row, target in pairs]
     return _load_annotation(manifest, rows, preprocessing, "mask_path", "segmentation mask", workers, runs) > 0
-
-
-def _decoded(manifest: Manifest, path: str) -> Image.Image:
-    """A file of a data set; one that can be read must also be the one that the manifest was made of."""
-    image = decode(manifest.resolve(path))
-    manifest.check(path)
-    return image
 
 
 def _box_masks(manifest: Manifest, row: int, target: int | None) -> tuple[str, ...]:
@@ -352,12 +346,14 @@ def _load_annotation(
 
     def read(source: tuple[str | None, tuple[str, ...], tuple[int, int]]) -> np.ndarray:
         path, own, size = source
-        image = Image.fromarray(decode_runs(own, *size).astype(np.uint8)) if own else _decoded(manifest, path)
+        image = Image.fromarray(decode_runs(own, *size).astype(np.uint8)) if own else decode(manifest.resolve(path))
         if image.size != size:
             raise InputError(
                 f"{manifest.resolve(path)}: the {what} has {image.size[0]} x {image.size[1]} pixels, its image "
                 f"{size[0]} x {size[1]}; they must agree: restore the right file"
             )
+        if not own:
+            manifest.check(path)
         if image.mode == "F" and (np.asarray(image) % 1).any():
             raise InputError(f"{manifest.resolve(path)}: the {what} holds fractions; save whole numbers, in 8 bits")
         # A nearest neighbour keeps every value a value of the file: part indices must not be averaged.
