@@ -1,6 +1,9 @@
 """The pinned environments say the same, and pin everything that relmap asks for."""
 
+import ast
 import re
+import sys
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -36,3 +39,39 @@ def test_every_direct_requirement_is_pinned_and_explained():
 def test_pins_leave_out_what_depends_on_the_machine():
     frozen = ["torch==2.13.0+cpu", "-e /somewhere/relmap", "nvidia-cublas==1", "triton==3", "Pillow==1.0", "x @ file:y"]
     assert pins(frozen) == ["Pillow==1.0", "torch==2.13.0"]
+
+
+def test_a_wheel_asks_for_what_the_library_imports_and_for_what_is_locked():
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.match(r"[\w.-]+", line)[0].lower() for line in asked}
+    imported = set()
+    for path in (ROOT / "workflow" / "relmap").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.split(".")[0])
+    known = {"PIL": "pillow", "yaml": "pyyaml", "papers": None, "relmap": None, "snakemake": None}
+    needed = {known.get(name, name).lower() for name in imported - sys.stdlib_module_names if known.get(name, name)}
+    # The one that makers of methods import when they are asked for.
+    assert needed - {"captum"} == names - {"captum"}
+    locked = dict(pin.lower().split("==") for pin in PINS)
+    for line in asked:
+        name, least = line.lower().split(">=")
+        ours, theirs = ([int(part) for part in re.findall(r"\d+", text)] for text in (least, locked[name]))
+        assert theirs >= ours, f"the lock has {name} {locked[name]}"
+
+
+def test_hooks_before_a_commit_have_the_versions_of_the_lock():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    versions = {entry["repo"].rsplit("/", 1)[1].removesuffix("-pre-commit"): entry["rev"] for entry in hooks}
+    locked = dict(pin.split("==") for pin in PINS)
+    assert versions == {name: f"v{locked[name]}" for name in ("ruff", "snakefmt")}
+
+
+def test_what_others_read_about_the_project_is_there_and_says_its_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    steps = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]["steps"]
+    assert steps[-1]["run"] == ".ci/run"
+    assert yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]["report"] is True

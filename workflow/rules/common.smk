@@ -176,7 +176,7 @@ def claim_folder():
     try:
         fcntl.flock(folder_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise WorkflowError(f"{folder}: another workflow is at work here; wait for it, or give this one another `run`")
+        sys.exit(f"error: {folder}: another workflow is at work here; wait for it, or give this one another `run`")
 
 
 def let_scheduler_rest():
