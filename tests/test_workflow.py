@@ -301,3 +301,27 @@ def test_two_papers_of_one_name_are_refused(tmp_path):
         run = snakemake(tmp_path, "--dry-run", "--config", f"papers={papers}")
         (line,) = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
         assert run.returncode != 0 and "'ae' is another's" in line
+
+
+def test_another_workflow_can_take_it_in_as_a_module(tmp_path):
+    """With a config of its own, from a folder of its own; Snakemake then calls the rules as that workflow does."""
+    (tmp_path / "Snakefile").write_text(
+        f"""
+module relmap:
+    snakefile: "{ROOT / "Snakefile"}"
+    config: {{"papers": ["c3lrp"], "run": "mine"}}
+
+use rule * from relmap as relmap_*
+
+rule mine:
+    default_target: True
+    input: "results/mine/tables/c3lrp_table1.csv"
+    output: "mine.csv"
+    shell: "cp {{input}} {{output}}"
+"""
+    )
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
+    counts = jobs(run.stdout + run.stderr)
+    assert counts["mine"] == counts["relmap_tabulate_c3lrp"] == 1 and counts["relmap_render_dataset"] == 2
+    assert not [name for name in counts if "clam" in name]

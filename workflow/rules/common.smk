@@ -12,13 +12,15 @@ from itertools import groupby, product
 from pathlib import Path
 from types import SimpleNamespace
 
-ROOT = Path(workflow.basedir).resolve()
-WORKFLOW = os.path.join(workflow.basedir, "workflow")
-ROOTS = {"relmap": os.path.join(WORKFLOW, "relmap"), "papers": os.path.join(workflow.basedir, "papers")}
+# The repository, also where another workflow takes this one in as a module: this file lies two folders deep in it.
+BASE_FOLDER = str(Path(str(workflow.current_basedir)).parents[1])
+ROOT = Path(BASE_FOLDER).resolve()
+WORKFLOW = os.path.join(BASE_FOLDER, "workflow")
+ROOTS = {"relmap": os.path.join(WORKFLOW, "relmap"), "papers": os.path.join(BASE_FOLDER, "papers")}
 # Jobs import relmap and call the tools of this interpreter, whether or not its environment was activated.
-sys.path[:0] = [WORKFLOW, workflow.basedir]
+sys.path[:0] = [WORKFLOW, BASE_FOLDER]
 os.environ.update(
-    PYTHONPATH=os.pathsep.join(filter(None, [WORKFLOW, workflow.basedir, os.environ.get("PYTHONPATH")])),
+    PYTHONPATH=os.pathsep.join(filter(None, [WORKFLOW, BASE_FOLDER, os.environ.get("PYTHONPATH")])),
     PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
 )
 
@@ -39,7 +41,7 @@ INSIDE = Path.cwd().resolve() == ROOT
 
 def here(path):
     """A file of the repository, relative to the working directory where that lies in it."""
-    return path if INSIDE else os.path.join(workflow.basedir, path)
+    return path if INSIDE else os.path.join(BASE_FOLDER, path)
 
 
 def named(path):
@@ -287,7 +289,7 @@ def downloads():
     """The download table; read only by runs that retrieve something."""
     from relmap.data.retrieve.download import read_table
 
-    return read_table(os.path.join(workflow.basedir, "resources/downloads.csv"))
+    return read_table(os.path.join(BASE_FOLDER, "resources/downloads.csv"))
 
 
 def files_of(dataset):

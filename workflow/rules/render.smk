@@ -83,7 +83,7 @@ rule record_provenance:
         "../../envs/relmap.yaml"
     params:
         results=subpath(output.provenance, parent=True),
-        repository=workflow.basedir,
+        repository=BASE_FOLDER,
     message:
         "Recording provenance"
     script:
