@@ -126,7 +126,26 @@ DATASETS: dict[str, DataSet] = {
 }
 
 # Formats that are no data set of a paper: `datasets.<id>.format` names one of these, or the id of a data set.
-FORMATS: dict[str, DataSet] = {"folder": DataSet("folder", "Folders", "a folder a class", "folder:read_folder")}
+FORMATS: dict[str, DataSet] = {
+    form.id: form
+    for form in (
+        DataSet("folder", "Folders", "a folder a class", "folder:read_folder"),
+        DataSet(
+            "folder_with_boxes",
+            "Folders with boxes",
+            "a folder a class, and boxes.csv or COCO's annotations.json",
+            "annotated_folder:read_with_boxes",
+            has=(BOXES,),
+        ),
+        DataSet(
+            "folder_with_masks",
+            "Folders with masks",
+            "a folder a class, and masks.csv",
+            "annotated_folder:read_with_masks",
+            has=(BOXES, MASKS),
+        ),
+    )
+}
 
 
 def reader_of(dataset: DataSet) -> Callable[..., Any]:

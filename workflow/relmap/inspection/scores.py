@@ -5,9 +5,8 @@ All is measured on what the network saw, the frame of the maps.
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from relmap.data.images import Preprocessing
 from relmap.data.photographs import boxes_seen, read_mask
+from relmap.data.regions_csv import box_of, lines_of
 from relmap.errors import InputError, suggestion
 from relmap.evidence.statistics import area_under, bootstrap_mean
 from relmap.explainers.controls import CentreGaussian
@@ -31,7 +31,6 @@ from relmap.models.named import class_number
 REGION_METRICS = ("pointing_game", "relevance_mass", "relevance_rank")
 NETWORK_METRICS = ("insertion", "deletion")
 LOWER_IS_BETTER = ("deletion",)
-_BOX = ("x0", "y0", "x1", "y1")
 _SIDE, _ROWS, _KERNEL, _SIGMA = 224, 8, 51, 50.0
 _SAME = 1e-3
 """By how much a probability may differ on another machine."""
@@ -73,7 +72,7 @@ def read_regions(path: str | os.PathLike, explanation: Explanation) -> Regions:
     inside = np.zeros((*targets.shape, *explanation.pictures.shape[1:3]), dtype=bool)
     places = _places(explanation.images)
     unknown = []
-    for number, line in _lines(path):
+    for number, line in lines_of(path):
         place = places.get(line["image"], places.get(Path(line["image"]).stem))
         if place is None:
             unknown.append(line["image"])
@@ -82,7 +81,7 @@ def read_regions(path: str | os.PathLike, explanation: Explanation) -> Regions:
         if "mask" in line:
             region = read_mask(path.parent / line["mask"], preprocessing, size)
         else:
-            region = boxes_seen([_box(line, path, number)], preprocessing, size, explanation.pictures.shape[1:3])
+            region = boxes_seen([box_of(line, path, number)], preprocessing, size, explanation.pictures.shape[1:3])
         wanted = np.ones(targets.shape[1], dtype=bool)
         if line.get("class"):
             count = len(explanation.class_names) or int(max(targets.max(), explanation.predicted.max())) + 1
@@ -101,37 +100,6 @@ def _places(names: Sequence[str]) -> dict[str, int]:
     stems = [Path(name).stem for name in names]
     found = {stem: place for place, stem in enumerate(stems) if stems.count(stem) == 1}
     return found | {name: place for place, name in enumerate(names)}
-
-
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = set(reader.fieldnames or ())
-            if "image" not in columns or not ({*_BOX} <= columns or "mask" in columns):
-                raise InputError(
-                    f"{path}: has the columns {', '.join(reader.fieldnames or ['none'])}; it must have image, and "
-                    "x0, y0, x1, y1 or mask"
-                )
-            lines = [(number, line) for number, line in enumerate(reader, start=2)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error})") from error
-    if not lines:
-        raise InputError(f"{path}: has no lines below its heading")
-    for number, line in lines:
-        if None in line or None in line.values():
-            raise InputError(f"{path}: line {number} has not as many values as there are columns")
-        yield number, line
-
-
-def _box(line: dict[str, str], path: Path, number: int) -> list[float]:
-    try:
-        box = [float(line[side]) for side in _BOX]
-    except ValueError as error:
-        raise InputError(f"{path}: line {number}: a side of the box is no number ({error})") from error
-    if not (np.isfinite(box).all() and box[0] < box[2] and box[1] < box[3]):
-        raise InputError(f"{path}: line {number}: the box {box} is empty; x0 must be below x1, and y0 below y1")
-    return box
 
 
 def _class(text: str, explanation: Explanation, count: int, path: Path, number: int) -> int:

@@ -7,7 +7,7 @@ Boxes are read where a picture has an XML file in PASCAL VOC's schema beside it,
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ def read_folder(
     exclude: Collection[str] = (),
     require_training: bool = False,
     workers: int = 16,
+    skip: Collection[str] = (),
+    annotate: Callable[[Sequence[str]], Mapping[str, Mapping[str, Any]]] | None = None,
 ) -> Manifest:
     """Read a folder of class folders; hidden files and folders are left out.
 
@@ -37,6 +39,8 @@ def read_folder(
         classes: folder -> words, in the order of the labels; the sorted folders by default.
         exclude: ids of images to leave out; nothing of theirs is read.
         require_training: refuse, for there is nothing to train on.
+        skip: folders that are no class.
+        annotate: paths of the pictures below ``root`` -> more columns of their rows, in the place of the XML files'.
 
     Raises:
         InputError: no picture, a folder that ``classes`` does not name, or training asked for.
@@ -47,7 +51,7 @@ def read_folder(
             f"{root}: a plain folder has no training images; take networks with `weights` from a file, and "
             "leave out of the config what is trained on this data set"
         )
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != "." and path.name not in skip)
     names = dict(classes) if classes else {folder.name: folder.name for folder in folders}
     stray = next((folder for folder in folders if folder.name not in names), None)
     if stray is not None:
@@ -62,6 +66,11 @@ def read_folder(
             return _row(path, root, label_of[path.parent.name])
 
     rows = thread_map(row, pictures, workers)
+    if annotate is not None:
+        more = annotate([one["path"] for one in rows])
+        rows = [
+            {key: value for key, value in one.items() if key != "box_difficult"} | more[one["path"]] for one in rows
+        ]
     return build_manifest(
         dataset, root, rows, list(names.values()), class_ids=list(names), require_training=False, workers=workers
     )
