@@ -14,7 +14,7 @@ from relmap.catalogue.methods import ATTENTION, BLOCKS, BOUNDS, BRANCH, CATALOGU
 from relmap.catalogue.rows import Rows, label
 from relmap.errors import InputError
 from relmap.explainers.building import build
-from relmap.figures.gallery import Comparison, coloured, gallery_figure, read_comparisons
+from relmap.figures.gallery import Comparison, coloured, fullest, gallery_figure, read_comparisons
 from relmap.figures.page import Page
 from relmap.inspection.comparison import admitted, offers, summarise, surest
 from relmap.inspection.leakage import conservation
@@ -221,3 +221,10 @@ def test_report_tells_the_worst_leaks(tmp_path):
     assert cells[CATALOGUE["lrp_epsilon"].label] == ("20.0 %", "conv 40, batch norm 35, add 15")
     assert cells[CATALOGUE["clrp"].label] == ("0 %", "conserved")
     assert cells[CATALOGUE["saliency"].label] == ("\N{MINUS SIGN}12 \N{MULTIPLICATION SIGN}", "conv 100")
+
+
+def test_no_row_of_a_sheet_is_left_with_one_map_where_another_width_fills_it():
+    assert [fullest(cells) for cells in (7, 8, 12, 14, 15, 22, 57)] == [7, 8, 6, 7, 8, 8, 6]
+    for cells in range(9, 120):
+        columns = fullest(cells)
+        assert (cells - 1) % columns + 1 > 1

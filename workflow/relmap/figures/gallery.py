@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from relmap.catalogue.methods import find
 from relmap.catalogue.rows import rank
 from relmap.errors import InputError
-from relmap.figures.colours import SIGNED, UNSIGNED, as_pixels, tint
+from relmap.figures.colours import EMPTY, SIGNED, UNSIGNED, as_pixels, tint
 from relmap.figures.overlays import CLIP_PERCENTILE, scaled
 from relmap.figures.page import Page
 from relmap.figures.style import PAGE_WIDTH
@@ -71,14 +71,18 @@ def coloured(values: np.ndarray, signed: bool) -> np.ndarray:
     return as_pixels(tint(level, signed))
 
 
-def gallery_figure(picture: np.ndarray, title: str, maps: Mapping[str, np.ndarray], columns: int = 7) -> Figure:
+def fullest(cells: int, choices: Sequence[int] = (7, 8, 6)) -> int:
+    """How many columns leave the last row least empty, in share; the first of equals."""
+    return max(choices, key=lambda columns: ((cells - 1) % columns + 1) / columns)
+
+
+def gallery_figure(picture: np.ndarray, title: str, maps: Mapping[str, np.ndarray]) -> Figure:
     """Draw the picture and then its map by every method, row by row in the catalogue's order.
 
     Args:
         picture: uint8 (H, W, 3), as the network saw it.
         title: above the picture.
         maps: method id -> (H, W), signed, not normalised; at least one.
-        columns: cells of a row.
 
     Returns:
         A figure of a page's width.
@@ -88,6 +92,7 @@ def gallery_figure(picture: np.ndarray, title: str, maps: Mapping[str, np.ndarra
     """
     if not maps:
         raise InputError("gallery: no maps to show; name methods that the network admits in `engine.methods`")
+    columns = fullest(len(maps) + 1)
     cell = (PAGE_WIDTH - 2 * _MARGIN + _GAP) / columns
     side = cell - _GAP
     letters = int(side / (TITLE / 72 * 0.56))
@@ -106,6 +111,8 @@ def gallery_figure(picture: np.ndarray, title: str, maps: Mapping[str, np.ndarra
             image = next(pictures)
             page.picture(image, left, top, side, smooth=image is picture)
             page.outline(left, top, side)
+            if (image == 255).all():
+                page.text(EMPTY, left + side / 2, top + side / 2, color="#777777", fontsize=TITLE)
         top += side + 0.02
     page.colour_bar(0.45, top + 0.1, 1.8, ["against the class", "0", "for the class"], SIGNED)
     page.colour_bar(2.85, top + 0.1, 0.9, ["0", "large"], UNSIGNED, lowest=0)
