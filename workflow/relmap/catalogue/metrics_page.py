@@ -33,7 +33,7 @@ FOOLED = {
     "segmentation": (
         "A map of large smooth blobs: the threshold, mean plus standard deviation, then cuts an object's size."
     ),
-    "pointing_game": "A centre blob; on pictures with one large object almost anything hits. Look at the difficult pairs.",
+    "pointing_game": ("A centre blob; where one object is large almost anything hits. Look at the difficult pairs."),
     "positive_ratio": "A map of a single pixel has the best one.",
     "outside_inside": "A map that is bright inside by its position alone: a centre blob.",
     "average_precision": "A constant map has the object's share as its average precision; a centre blob more.",
@@ -59,7 +59,9 @@ FOOLED = {
     ),
     "energy_pointing": "A centre blob; a constant map has the region's share.",
     "density": "A map of few bright pixels: its mean is small, and the density large.",
-    "minimal_pairs": "Chance stands beside each number; edges that move with the part are found by an edge detector too.",
+    "minimal_pairs": (
+        "Chance stands beside each number; an edge detector finds the edges that move with the part, too."
+    ),
     "accuracy": "It is the network's, not a map's.",
 }
 """What scores well without knowing anything, metric by metric."""
