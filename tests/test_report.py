@@ -419,9 +419,11 @@ def test_trainings_are_said_and_their_spread_is_shown() -> None:
     frame = published(read_paper(Path(__file__).parents[1] / "papers" / "c3lrp"), 2).astype(str)
     ours = {"reproduced": "0.250000", "reproduced_std": "0.017000", "ci_low": "0.2", "ci_high": "0.3", "n_images": "9"}
     frame = frame.assign(role="published", missing="", **ours)
-    assert reading.note(frame) == "" and "trainings" not in reading.filled_table(frame)
+    assert reading.note(frame) == "Ours over 9 images." and "trainings" not in reading.filled_table(frame)
     several = frame.assign(n_trainings="5")
-    assert reading.note(several).startswith("Ours: mean ± standard deviation (n - 1) over 5 trainings")
+    assert reading.note(several).startswith(
+        "Ours over 9 images. Ours: mean ± standard deviation (n - 1) over 5 trainings"
+    )
     long = reading.filled_table(several)
     assert long["trainings"].tolist() == ["5"] * 9 and long["spread"].tolist() == ["0.017000"] * 9
     shown = reading.grid(several, ["method", "variant"])

@@ -12,7 +12,7 @@ from relmap.errors import InputError
 from relmap.evidence.evaluation import tidy
 from relmap.evidence.layout import digits, frame_to_markdown, p_text, to_latex, to_markdown, write_frame, write_table
 from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
-from relmap.evidence.tables import fill, measured
+from relmap.evidence.tables import fill, images_note, measured
 from relmap.evidence.values import by_cell, image_scores, load_scores
 
 from papers.clam.controls import controls
@@ -149,6 +149,15 @@ def test_what_a_cell_lacks_is_named(scores):
     assert filled["missing"].iloc[0] == f"scores of {cell}"
     told = fill(printed, some, resamples=10, missing={str(cell): "data set cub200_2011 in the config"})
     assert told["missing"].iloc[0] == "data set cub200_2011 in the config"
+
+
+def test_a_caption_says_over_how_many_images(scores):
+    printed = published(CLAM, 4, ROWS)
+    filled = fill(printed, scores, resamples=10)
+    assert images_note(filled) == f"Ours over {len(IMAGES)} images"
+    some = filled.assign(n_images=[3, *filled["n_images"][1:]])
+    assert images_note(some) == f"Ours over 3 to {len(IMAGES)} images, see n_images"
+    assert images_note(filled.assign(reproduced=np.nan)) == ""
 
 
 def test_images_without_a_value_are_not_counted(scores):

@@ -7,7 +7,7 @@ from relmap.catalogue.papers import published, read_paper
 from relmap.catalogue.rows import load_rows
 from relmap.evidence.layout import write_frame, write_table
 from relmap.evidence.significance import significance
-from relmap.evidence.tables import fill, measured, trainings_note
+from relmap.evidence.tables import fill, images_note, measured, trainings_note
 from relmap.evidence.values import load_scores
 from relmap.job.logs import job
 
@@ -29,7 +29,13 @@ with job(snakemake.log[0]):
             params.guests,
         )
         filled = fill(frame, scores, *settings)
-        parts = [f"{paper.short}, Table {number}", table["caption"], brackets, trainings_note(filled)]
+        parts = [
+            f"{paper.short}, Table {number}",
+            table["caption"],
+            images_note(filled),
+            brackets,
+            trainings_note(filled),
+        ]
         write_table(filled, output, ". ".join(filter(None, parts)), table["rows"])
     for output in snakemake.output.measured:
         frame = measured(

@@ -136,6 +136,15 @@ def trainings_note(table: pd.DataFrame) -> str:
     return f"Ours: {what.format(most)}{f' ({fewer})' if fewer else ''}; seeds differ, all else is the same."
 
 
+def images_note(table: pd.DataFrame) -> str:
+    """How many images stand behind a filled table's values, in words; nothing where it has none."""
+    counts = table.loc[table["reproduced"].notna(), "n_images"].astype(int)
+    if counts.empty:
+        return ""
+    least, most = int(counts.min()), int(counts.max())
+    return f"Ours over {most} images" if least == most else f"Ours over {least} to {most} images, see n_images"
+
+
 def measured(
     wanted: Iterable[Cell],
     scores: pd.DataFrame,

@@ -16,7 +16,7 @@ from PIL import Image
 
 from relmap.errors import InputError
 from relmap.evidence.layout import digits, lay_out
-from relmap.evidence.tables import trainings_note
+from relmap.evidence.tables import images_note, trainings_note
 from relmap.job.files import read_json
 from relmap.job.parquet import reading
 
@@ -142,8 +142,10 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def note(frame: pd.DataFrame) -> str:
-    """What a filled table, as text, says of the trainings behind its cells."""
-    return trainings_note(_typed(frame))
+    """What a filled table, as text, says of the images and the trainings behind its cells."""
+    typed = _typed(frame)
+    over = images_note(typed)
+    return " ".join(filter(None, [f"{over}." if over else "", trainings_note(typed)]))
 
 
 def grid(frame: pd.DataFrame, rows: Sequence[str]) -> Grid:
