@@ -3,6 +3,8 @@
 # make test       lint, a real smoke run of the workflow, unit tests
 # make benchmark  speed beside zennit on this machine; QUICK=1: what has bounds, in less than two minutes
 # make networks   docs/networks.md: which networks trace, and what their maps conserve
+# make docs       the site of docs/, into site/
+# make wheel      the library as a wheel, into dist/
 # make config     config.yaml from the schema
 # make lock       resolve requirements.in anew
 # make clean      remove what the workflow made, and .venv
@@ -10,7 +12,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: results status test lint smoke unit benchmark networks config lock clean
+.PHONY: results status test lint smoke unit benchmark networks docs wheel config lock clean
 
 PYTHON ?= python3
 CORES ?= all
@@ -21,7 +23,9 @@ $(error this folder's path has a space, $(CURDIR); move the checkout to one with
 endif
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := workflow papers tests benchmarks notebooks
+SOURCES := workflow papers tests benchmarks notebooks docs/site
+# What builds the site has an environment of its own: no part of the workflow needs it.
+SITE_VENV := .venv-docs
 
 results: $(READY)
 	$(BIN)/snakemake --cores $(CORES)
@@ -77,6 +81,19 @@ benchmark: $(READY)
 networks: $(READY)
 	$(BIN)/python -m relmap.inspection.networks docs/networks.md
 
+docs: $(READY) $(SITE_VENV)/.ready
+	$(BIN)/python docs/site/api.py > docs/api.md.new && mv docs/api.md.new docs/api.md
+	NO_MKDOCS_2_WARNING=1 $(SITE_VENV)/bin/mkdocs build --quiet
+	@echo "site/index.html"
+
+$(SITE_VENV)/.ready: docs/site/requirements.lock $(READY)
+	$(BIN)/python -m venv $(SITE_VENV)
+	$(SITE_VENV)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+wheel: $(READY)
+	$(BIN)/python -m pip wheel . --no-deps --quiet --wheel-dir dist
+
 # Written aside first: a config that cannot be read must not stop its own mending.
 config: $(READY)
 	$(BIN)/python -m relmap.job.config_text > config.yaml.new && mv config.yaml.new config.yaml
@@ -88,4 +105,4 @@ lock:
 	"$$folder/bin/python" -m pip freeze | $(PYTHON) workflow/relmap/job/environment.py requirements.lock envs/relmap.yaml
 
 clean:
-	rm -rf results/*/ .snakemake $(VENV) .pytest_cache .ruff_cache .hypothesis report.zip report.html
+	rm -rf results/*/ .snakemake $(VENV) $(SITE_VENV) site dist build .pytest_cache .ruff_cache .hypothesis report.zip report.html

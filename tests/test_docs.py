@@ -1,4 +1,4 @@
-"""The Python in the README and in docs/rules.md runs as it is printed."""
+"""Pages: their Python and their commands run as printed, their links lead somewhere, and the site has them all."""
 
 import re
 import shlex
@@ -9,22 +9,29 @@ from unittest.mock import patch
 
 import pytest
 import torch
+import yaml
 from reference_nets import inputs, network
 from relmap.catalogue.methods import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/rules.md"])
+# Pages with Python that runs as it stands; the others' is of files that only a reader has.
+RUN = ("README.md", "docs/index.md", "docs/questions.md", "docs/rules.md")
+
+
+@pytest.mark.parametrize("page", RUN)
 def test_python_blocks_run(page, capsys):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert blocks
     images, targets = inputs(torch.float32)
     names = {"model": network("vgg16", torch.float32), "images": images[:2], "targets": targets[0, :2]}
+    if page == "docs/questions.md":
+        names |= {"resnet": network("resnet50", torch.float32), "vit": network("vit", torch.float32)}
     with patch.dict(CATALOGUE):  # a page may register a method
         for block in blocks:
             exec(compile(block, page, "exec"), names)
-    assert "abslrp" in capsys.readouterr().out
+    assert "abslrp" in capsys.readouterr().out or page == "docs/questions.md", "which asserts"
 
 
 def test_the_example_rule_of_the_docs_is_what_its_equation_says():
@@ -46,13 +53,51 @@ def test_the_example_rule_of_the_docs_is_what_its_equation_says():
     torch.testing.assert_close(relevance, share / share.sum(1, keepdim=True))
 
 
-def test_links_lead_to_files():
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+def anchors(page):
+    """Names of a page's headings, as GitHub and MkDocs make them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", heading.strip().lower())) for heading in headings}
+
+
+def test_links_lead_to_files_and_headings():
+    for page in PAGES:
+        for link, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text()):
+            target = page.parent / link if link else page
+            assert target.exists(), f"{page.name}: {link}"
+            assert not heading or heading in anchors(target), f"{page.name}: {link}#{heading}"
+
+
+def navigated(entries):
+    for entry in entries:
+        values = entry.values() if isinstance(entry, dict) else [entry]
+        for value in values:
+            yield from navigated(value) if isinstance(value, list) else [value]
+
+
+def test_the_site_has_every_page_and_no_other():
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    pages = [path.name for path in (ROOT / "docs").glob("*.md")]
+    pages += [f"papers/{path.parent.name}.md" for path in ROOT.glob("papers/*/notes.md")]
+    assert sorted(navigated(config["nav"])) == sorted(pages)
+    assert config["strict"] and config["theme"]["font"] is False
+
+
+def test_the_page_of_the_library_is_what_its_docstrings_say():
+    made = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "site" / "api.py")], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert made.stdout == (ROOT / "docs" / "api.md").read_text(), "make docs writes it anew"
+
+
+def test_what_builds_the_site_is_pinned():
+    asked = re.findall(r"^([\w-]+)>=", (ROOT / "docs/site/requirements.in").read_text(), re.MULTILINE)
+    lock = (ROOT / "docs/site/requirements.lock").read_text()
+    assert asked and all(re.search(rf"^{name}==", lock, re.MULTILINE) for name in asked)
+    assert re.fullmatch(r"(?:[\w.-]+==[\w.]+\n)+", lock)
+    assert "mkdocs" not in (ROOT / "requirements.lock").read_text()
 
 
 def commands(pattern):
