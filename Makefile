@@ -92,7 +92,7 @@ $(SITE_VENV)/.ready: docs/site/requirements.lock $(READY)
 	@touch $@
 
 wheel: $(READY)
-	$(BIN)/python -m pip wheel . --no-deps --quiet --wheel-dir dist
+	$(BIN)/python -m pip wheel . --no-deps --no-build-isolation --quiet --wheel-dir dist
 
 # Written aside first: a config that cannot be read must not stop its own mending.
 config: $(READY)

@@ -1,5 +1,6 @@
 """Pages: their Python and their commands run as printed, their links lead somewhere, and the site has them all."""
 
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -122,6 +123,56 @@ def test_commands_of_snakemake_are_understood(command, tmp_path):
     said = run.stdout + run.stderr
     own = "config/own.yaml" in arguments  # asks for files that only a user has, and says which
     assert run.returncode == 0 or (own and "data/own/resnet50.safetensors" in said), said[-2000:]
+
+
+def test_the_workflow_that_takes_relmap_in_is_planned(tmp_path):
+    """docs/module.md: its two files, beside a copy of the repository."""
+    page = (ROOT / "docs" / "module.md").read_text()
+    for name, text in re.findall(r"```\w+\n# (\S+)\n(.*?)```", page, re.DOTALL):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "relmap").symlink_to(ROOT)
+    call = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1"]
+    run = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert re.search(r"^relmap_tabulate_c3lrp +1$", run.stdout + run.stderr, re.MULTILINE)
+    assert not list(ROOT.glob("workflow/[Ss]nakefile")), "it would claim that the catalog's deployment works"
+
+
+@pytest.mark.parametrize("module", commands(r"python -m (relmap[\w.]*)"))
+def test_modules_that_are_commands_exist(module):
+    found = importlib.util.find_spec(module)
+    assert found is not None and (
+        found.submodule_search_locations or '__name__ == "__main__"' in Path(found.origin).read_text()
+    )
+
+
+def own_commands():
+    """Commands of `relmap` in the pages, from shell blocks and code in running text."""
+    found = set()
+    for page in PAGES:
+        text = page.read_text()
+        lines = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+        lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+        said = (re.fullmatch(r"(?:\.venv/bin/)?(relmap [a-z-].*?)(?:  +#.*)?", line) for line in lines)
+        found |= {match[1] for match in said if match}
+    return sorted(found)
+
+
+@pytest.mark.parametrize("command", own_commands())
+def test_commands_of_relmap_are_understood(command):
+    """Each names a command and options that exist; what they do is for tests/test_cli.py."""
+    import click
+    from relmap.cli.main import main
+
+    name, *arguments = shlex.split(command)[1:]
+    group = main if name.startswith("-") else main.get_command(click.Context(main), name)
+    assert group is not None, command
+    if isinstance(group, click.Group) and arguments:
+        group, arguments = group.get_command(click.Context(group), arguments[0]), arguments[1:]
+        assert group is not None, command
+    known = {option for parameter in group.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    given = [word.split("=")[0] for word in arguments if word.startswith("--")]
+    assert not set(given) - known - {"--help", "--debug"}, command
 
 
 @pytest.mark.parametrize("target", commands(r"(?m)(?:^|`)make ([a-z]+)"))
