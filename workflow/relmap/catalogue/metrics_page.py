@@ -36,7 +36,7 @@ FOOLED = {
     "pointing_game": ("A centre blob; where one object is large almost anything hits. Look at the difficult pairs."),
     "positive_ratio": "A map of a single pixel has the best one.",
     "outside_inside": "A map that is bright inside by its position alone: a centre blob.",
-    "average_precision": "A constant map has the object's share as its average precision; a centre blob more.",
+    "average_precision": "A centre blob. A constant map has a soft average precision of 1/2.",
     "grid_pointing": "Hardly anything that does not look at the class: chance is one over the number of cells.",
     "insertion": "A centre blob, whose pixels form a sharp disc. The network's accuracy on sharp pictures bounds it.",
     "cascade": "A random map changes with every draw, and so has the best one.",
@@ -49,15 +49,12 @@ FOOLED = {
     "relevance_mass": "A centre blob; a constant map has the box's share.",
     "relevance_mass_masks": "A centre blob; a constant map has the object's share.",
     "operations": "Nothing: it is counted, not timed.",
-    "deletion_insertion": (
-        "Scattered single pixels delete fast, as adversarial noise does; smooth blobs insert fast. Read the "
-        "two together."
-    ),
+    "deletion_insertion": "A centre blob inserts fast. Read the two together: a map may win one and lose the other.",
     "deletion_insertion_black": (
         "The rule of ties: of a map that is constant on most of the picture the whole score may be that "
         "rule's. Both rules stand beside each other."
     ),
-    "energy_pointing": "A centre blob; a constant map has the region's share.",
+    "energy_pointing": "A centre blob. A constant map points nowhere, and has 0.",
     "density": "A map of few bright pixels: its mean is small, and the density large.",
     "minimal_pairs": (
         "Chance stands beside each number; an edge detector finds the edges that move with the part, too."

@@ -121,16 +121,13 @@ class Propagator:
     and serve all methods: a model that has learned, moved or been edited since needs a new propagator, and ``forward``
     says so. The first forward pass also runs the model itself on one image, hooks included, and compares.
 
-    Args:
-        model: in any mode; it is explained as it is in evaluation. Half-precision weights are computed with in float32.
-        size: (C, H, W) of its images, for a model whose path depends on it; ``relmap.explain`` gives it.
-
     Attributes:
         model: what was traced; None of a graph.
         graph: the operations that relevance walks through.
 
     Args:
-        model: a module, or a graph that was traced before.
+        model: a module in any mode, which is explained as it is in evaluation, half-precision weights in float32; or a
+            graph that was traced before.
         size: (C, H, W) of the images, for models whose code takes other paths for other sizes; see ``trace``.
 
     Raises:
