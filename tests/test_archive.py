@@ -9,6 +9,7 @@ import lzma
 import shutil
 import stat
 import tarfile
+import tracemalloc
 import zipfile
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
@@ -204,6 +205,68 @@ def test_what_follows_the_end_of_a_nested_tar_is_noticed(tmp_path, out):
     archive = write_tar(tmp_path / "x.tar", {"n1.tar": tar_bytes({"a": b"1"}) + b"evil"})
     with pytest.raises(InputError, match=r"n1\.tar inside it: something follows its end"):
         extract(archive, out)
+    assert list(out.iterdir()) == []
+
+
+def test_what_surrounds_a_zip_is_noticed(tmp_path, out):
+    content, path = write_zip(tmp_path / "y.zip").read_bytes(), tmp_path / "x.zip"
+    for whole in (content + b"evil", b"evil" + content):
+        path.write_bytes(whole)
+        with pytest.raises(InputError, match=r"x\.zip: truncated, corrupt"):
+            extract(path, out)
+        assert list(out.iterdir()) == []
+    with zipfile.ZipFile(tmp_path / "y.zip", "a") as zipped:
+        zipped.comment = b"a comment belongs to it"
+    assert content_of(extract(tmp_path / "y.zip", out)) == FILES
+
+
+def test_a_tar_whose_last_member_is_a_zip_is_a_tar(tmp_path, out):
+    files = {**FILES, "z.zip": write_zip(tmp_path / "z.zip", {"inner": b"x"}).read_bytes()}
+    assert content_of(extract(write_tar(tmp_path / "x.tar", files), out)) == files
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE], ids=["long name", "pax"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_a_tar_says_of_a_member_takes_no_memory(tmp_path, out, kind, nested):
+    """tarfile would read it whole, from a few kilobytes gigabytes."""
+    size = 32 << 20
+    content = member("././@LongLink", size, kind).tobuf(tarfile.GNU_FORMAT) + b"a" * size + tar_bytes(FILES)
+    archive = write_tar(tmp_path / "x.tgz", {"n1.tar": content} if nested else FILES)
+    if not nested:
+        archive.write_bytes(gzip.compress(content))
+    del content
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"x\.tgz: .*what it says of one member takes more than 1048576 bytes"):
+        extract(archive, out)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20 and list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"size": "-1"},
+        {"GNU.sparse.map": "0,x", "GNU.sparse.size": "9"},
+        {"GNU.sparse.map": "0,1", "GNU.sparse.size": "-5"},
+    ],
+)
+def test_numbers_of_a_tar_that_are_none_are_refused(tmp_path, out, said):
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        info = member("a", 5)
+        info.pax_headers = said
+        tar.addfile(info, io.BytesIO(b"12345"))
+    with pytest.raises(InputError, match=r"x\.tar: truncated, corrupt"):
+        extract(path, out)
+    assert list(out.iterdir()) == []
+
+
+def test_headers_of_headers_end(tmp_path, out):
+    empty = member("x", 0, tarfile.XHDTYPE).tobuf(tarfile.USTAR_FORMAT)
+    (tmp_path / "x.tar").write_bytes(empty * 1500 + tar_bytes(FILES))
+    with pytest.raises(InputError, match=r"x\.tar: truncated, corrupt"):
+        extract(tmp_path / "x.tar", out)
     assert list(out.iterdir()) == []
 
 

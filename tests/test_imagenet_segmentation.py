@@ -64,6 +64,29 @@ def test_rows_pixels_and_masks(root):
     assert (masks[0].numpy() == pictures()[0].mask[:, 5:35].astype(bool)).all()
 
 
+@pytest.mark.parametrize("how", ["bytes of any file", "a view of another file", "a link"])
+def test_pictures_do_not_come_from_other_files(root, how):
+    secret = root / "secret"
+    with h5py.File(secret, "w") as other:
+        other["a"] = np.full((3, 40, 30), 7, np.uint8)
+        other["img"] = np.zeros((3, 1))
+    with h5py.File(root / FILE, "r+") as file:
+        if how == "a link":
+            del file["value/img"]
+            file["value/img"] = h5py.ExternalLink(str(secret), "img")
+        elif how == "bytes of any file":
+            taken = file.create_dataset("t", (3, 40, 30), "u1", external=[(str(secret), 0, 3600)])
+        else:
+            layout = h5py.VirtualLayout((3, 40, 30), "u1")
+            layout[...] = h5py.VirtualSource(str(secret), "a", (3, 40, 30))
+            taken = file.create_virtual_dataset("t", layout)
+        if how != "a link":
+            file["value/img"][0, 0] = taken.ref
+    where = "/value/img" if how == "a link" else "#0"
+    with pytest.raises(InputError, match=rf"{where}: lies in another file.*restore gtsegs_ijcv\.mat"):
+        read(root)
+
+
 def test_the_layout_is_the_published_ones(root):
     """As TIBAV's loader reads it: transposed arrays behind references, the mask's behind two, names as UTF-16."""
     assert (root / FILE).read_bytes()[:19] == b"MATLAB 7.3 MAT-file"

@@ -162,8 +162,25 @@ def test_what_lists_and_annotations_name_stays_inside(tmp_path, path):
             build_manifest("own", tmp_path / "own", [row | {column: path}], ["a"])
 
 
+def test_names_that_no_file_has_are_refused_where_they_are_listed(tmp_path):
+    """Each call that asks for such a file would end in an error of its own."""
+    test_voc.write(tmp_path / "voc")
+    held = tmp_path / "voc" / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main" / "test.txt"
+    test_coco.write(tmp_path / "coco")
+    file = tmp_path / "coco" / "annotations" / "instances_train2014.json"
+    for path, reason in (("ü" * 128, "longer than"), ("a/" * 1600 + "a", "longer than")):
+        held.write_text(f"{path}\n")
+        with pytest.raises(InputError, match=rf"test\.txt: names the file .*, which is {reason}") as caught:
+            read_voc(tmp_path / "voc", dataset="voc2007")
+        assert len(str(caught.value)) < 600
+    edit_json(file, lambda content: content["images"][0].update(file_name="\ud800.jpg"))
+    with pytest.raises(InputError, match=r"train2014\.json: names the file '\\ud800\.jpg', which is no text"):
+        read_coco(tmp_path / "coco")
+
+
 def test_plain_paths_pass_and_odd_ones_do_not():
-    assert inside("images/a..b/c.jpg", "list") == "images/a..b/c.jpg"
+    for path in ("images/a..b/c.jpg", "a" * 255):
+        assert inside(path, "list") == path
     for path in ("", ".", "a\0b", ".."):
         with pytest.raises(InputError, match="which is not inside the data set"):
             inside(path, "list")

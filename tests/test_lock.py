@@ -12,6 +12,7 @@ import threading
 import time
 
 import pytest
+from relmap.errors import InputError
 from relmap.job import lock
 from relmap.job.lock import locked
 
@@ -96,6 +97,53 @@ def test_the_owner_on_another_computer_is_gone_when_nobody_touches_its_file(tmp_
     assert json.loads(held.read_text())["pid"] == os.getpid()
     release()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_of_another_user_left_is_free(tmp_path, monkeypatch):
+    """It may be read and not written, and perhaps not removed."""
+    true = os.open
+    path = tmp_path / ".x.lock"
+    path.touch()
+
+    def others(name, flags, *mode):
+        if name == path and flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return true(name, flags, *mode)
+
+    monkeypatch.setattr(os, "open", others)
+    with locked(path, "x"):
+        holds = lock._try_flock(path, lock._Waiting())
+        assert holds is None, "who reads it excludes others all the same"
+    assert not path.exists()
+    path.touch()
+    monkeypatch.setattr(type(path), "unlink", _denied)
+    with locked(path, "x"):
+        pass
+    with locked(path, "x"):
+        assert path.exists()
+
+
+def _denied(*_, **__):
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, number, what):
+    call = "mkdir" if what == "folder" else "open"
+    true = getattr(os, call)
+
+    def fails(path, how, *others):
+        if str(path).startswith(str(tmp_path)) and (what == "folder" or how & os.O_CREAT):
+            raise OSError(number, os.strerror(number))
+        return true(path, how, *others)
+
+    monkeypatch.setattr(os, call, fails)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    folder = tmp_path / "data" if what == "folder" else tmp_path
+    message = rf"{folder.name}: cannot be written \({os.strerror(number)}\); set `data_root` to a folder of your own"
+    with pytest.raises(InputError, match=message), locked(folder / ".x.lock", "x"):
+        pass
 
 
 def test_other_errors_are_not_hidden(tmp_path, monkeypatch):

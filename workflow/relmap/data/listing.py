@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import PurePosixPath
 
 from relmap.errors import InputError
+
+# Of the file systems that data lie on; what is longer is an error of each call that asks for it.
+_LONGEST_NAME, _LONGEST_PATH = 255, 3000
 
 
 def inside(path: str, source: object) -> str:
@@ -21,15 +25,29 @@ def inside(path: str, source: object) -> str:
         ``path``.
 
     Raises:
-        InputError: it is empty or absolute, has ``..`` or a zero byte.
+        InputError: it is empty, absolute, too long or no text, has ``..`` or a zero byte.
     """
-    whole = PurePosixPath(path)
-    if not whole.parts or whole.is_absolute() or ".." in whole.parts or "\0" in path:
+    reason = _why_not(path)
+    if reason:
         raise InputError(
-            f"{source}: names the file {path[:200]!r}, which is not inside the data set; restore what names it from "
-            "its archive, or correct it"
+            f"{source}: names the file {path[:200]!r}, which is {reason}; restore what names it from its archive, or "
+            "correct it"
         )
     return path
+
+
+def _why_not(path: str) -> str:
+    """Why a path cannot be one of a data set's; nothing where it can."""
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\0" in path:
+        return "not inside the data set"
+    try:
+        longest = max(len(os.fsencode(part)) for part in parts)
+    except UnicodeEncodeError:
+        return "no text that a file's name can be"
+    if longest > _LONGEST_NAME or len(os.fsencode(path)) > _LONGEST_PATH:
+        return f"longer than a name ({_LONGEST_NAME} bytes) or a path ({_LONGEST_PATH}) can be"
+    return ""
 
 
 class Exclusion:

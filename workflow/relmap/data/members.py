@@ -75,7 +75,7 @@ def _array(file: h5py.File, member: Member) -> h5py.Dataset:
     """What the reference of a picture leads to; a mask's is wrapped once more, as a cell of one.
 
     Raises:
-        InputError: it leads to nothing, or to no picture: axes are the colours, if any, width and height.
+        InputError: it leads to nothing, out of the file, or to no picture: axes are colours, if any, width and height.
     """
     try:
         found = file[file["value/gt" if member.mask else "value/img"][member.index, 0]]
@@ -84,10 +84,21 @@ def _array(file: h5py.File, member: Member) -> h5py.Dataset:
         raise InputError(f"{member}: no such array in the file ({error}); {_CURE}") from error
     if not isinstance(found, h5py.Dataset):
         raise InputError(f"{member}: a folder in the place of an array; {_CURE}")
+    _refuse_elsewhere(file, found, str(member))
     grey, coloured = len(found.shape) == 2, found.shape[:-2] == (3,) and not member.mask
     if found.dtype != np.uint8 or not (grey or coloured):
         raise InputError(f"{member}: holds {found.dtype} of shape {found.shape}, no pixels in 8 bits; {_CURE}")
     return found
+
+
+def _refuse_elsewhere(file: h5py.File, found: h5py.Dataset, what: str) -> None:
+    """HDF5 may take an array from another file, which is any file that we may read.
+
+    Raises:
+        InputError: it does.
+    """
+    if found.file.filename != file.filename or found.external or found.is_virtual:
+        raise InputError(f"{what}: lies in another file, which no published one does; {_CURE}")
 
 
 class _Handles:
@@ -145,7 +156,7 @@ def names_in(path: str | os.PathLike) -> list[str]:
     """Names of the pictures of a file, ImageNet's ids such as ``n02084071_1``, in the file's order.
 
     Raises:
-        InputError: the file is no HDF5, or lacks one of the lists or a name.
+        InputError: the file is no HDF5, lacks one of the lists or a name, or has a list in another file.
     """
     with open_mat(path) as file:
         lists = {}
@@ -153,6 +164,7 @@ def names_in(path: str | os.PathLike) -> list[str]:
             found = file.get(f"value/{name}")
             if not isinstance(found, h5py.Dataset) or found.ndim != 2 or found.shape[1] != 1:
                 raise InputError(f"{path}: lacks the list /value/{name}, so it is not ImageNet-Segmentation; {_CURE}")
+            _refuse_elsewhere(file, found, f"{path}: /value/{name}")
             lists[name] = found[:, 0]
         counts = {name: len(found) for name, found in lists.items()}
         if len(set(counts.values())) > 1:

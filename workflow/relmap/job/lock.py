@@ -29,6 +29,7 @@ HEARTBEAT = 10.0
 """Seconds between two touches of a lock file."""
 VOID_AFTER = 180.0
 """Seconds without a touch after which a lock file's owner counts as gone."""
+_SAYING = threading.Lock()
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 
 
@@ -45,7 +46,7 @@ def locked(path: str | os.PathLike, what: str, poll: float = 0.5) -> Iterator[No
         InputError: the folder cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     said = False
     waiting = _Waiting()
     while (release := _try_flock(path, waiting)) is None:
@@ -57,6 +58,18 @@ def locked(path: str | os.PathLike, what: str, poll: float = 0.5) -> Iterator[No
         yield
     finally:
         release()
+
+
+def make_folder(folder: str | os.PathLike) -> None:
+    """Make a folder of data, and those above it, where there is none.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
 
 
 class _Waiting:
@@ -74,21 +87,21 @@ class _Waiting:
 
 def _try_flock(path: Path, waiting: _Waiting) -> Callable[[], None] | None:
     """A function that releases the lock, or None while another process has it."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError as error:
-        if path.exists():
-            return None  # another user's, who is at work
-        raise InputError(f"{path.parent}: cannot be written ({error.strerror}); set `data_root` to your own") from error
+    handle = _open(path)
+    if handle is None:
+        return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(handle)
         if error.errno in _UNSUPPORTED:
-            path.unlink(missing_ok=True)
-            _say_unsupported(path.parent)
+            with suppress(PermissionError):
+                path.unlink(missing_ok=True)
+            with _SAYING:
+                _say_unsupported(path.parent)
             return _try_file(path.with_name(f"{path.name}ed"), waiting)
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EINTR):
+        # NFS locks nothing that cannot be written.
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EINTR, errno.EBADF):
             return None
         raise
     if not _is_still(path, handle):
@@ -97,10 +110,41 @@ def _try_flock(path: Path, waiting: _Waiting) -> Callable[[], None] | None:
         return None
 
     def release() -> None:
-        path.unlink(missing_ok=True)
+        # A killed run of another user left it, in a folder where none removes another's files; it is free all the same.
+        with suppress(PermissionError):
+            path.unlink(missing_ok=True)
         os.close(handle)
 
     return release
+
+
+def _open(path: Path) -> int | None:
+    """The lock's file; None where it is another user's and cannot even be read, or was just removed.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError as error:
+        # It may be free, left by a run that was killed: to lock it, it need not be written.
+        try:
+            return os.open(path, os.O_RDONLY)
+        except PermissionError:
+            if os.path.lexists(path):
+                return None
+        except FileNotFoundError:
+            if os.access(path.parent, os.W_OK):
+                return None
+        raise _unwritable(path.parent, error) from error
+    except OSError as error:
+        raise _unwritable(path.parent, error) from error
+
+
+def _unwritable(folder: str | os.PathLike, error: OSError) -> InputError:
+    return InputError(
+        f"{folder}: cannot be written ({error.strerror}); set `data_root` to a folder of your own that has room"
+    )
 
 
 def _is_still(path: Path, handle: int) -> bool:
@@ -125,6 +169,8 @@ def _try_file(path: Path, waiting: _Waiting) -> Callable[[], None] | None:
     except FileExistsError:
         _remove_if_void(path, waiting)
         return None
+    except OSError as error:
+        raise _unwritable(path.parent, error) from error
     with open(handle, "w", encoding="utf-8") as file:
         json.dump(owner, file)
     done = threading.Event()
@@ -174,6 +220,8 @@ def _remove_if_void(path: Path, waiting: _Waiting) -> None:
         if _owner(path) == owner:
             LOG.warning("%s: its owner is gone (%s); the lock is void", path, owner or "unreadable")
             path.unlink(missing_ok=True)
+    except PermissionError as error:
+        raise InputError(f"{path}: left by a run of another user, who must delete it ({error.strerror})") from error
     finally:
         claim.unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ import lzma
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from relmap.data.retrieve.kinds import is_zip
 from relmap.errors import InputError
 from relmap.job.files import is_full, read_json, write_json
 from relmap.job.lock import locked
@@ -29,13 +31,23 @@ _BROKEN = (
     lzma.LZMAError,
     gzip.BadGzipFile,
     NotImplementedError,
-    UnicodeError,
+    # What tarfile and zipfile say of numbers that are none.
+    ValueError,
+    OverflowError,
+    IndexError,
+    struct.error,
+    # Headers of a tar that speak of each other without end.
+    RecursionError,
 )
 _BLOCK = 1 << 20
 MARKS = ".unpacked"
 """Folder of a data set in which each archive leaves a mark that says what it became."""
+_ZIP_END = 22
+"""Bytes of the end of a zip, without its comment."""
 _SHOWN = 100
 """Characters of a member's name in a message."""
+_HEADER = 2**20
+"""Most bytes of all that a tar says of one member: tarfile holds them in memory, and they may be well packed zeros."""
 _PADDING = 64 * 2**20
 """Most zeros after the end of a tar; whoever wrote it fills a record, of 10 kB as a rule."""
 
@@ -163,7 +175,7 @@ def _extract(archive: Path, destination: Path, limits: Limits) -> _Writer:
     room.mkdir()
     writer = _Writer(archive, room, limits)
     try:
-        if zipfile.is_zipfile(archive):
+        if is_zip(archive):
             _unzip(archive, writer)
         else:
             _untar_file(archive, writer)
@@ -174,7 +186,7 @@ def _extract(archive: Path, destination: Path, limits: Limits) -> _Writer:
             writer.counts = {destination / folder: _entries(destination / folder) for folder in folders}
     except _BROKEN as error:
         # tarfile lists every format that it tried, a line each.
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")[:200]
         raise InputError(
             f"{archive}: truncated, corrupt, or neither a tar nor a zip ({reason}); delete it and retrieve it again"
         ) from error
@@ -246,14 +258,43 @@ class _Writer:
                 left -= len(block)
 
 
+_READERS: tuple[tuple[bytes, Callable[..., BinaryIO], Callable[[], Any] | None], ...] = (
+    (b"\x1f\x8b", gzip.GzipFile, None),
+    (b"BZh", bz2.BZ2File, bz2.BZ2Decompressor),
+    (b"\xfd7zXZ\x00", lzma.LZMAFile, lzma.LZMADecompressor),
+)
+"""First bytes of a compressed tar, what reads it, and what reads its streams again where that overlooks their end."""
+
+
 def _untar_file(archive: Path, writer: _Writer) -> None:
-    with open(archive, "rb") as file, tarfile.open(fileobj=file, mode="r:*") as tar:
-        if tar.fileobj is file:
+    with open(archive, "rb") as file:
+        start = file.read(6)
+        file.seek(0)
+        found = next((reader for reader in _READERS if start.startswith(reader[0])), None)
+        if found is None:
             _check_space(archive, writer.packed, writer.room)
-        _untar(tar, writer, PurePosixPath(), nested=False)
-        for kind, decompressor in ((bz2.BZ2File, bz2.BZ2Decompressor), (lzma.LZMAFile, lzma.LZMADecompressor)):
-            if isinstance(tar.fileobj, kind):
-                _check_streams(file, decompressor)
+            _untar(file, writer, PurePosixPath(), nested=False)
+            return
+        _, reader, decompressor = found
+        with reader(file) if reader is not gzip.GzipFile else reader(fileobj=file) as plain:
+            _untar(plain, writer, PurePosixPath(), nested=False)
+        if decompressor is not None:
+            _check_streams(file, decompressor)
+
+
+class _Metered:
+    """A tar's bytes for tarfile, which gets as many at a time as ``left`` says; all where it is None."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self.left = file, None
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if self.left is not None:
+            if not 0 <= size <= self.left:
+                raise tarfile.ReadError(f"what it says of one member takes more than {_HEADER} bytes")
+            self.left -= size
+        return self._file.read(size)
 
 
 def _check_streams(file: BinaryIO, decompressor: Callable[[], Any]) -> None:
@@ -284,28 +325,39 @@ def _check_streams(file: BinaryIO, decompressor: Callable[[], Any]) -> None:
         data = b""
 
 
-def _untar(tar: tarfile.TarFile, writer: _Writer, inside: PurePosixPath, nested: bool) -> None:
-    for member in tar:
-        target = writer.target(member.name, inside)
-        if member.issym() or member.islnk():
-            raise writer.refuse(member.name, f"it is a link (to {member.linkname!r})")
-        if not member.isfile() and not member.isdir():
-            raise writer.refuse(member.name, "it is a device or a pipe")
-        if member.isdir():
-            target.mkdir(parents=True, exist_ok=True)
-            continue
-        source = tar.extractfile(member)
-        if target.suffix == ".tar" and not nested:
-            folder = target.with_suffix("").relative_to(writer.room)
-            try:
-                with tarfile.open(fileobj=source, mode="r:") as inner:
-                    _untar(inner, writer, PurePosixPath(folder.as_posix()), nested=True)
-            except _BROKEN as error:
-                raise tarfile.ReadError(f"{member.name} inside it: {error}") from error
-            continue
-        writer.announce(member.size)
-        writer.write(source, target, member.size)
-    _check_end(tar)
+def _untar(file: Any, writer: _Writer, inside: PurePosixPath, nested: bool) -> None:
+    metered = _Metered(file)
+    metered.left = _HEADER
+    with tarfile.open(fileobj=metered, mode="r:") as tar:
+        while (member := tar.next()) is not None:
+            metered.left = None
+            _untar_member(tar, member, writer, inside, nested)
+            metered.left = _HEADER
+        metered.left = None
+        _check_end(tar)
+
+
+def _untar_member(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, writer: _Writer, inside: PurePosixPath, nested: bool
+) -> None:
+    target = writer.target(member.name, inside)
+    if member.issym() or member.islnk():
+        raise writer.refuse(member.name, f"it is a link (to {member.linkname[:_SHOWN]!r})")
+    if not member.isfile() and not member.isdir():
+        raise writer.refuse(member.name, "it is a device or a pipe")
+    if member.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    source = tar.extractfile(member)
+    if target.suffix == ".tar" and not nested:
+        folder = target.with_suffix("").relative_to(writer.room)
+        try:
+            _untar(source, writer, PurePosixPath(folder.as_posix()), nested=True)
+        except _BROKEN as error:
+            raise tarfile.ReadError(f"{member.name[:_SHOWN]} inside it: {error}") from error
+        return
+    writer.announce(member.size)
+    writer.write(source, target, member.size)
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
@@ -328,6 +380,7 @@ def _check_end(tar: tarfile.TarFile) -> None:
 
 def _unzip(archive: Path, writer: _Writer) -> None:
     with zipfile.ZipFile(archive) as zipped:
+        _check_end_of_zip(archive, len(zipped.comment))
         members = zipped.infolist()
         for member in members:
             mode = member.external_attr >> 16
@@ -345,6 +398,18 @@ def _unzip(archive: Path, writer: _Writer) -> None:
                 continue
             with zipped.open(member) as source:
                 writer.write(source, target, member.file_size)
+
+
+def _check_end_of_zip(archive: Path, comment: int) -> None:
+    """zipfile looks for the end of a zip, and takes no notice of what follows it.
+
+    Raises:
+        zipfile.BadZipFile: something does.
+    """
+    with open(archive, "rb") as file:
+        file.seek(-_ZIP_END - comment, os.SEEK_END)
+        if file.read(4) != b"PK\5\6":
+            raise zipfile.BadZipFile("something follows its end")
 
 
 def _check_space(archive: Path, needed: int, folder: Path) -> None:

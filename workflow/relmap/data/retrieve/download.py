@@ -19,7 +19,7 @@ from relmap.data.retrieve.archive import unpack
 from relmap.data.retrieve.kinds import check_kind
 from relmap.errors import InputError
 from relmap.job.files import atomic_path, is_full, read_json, write_json
-from relmap.job.lock import locked
+from relmap.job.lock import locked, make_folder
 
 _COLUMNS = ("name", "dataset", "url", "size", "md5", "sha256", "licence", "login", "extract_to", "note")
 # torchvision's and TorchRay's way to name weights: the first 8 hex digits of the sha256.
@@ -142,7 +142,7 @@ def retrieve(
     target = folder / name
     if _is_known(target, entry):
         return target
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     source = None if target.exists() else _in_mirror(entry, mirror)
     if entry.login and source is None and not target.exists():
         raise InputError(_login_message(entry, target, mirror))

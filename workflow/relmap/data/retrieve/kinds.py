@@ -68,6 +68,12 @@ _CHECKS: dict[str, tuple[str, Callable[[bytes, int], bool]]] = {
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 
+def is_zip(path: str | os.PathLike) -> bool:
+    """Whether a file begins as a zip: ``zipfile.is_zipfile`` takes a tar for one whose last member is a zip."""
+    with open(path, "rb") as file:
+        return file.read(4).startswith(_ZIP)
+
+
 def check_kind(path: str | os.PathLike, name: str, where: str) -> None:
     """Refuse a file whose first bytes are not of the kind that its name says, and web pages under any name.
 
