@@ -272,7 +272,7 @@ def test_figure_of_two_transformers(monkeypatch):
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert set(titles) <= set(texts) and texts.count("Input") == 2 and "no map" in texts and "dog" in texts
     first, second = example.seen
-    expected = [first.picture, *(overlay(first.picture, v, is_signed(name, v)) for name, v in both.items())]
+    expected = [first.picture, *(overlay(first.picture, v, is_signed(name)) for name, v in both.items())]
     expected += [second.picture, overlay(second.picture, second.maps["abslrp"])]
     assert len(placed) == 5 and all(np.array_equal(*pair) for pair in zip(placed, expected, strict=True))
     with pytest.raises(InputError, match="cut into patches of 16"):

@@ -97,6 +97,6 @@ def _draw(page: Page, seen: Seen, methods: Sequence[str], left: float, top: floa
                 f"figure: the map of {method} is {values.shape}, its picture {seen.picture.shape[:2]}; give it resized"
             )
         if values.any():
-            page.picture(overlay(seen.picture, values, is_signed(method, values)), left + place * cell, top, side)
+            page.picture(overlay(seen.picture, values, is_signed(method)), left + place * cell, top, side)
         else:
             page.frame(left + place * cell, top, side, EMPTY)

@@ -128,7 +128,7 @@ def comparison_figure(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
             if not row.maps[method].any():
                 page.frame(left, top, side, EMPTY)
                 continue
-            two_signs = is_signed(method, row.maps[method])
+            two_signs = is_signed(method)
             page.picture(overlay(row.picture, row.maps[method], two_signs), left, top, side, smooth=False)
             for box in row.boxes:
                 page.box(box, pixels, left, top, side, colour="black", bold=False)

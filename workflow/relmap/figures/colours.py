@@ -31,8 +31,6 @@ def as_pixels(colours: np.ndarray) -> np.ndarray:
     return np.round(255 * colours).astype(np.uint8)
 
 
-def is_signed(method: str, *maps: np.ndarray) -> bool:
-    """Whether a method's maps have two signs: as the catalogue says, else as these maps do."""
-    if method in CATALOGUE:
-        return CATALOGUE[method].signed
-    return any(np.min(values, initial=0) < 0 for values in maps)
+def is_signed(method: str) -> bool:
+    """Whether a method's maps have two signs, as the catalogue says; what it does not know has, as most do."""
+    return method not in CATALOGUE or CATALOGUE[method].signed

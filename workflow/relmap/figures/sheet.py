@@ -47,7 +47,7 @@ def shown_map(values: np.ndarray, signed: bool = True, gain: float = GAIN) -> np
 
 def method_map(method: str, values: np.ndarray) -> np.ndarray | str:
     """A method's map in the colours of its kind."""
-    return shown_map(values, is_signed(method, values))
+    return shown_map(values, is_signed(method))
 
 
 def mask(values: np.ndarray) -> np.ndarray:
