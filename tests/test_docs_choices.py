@@ -5,8 +5,6 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "choices.md").read_text()
 
@@ -74,7 +72,8 @@ def test_table_2_has_another_gamma_than_table_1():
     for model in ("vgg16", "resnet50"):
         for subset in ("all", "difficult"):
             one = 100 * first["voc2007_test", model, f"{subset};all_labels"]
-            assert one != pytest.approx(second["voc2007_test", model, f"{subset};C+A+U+Psi"], abs=0.05)
+            # Table 2 prints a decimal of a percent: they differ there, not by rounding.
+            assert f"{one:.1f}" != f"{second['voc2007_test', model, f'{subset};C+A+U+Psi']:.1f}"
 
 
 def test_grad_cam_is_ahead_in_three_columns_of_print():

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from relmap.data.retrieve.archive import extract
 
 ROOT = Path(__file__).parents[1]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -38,7 +39,7 @@ def test_it_has_every_file_of_the_library(wheel):
 
 
 def test_it_works_without_the_repository(wheel, tmp_path):
-    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    extract(wheel, tmp_path / "site")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
 
     def run(*arguments):

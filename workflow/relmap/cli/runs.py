@@ -35,7 +35,7 @@ def plan(configfile: Path | None, as_json: bool, targets: Sequence[str]) -> None
     \b
       relmap plan
       relmap plan --configfile config/paper.yaml
-      relmap plan clam
+      relmap plan leaderboard
     """
     root, here = repository(), Path.cwd()
     jobs, stores = planned_jobs(dry_run(root, configfile, targets))
