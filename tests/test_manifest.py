@@ -267,3 +267,37 @@ def test_a_table_of_files_that_is_damaged_is_named(kept):
     beside.write_bytes(beside.read_bytes()[:40])
     with pytest.raises(InputError, match=r"toy\.files\.parquet: truncated, or not a readable"):
         read_manifest(kept)
+
+
+def test_a_manifest_does_not_do_without_the_table_of_its_files(kept):
+    beside = kept.with_suffix(".files.parquet")
+    own = beside.read_bytes()
+    other = build(kept.parent / "data", rows_in(kept.parent / "data", count=3))
+    write_manifest(other.frame, kept.parent / "other.parquet", other.info, other.states)
+    beside.write_bytes((kept.parent / "other.files.parquet").read_bytes())
+    with pytest.raises(InputError, match=r"toy\.files\.parquet: is not this manifest's"):
+        read_manifest(kept)
+    beside.unlink()
+    with pytest.raises(InputError, match=r"toy\.files\.parquet: no such file"):
+        read_manifest(kept)
+    beside.write_bytes(own)
+    assert len(read_manifest(kept)) == 4
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".files.parquet"])
+def test_a_changed_byte_of_a_table_is_noticed(kept, suffix):
+    """Wherever it is: in a page, whose checksum tells, or in the file's own words."""
+    path = kept.with_suffix(suffix)
+    whole = path.read_bytes()
+    before = read_manifest(kept)
+    for place in range(4, len(whole) - 8, max(1, len(whole) // 60)):
+        content = bytearray(whole)
+        content[place] ^= 0xFF
+        path.write_bytes(content)
+        try:
+            found = read_manifest(kept)
+        except InputError:
+            continue
+        # Statistics and the like, which nobody reads.
+        pd.testing.assert_frame_equal(found.frame, before.frame)
+        assert found.info == before.info and found.states == before.states

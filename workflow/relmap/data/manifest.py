@@ -13,16 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from relmap.data.decoding import check_size
 from relmap.data.listing import about, inside
 from relmap.data.members import file_of
-from relmap.data.states import State, States, digest_of, read_states, states_file, write_states
+from relmap.data.states import State, States, read_states, states_file, write_states
 from relmap.data.threads import thread_map
 from relmap.errors import InputError
-from relmap.job.files import atomic_path
-from relmap.job.parquet import reading
+from relmap.job.files import sha256_file
+from relmap.job.parquet import read_table, write_table
 
 SPLITS = ("train", "test")
 SCHEMA = pa.schema(
@@ -43,7 +42,7 @@ SCHEMA = pa.schema(
     ]
 )
 COLUMNS = tuple(SCHEMA.names)
-_METADATA_KEY = b"relmap"
+_METADATA_KEY, _FILES_KEY, _CHECK_KEY = b"relmap", b"relmap.files", b"relmap.sha256"
 # Below this, the fingerprint covers every byte of images and masks; above it (ImageNet) their sizes only, because the
 # archives were verified before extraction and reading 140 GB again would take longer than the evaluation.
 HASH_BYTES_LIMIT = 4 * 2**30
@@ -379,7 +378,7 @@ def states_of(frame: pd.DataFrame, root: Path, workers: int = 8) -> States:
 
     found = thread_map(status, paths, workers)
     hashed = sum(one.st_size for one in found) <= HASH_BYTES_LIMIT
-    digests = thread_map(lambda path: digest_of(root / path), paths, workers) if hashed else [""] * len(paths)
+    digests = thread_map(lambda path: sha256_file(root / path), paths, workers) if hashed else [""] * len(paths)
     states = (State(one.st_size, one.st_mtime_ns, digest) for one, digest in zip(found, digests, strict=True))
     return States(dict(zip(paths, states, strict=True)))
 
@@ -406,28 +405,37 @@ def write_manifest(
     """
     columns = {name: frame[name].tolist() for name in COLUMNS}
     metadata = {_METADATA_KEY: json.dumps(info.to_dict(), sort_keys=True).encode()}
-    table = pa.Table.from_pydict(columns, schema=SCHEMA.with_metadata(metadata))
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    if states is not None:
+        metadata[_FILES_KEY] = states.digest.encode()
+    metadata[_CHECK_KEY] = _check_of(metadata)
+    write_table(pa.Table.from_pydict(columns, schema=SCHEMA.with_metadata(metadata)), path)
     if states is not None:
         write_states(states, states_file(path))
+
+
+def _check_of(metadata: Mapping[bytes, bytes]) -> bytes:
+    """Digest of what stands in the metadata, which no page's checksum covers."""
+    return hashlib.sha256(metadata[_METADATA_KEY] + metadata.get(_FILES_KEY, b"")).hexdigest().encode()
 
 
 def read_manifest(path: str | os.PathLike) -> Manifest:
     """Read what ``write_manifest`` wrote.
 
     Raises:
-        InputError: the file is absent, or not a manifest.
+        InputError: the file is absent, damaged or no manifest, or the table of its files is absent or another's.
     """
-    with reading(path):
-        table = pq.read_table(path)
+    table = read_table(path)
     metadata = table.schema.metadata or {}
     missing = [name for name in COLUMNS if name not in table.column_names]
     if _METADATA_KEY not in metadata or missing:
         what = f"the columns {', '.join(missing)}" if missing else "relmap's metadata"
         raise InputError(f"{path}: not a relmap manifest, it lacks {what}; delete it and run again")
+    if metadata.get(_CHECK_KEY) != _check_of(metadata):
+        raise InputError(f"{path}: was changed after it was written; delete it and run again")
     info = ManifestInfo.from_dict(json.loads(metadata[_METADATA_KEY]))
     frame = _as_frame(table.select(list(COLUMNS)))
     frame.attrs = {"dataset": info.dataset, "root": info.root, "fingerprint": info.fingerprint}
-    beside = states_file(path)
-    return Manifest(frame, info, read_states(beside) if beside.is_file() else None)
+    states = read_states(states_file(path)) if _FILES_KEY in metadata else None
+    if states is not None and states.digest.encode() != metadata[_FILES_KEY]:
+        raise InputError(f"{states_file(path)}: is not this manifest's; delete both and run again")
+    return Manifest(frame, info, states)

@@ -7,6 +7,7 @@ a large data set were not read (``manifest.HASH_BYTES_LIMIT``), another time is 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,11 +16,10 @@ from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from relmap.errors import InputError
-from relmap.job.files import atomic_path
-from relmap.job.parquet import reading
+from relmap.job.files import sha256_file
+from relmap.job.parquet import read_table, write_table
 
 _SCHEMA = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("sha256", pa.string())])
 
@@ -39,6 +39,12 @@ class States:
     known: Mapping[str, State]
     # Files of another time that turned out to be the same.
     _compared: set[tuple[str, int]] = field(default_factory=set, compare=False, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of paths, sizes and contents, whatever the times: what a manifest knows its files' table by."""
+        rows = [[path, state.size, state.sha256] for path, state in self.known.items()]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     def check(self, path: str, where: Path) -> None:
         """Refuse a file that is not the one that the manifest was made of; one that it does not know is not judged.
@@ -61,18 +67,12 @@ class States:
             return
         if (path, status.st_mtime_ns) in self._compared:
             return
-        if status.st_size != state.size or not state.sha256 or digest_of(where) != state.sha256:
+        if status.st_size != state.size or not state.sha256 or sha256_file(where) != state.sha256:
             raise InputError(
                 f"{where}: was changed after the manifest was made ({status.st_size} bytes, {state.size} then); "
                 "restore it, or delete the data set's manifest to take it as it is"
             )
         self._compared.add((path, status.st_mtime_ns))
-
-
-def digest_of(path: str | os.PathLike) -> str:
-    """Hex SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def states_file(manifest: str | os.PathLike) -> Path:
@@ -84,8 +84,7 @@ def write_states(states: States, path: str | os.PathLike) -> None:
     """Write a table of files, atomically."""
     rows = [(name, *state) for name, state in states.known.items()]
     frame = pd.DataFrame(rows, columns=_SCHEMA.names)
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pandas(frame, schema=_SCHEMA, preserve_index=False), temporary)
+    write_table(pa.Table.from_pandas(frame, schema=_SCHEMA, preserve_index=False), path)
 
 
 def read_states(path: str | os.PathLike) -> States:
@@ -94,6 +93,5 @@ def read_states(path: str | os.PathLike) -> States:
     Raises:
         InputError: the file is absent, or no such table.
     """
-    with reading(path):
-        rows = pq.read_table(path, columns=_SCHEMA.names).to_pylist()
+    rows = read_table(path, _SCHEMA.names).to_pylist()
     return States({row.pop("path"): State(**row) for row in rows})

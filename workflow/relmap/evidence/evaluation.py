@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from relmap.data.difficult import pair_flags
 from relmap.data.manifest import Manifest
 from relmap.errors import InputError
 from relmap.evidence.maps import Maps, MapStore, open_maps
-from relmap.job.files import atomic_path
+from relmap.job.parquet import write_table
 
 SCORE_COLUMNS = ("image_id", "target", "method", "metric", "level", "value")
 
@@ -203,5 +203,4 @@ def tidy(
 
 def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> None:
     """Write a table, atomically."""
-    with atomic_path(Path(path)) as temporary:
-        frame.to_parquet(temporary, index=False, write_page_checksum=True)
+    write_table(pa.Table.from_pandas(frame, preserve_index=False), path)

@@ -6,15 +6,12 @@ So a change of the layout computes nothing anew. The layout is in ``relmap.evide
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from relmap.errors import InputError
-from relmap.job.files import atomic_path
-from relmap.job.parquet import reading
+from relmap.job.parquet import read_table, write_table
 
 _CAPTION = b"relmap.caption"
 
@@ -23,8 +20,7 @@ def write_computed(frame: pd.DataFrame, path: str | os.PathLike, caption: str) -
     """Write a tidy frame and the caption that it will be shown with, as Parquet."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _CAPTION: caption.encode()})
-    with atomic_path(Path(path)) as temporary:
-        pq.write_table(table, temporary, write_page_checksum=True)
+    write_table(table, path)
 
 
 def read_computed(path: str | os.PathLike) -> tuple[pd.DataFrame, str]:
@@ -33,8 +29,7 @@ def read_computed(path: str | os.PathLike) -> tuple[pd.DataFrame, str]:
     Raises:
         InputError: the file is absent, damaged, or has no caption.
     """
-    with reading(path):
-        table = pq.read_table(path, page_checksum_verification=True)
+    table = read_table(path)
     caption = (table.schema.metadata or {}).get(_CAPTION)
     if caption is None:
         raise InputError(f"{path}: not a computed table, it lacks a caption; delete it and run again")

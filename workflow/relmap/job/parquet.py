@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from relmap.errors import InputError
+from relmap.job.files import atomic_path
 
 
 @contextmanager
@@ -30,12 +32,32 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
         ) from error
 
 
-def read_parquet(path: str | os.PathLike, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read one table, or some of its columns; where its pages have checksums, they are compared.
+def read_table(path: str | os.PathLike, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one table, or some of its columns, with its metadata; pages that have checksums are compared with them.
 
     Raises:
         InputError: as :func:`reading`, or bytes were changed.
     """
     with reading(path):
         chosen = None if columns is None else list(columns)
-        return pd.read_parquet(path, columns=chosen, page_checksum_verification=True)
+        table = pq.read_table(path, columns=chosen, page_checksum_verification=True)
+        # Names are no part of a page: whether they are text shows when they are read.
+        table.schema.names, table.schema.metadata  # noqa: B018
+        return table
+
+
+def write_table(table: pa.Table, path: str | os.PathLike) -> None:
+    """Write one table with checksums of its pages, atomically."""
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def read_parquet(path: str | os.PathLike, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The same as a frame.
+
+    Raises:
+        InputError: as :func:`read_table`.
+    """
+    table = read_table(path, columns)
+    with reading(path):
+        return table.to_pandas()
