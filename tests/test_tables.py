@@ -1,5 +1,6 @@
 """Tables: published cells beside ours, in the paper's layout; a missing cell is an error that names it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from relmap.errors import InputError
 from relmap.evidence.evaluation import tidy
 from relmap.evidence.layout import digits, frame_to_markdown, p_text, to_latex, to_markdown, write_frame, write_table
 from relmap.evidence.statistics import bootstrap_mean, sign_flip_test
-from relmap.evidence.tables import fill, images_note, measured
+from relmap.evidence.tables import _gain_p, fill, images_note, measured
 from relmap.evidence.values import by_cell, image_scores, load_scores
 
 from papers.clam.controls import controls
@@ -199,6 +200,19 @@ def test_a_gain_that_no_test_supports_is_not_underlined(scores):
     assert (fill(printed, better, resamples=10).loc[refined, "gain_p"] < 0.05).all()
     worse = scores.assign(value=scores["value"] - scores["method"].str.endswith("_clam"))
     assert (fill(printed, worse, resamples=10).loc[refined, "gain_p"] == 1).all()
+    # A tie on every image is no gain, however many images there are.
+    alike = scores.assign(value=scores.groupby("image_id")["value"].transform("first"))
+    assert (fill(printed, alike, resamples=10).loc[refined, "gain_p"] == 1).all()
+
+
+def test_a_gain_in_a_number_that_should_be_small_is_a_fall(scores):
+    column = ROWS.columns()["mean_iou"][1]
+    index = pd.MultiIndex.from_product([[f"i{k}" for k in range(40)], [0]], names=["image_id", "target"])
+    base, own = pd.Series(1.0, index), pd.Series(np.linspace(0.1, 0.9, 40), index)
+    assert _gain_p([(own, base)], replace(column, higher_is_better=False), 0) < 1e-4
+    assert _gain_p([(own, base)], column, 0) > 0.99
+    # Two trainings that cancel are no gain, though one alone would be.
+    assert _gain_p([(base, own), (own, base)], column, 0) == 1
 
 
 def test_intervals_have_the_scale_of_their_values():

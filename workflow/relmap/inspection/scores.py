@@ -150,13 +150,10 @@ def _with_controls(explanation: Explanation) -> dict[str, np.ndarray]:
 def _hits(maps: Tensor, inside: Tensor) -> np.ndarray:
     """(N,) 1 where the first maximum lies within the radius of a pixel of the region, strictly."""
     height, width = maps.shape[1:]
-    points = points_of(maps, height, width).numpy()
+    columns, rows = points_of(maps, height, width).T[..., None, None]
     radius = radius_of(np.array([[height, width]]), "scaled")[0]
-    found = np.empty(len(maps))
-    for place, (column, row) in enumerate(points):
-        down, across = np.nonzero(inside[place].numpy())
-        found[place] = ((down - row) ** 2 + (across - column) ** 2).min() < radius**2
-    return found
+    squared = (torch.arange(height)[:, None] - rows) ** 2 + (torch.arange(width) - columns) ** 2
+    return (inside & (squared < radius**2)).flatten(1).any(1).double().numpy()
 
 
 def score_network(
