@@ -1,17 +1,21 @@
-"""Maps of a run: range after range they are those of all pairs at once, each at its pair's place."""
+"""Maps of a run: block after block, and job after job, they are those of all pairs, each at its pair's place."""
 
 from contextlib import ExitStack
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis.strategies import integers
 from metric_cases import manifest_of
 from PIL import Image
 from relmap.catalogue.methods import CATALOGUE
 from relmap.data.images import Preprocessing, load_images, sizes_seen
-from relmap.evidence.maps import open_maps, writing_maps
+from relmap.errors import InputError
+from relmap.evidence.maps import join_maps, open_maps, verify_maps, writing_maps
 from relmap.explanation import explain
-from relmap.inspection.attribution import explain_pairs
+from relmap.inspection.attribution import blocks_of, explain_pairs
+from relmap.job.share import Share
 from relmap.job.subject import Subject
 from torch import nn
 
@@ -38,16 +42,23 @@ def subject(tmp_path_factory):
 PAIRS = [(0, 1), (1, 0), (1, 2), (2, 0), (3, 0), (3, 1), (3, 2), (4, 2), (5, 0), (5, 1), (6, 2)]
 
 
-def stored(subject, folder, at_once):
-    rows, targets = (np.array(column) for column in zip(*PAIRS, strict=True))
-    ids = [f"p{row}" for row in rows]
+FRAME = (24, 30)
+IDS = [f"p{row}" for row, _ in PAIRS]
+TARGETS = np.array([target for _, target in PAIRS])
+
+
+def stored(subject, folder, at_once=1 << 20, share=Share()):  # noqa: B008  # frozen
+    rows = np.array([row for row, _ in PAIRS])
     sizes = sizes_seen(subject.manifest, rows, subject.preprocessing)
-    given = {CATALOGUE[name]: {} for name in METHODS}
+    blocks = share.of(blocks_of(IDS, len(METHODS), FRAME, subject.batch_size, at_once))
+    own = slice(blocks[0].start, blocks[-1].stop) if blocks else slice(0)
     with ExitStack() as stack:
-        frame = (24, 30)
-        writers = {m: writing_maps(folder / f"{m}.zarr", frame, ids, targets, {"method": m}, 4, sizes) for m in METHODS}
-        keep = {method: stack.enter_context(writer).append for method, writer in writers.items()}
-        explain_pairs(subject, ids, rows, targets, sizes, given, keep, at_once)
+        keep = {}
+        for name in METHODS:
+            pairs = FRAME, IDS[own], TARGETS[own], {"method": name}, 4, sizes[own]
+            keep[name] = stack.enter_context(writing_maps(folder / f"{name}.zarr", *pairs)).append
+        rows_given = {CATALOGUE[name]: {} for name in METHODS}
+        explain_pairs(subject, IDS, rows, TARGETS, FRAME, blocks, rows_given, keep)
     return {name: open_maps(folder / f"{name}.zarr").part(slice(None)) for name in METHODS}
 
 
@@ -56,9 +67,9 @@ def same(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
-def test_no_map_depends_on_the_ranges_and_each_is_its_pairs(subject, tmp_path):
-    whole = stored(subject, tmp_path / "whole", 1 << 20)
-    for at_once in (1, 24 * 30 * 4 * 2 * 5):
+def test_no_map_depends_on_the_blocks_and_each_is_its_pairs(subject, tmp_path):
+    whole = stored(subject, tmp_path / "whole")
+    for at_once in (1, 24 * 30 * 4 * 2 * 3):
         found = stored(subject, tmp_path / str(at_once), at_once)
         for name in METHODS:
             assert found[name].image_ids == whole[name].image_ids
@@ -70,3 +81,38 @@ def test_no_map_depends_on_the_ranges_and_each_is_its_pairs(subject, tmp_path):
             own, (height, width) = whole[name].maps[place], whole[name].sizes[place]
             same(own[:height, :width], explain(subject.model, image, torch.tensor([target]), name)[0].numpy())
             assert not own[:, width:].any() and width in (24, 30)
+
+
+@pytest.mark.parametrize("count", [2, 3, 50])
+def test_jobs_that_divide_the_pairs_make_the_maps_to_the_bit_that_one_does(subject, tmp_path, count):
+    shares = [tmp_path / f"{place + 1}-of-{count}" for place in range(count)]
+    held = [len(stored(subject, folder, share=Share.parse(folder.name))["saliency"].maps) for folder in shares]
+    assert sum(held) == len(PAIRS) and sum(map(bool, held)) > 1
+    stored(subject, tmp_path / "whole")
+    for name in METHODS:
+        join_maps([folder / f"{name}.zarr" for folder in shares], tmp_path / f"{name}.zarr", IDS, TARGETS)
+        assert verify_maps(tmp_path / f"{name}.zarr") == verify_maps(tmp_path / "whole" / f"{name}.zarr")
+
+
+def test_stores_that_do_not_hold_the_pairs_are_not_joined(subject, tmp_path):
+    for number in (1, 2, 3):
+        stored(subject, tmp_path / str(number), share=Share(number, 3))
+    first, second, third = (tmp_path / str(number) / "saliency.zarr" for number in (1, 2, 3))
+    for parts in ([first, third], [second, first, third]):
+        with pytest.raises(InputError, match="not those of the 11 pairs"):
+            join_maps(parts, tmp_path / "saliency.zarr", IDS, TARGETS)
+    with pytest.raises(InputError, match="of other settings"):
+        join_maps([first, third.with_name("lrp_epsilon.zarr")], tmp_path / "saliency.zarr", IDS, TARGETS)
+
+
+@pytest.mark.parametrize("text", ["0-of-2", "3-of-2", "2", "a-of-b", ""])
+def test_what_names_no_share_is_refused(text):
+    with pytest.raises(ValueError, match="2-of-8"):
+        Share.parse(text)
+
+
+@given(blocks=integers(0, 40), count=integers(1, 50))
+def test_shares_are_all_blocks_in_order_and_nearly_equal(blocks, count):
+    shares = [Share(number, count).of(range(blocks)) for number in range(1, count + 1)]
+    assert [block for share in shares for block in share] == list(range(blocks))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1

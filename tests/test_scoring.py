@@ -1,6 +1,7 @@
 """Scores of a run: part after part they are those of all pairs at once, and each part's pictures go when it is done."""
 
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,12 @@ from PIL import Image
 from relmap.catalogue.methods import CATALOGUE
 from relmap.catalogue.metrics import METRICS, MINIMAL_PAIRS, metric_settings, score_of
 from relmap.data.images import Preprocessing
+from relmap.errors import InputError
 from relmap.evidence.maps import Maps
 from relmap.job.config import load
+from relmap.job.share import Share
 from relmap.metrics.case import Case
-from relmap.metrics.scoring import Asked, score_all
+from relmap.metrics.scoring import Asked, joined, score_all
 from torch import nn
 
 METHODS = ("saliency", "input_x_gradient")
@@ -77,6 +80,29 @@ def test_no_score_depends_on_the_parts(case, name):
         (found,) = score_all(case, maps_of(case), asked, pixels=pixels)
         pd.testing.assert_frame_equal(ordered(found), ordered(whole), rtol=1e-5, atol=1e-6)
         assert found["method"].tolist() == sorted(found["method"], key=METHODS.index)
+
+
+@pytest.mark.parametrize("name", [name for name in SCORED if not METRICS[name].together])
+def test_jobs_that_divide_the_pairs_score_them_to_the_bit_as_one_does(case, name):
+    asked = [Asked(score_of(METRICS[name].score), METHODS)]
+    small, maps = replace(case, batch_size=1), maps_of(case)
+    (whole,) = score_all(small, maps, asked)
+    for count in (2, 5):
+        shares = [score_all(small, maps, asked, share=Share(place + 1, count))[0] for place in range(count)]
+        assert sum(len(one) > 0 for one in shares) > 1
+        pd.testing.assert_frame_equal(joined(shares, METHODS), whole, check_exact=True)
+
+
+def test_pairs_that_must_stay_together_are_not_divided(case):
+    together = next(row for row in METRICS.values() if row.together)
+    with pytest.raises(ValueError, match="no shares"):
+        score_all(case, {}, [Asked(score_of(together.score), METHODS, True)], share=Share(1, 2))
+
+
+def test_scores_of_a_method_that_none_asked_for_are_refused(case):
+    rows = case.tidy("saliency", "some", np.zeros(len(case.pairs)))
+    with pytest.raises(InputError, match="saliency, which none asked for"):
+        joined([rows], ["grad_cam"])
 
 
 def ordered(rows):

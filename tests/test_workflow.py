@@ -115,6 +115,20 @@ def test_clam_trains_what_it_trains(clam):
     assert {"tabulate_clam", "decide_clam", "write_report"} <= default.keys()
 
 
+def test_jobs_may_divide_the_pairs_and_another_puts_them_together(tmp_path, clam):
+    config = tmp_path / "parts.yaml"
+    config.write_text("papers: [clam]\ncompute: {parts: 3}\n")
+    counts = planned(tmp_path, "--configfile", config)
+    assert counts == planned(tmp_path, "--config", "papers=[clam]", "--set-scatter", "pairs=3")
+    parts = {name for name in clam if name.startswith("attribute_")}
+    assert all(counts[name] == 3 and counts[name.replace("attribute", "gather")] == 1 for name in parts)
+    maps = {name for name in clam if name.startswith("score_maps_")}
+    assert maps and all(counts[f"{name}_part"] == 3 for name in maps)
+    assert counts["score_part"] == 3 * clam["score"]
+    others = parts | maps | {"score", "total"}
+    assert {name: counts[name] for name in clam.keys() - others} == {name: clam[name] for name in clam.keys() - others}
+
+
 def test_smoke_is_the_same_graph(tmp_path, default):
     smoke = planned(tmp_path, "--configfile", "config/smoke.yaml").keys()
     assert smoke <= default.keys()

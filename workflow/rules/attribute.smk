@@ -1,5 +1,6 @@
 """
 Relevance maps: one job makes, for one data set and model, all methods that share a forward pass; one store a method.
+Where `compute.parts` is more than 1, so many jobs divide the pairs, and another puts their stores together.
 
 Inputs: manifest, targets (which pairs), classifier; for methods that need them, artifacts, files that a paper's rules make.
 Outputs: <results>/maps/{dataset}/{model}/{method}.zarr and .json.
@@ -18,12 +19,12 @@ for dataset_, model_, arm_, methods_ in BATCHES:
             artifacts=artifacts_of(arm_, dataset_, model_),
             library=library("workflow/scripts/attribute.py", *makers(methods_)),
         output:
-            stores=[directory(f"<results>/maps/{dataset_}/{model_}/{method}.zarr") for method in methods_],
-            hashes=[f"<results>/maps/{dataset_}/{model_}/{method}.json" for method in methods_],
+            stores=[passing(directory(shared(f"maps/{dataset_}/{model_}/{method}.zarr"))) for method in methods_],
+            hashes=[passing(shared(f"maps/{dataset_}/{model_}/{method}.json")) for method in methods_],
         log:
-            f"<logs>/attribute/{dataset_}/{model_}/{arm_}.log",
+            shared(f"logs/attribute/{dataset_}/{model_}/{arm_}.log"),
         benchmark:
-            f"<benchmarks>/attribute/{dataset_}/{model_}/{arm_}.tsv"
+            shared(f"benchmarks/attribute/{dataset_}/{model_}/{arm_}.tsv")
         priority: 10
         conda:
             "../../envs/relmap.yaml"
@@ -37,7 +38,37 @@ for dataset_, model_, arm_, methods_ in BATCHES:
             settings=artifact_settings(arm_, dataset_, model_),
             device=lookup(dpath="compute/device", within=config),
             batch_size=lookup(dpath="compute/batch_size", within=config),
+            share=share_of,
         message:
             f"Explaining {dataset_} with {model_} ({arm_})"
         script:
             "../scripts/attribute.py"
+
+    if PARTS > 1:
+
+        rule:
+            name:
+                "_".join(["gather", dataset_, model_, *([arm_] if arm_ != "plain" else [])])
+            input:
+                targets=f"<results>/targets/{dataset_}/{model_}.parquet",
+                stores=gather.pairs([shared(f"maps/{dataset_}/{model_}/{method}.zarr") for method in methods_]),
+                hashes=gather.pairs([shared(f"maps/{dataset_}/{model_}/{method}.json") for method in methods_]),
+                library=library("workflow/scripts/gather_maps.py"),
+            output:
+                stores=[directory(f"<results>/maps/{dataset_}/{model_}/{method}.zarr") for method in methods_],
+                hashes=[f"<results>/maps/{dataset_}/{model_}/{method}.json" for method in methods_],
+            log:
+                f"<logs>/gather_maps/{dataset_}/{model_}/{arm_}.log",
+            benchmark:
+                f"<benchmarks>/gather_maps/{dataset_}/{model_}/{arm_}.tsv"
+            priority: 10
+            conda:
+                "../../envs/relmap.yaml"
+            threads: 1
+            resources:
+                mem_mb=2000,
+                runtime=240,
+            message:
+                f"Putting the maps of {dataset_} with {model_} together ({arm_})"
+            script:
+                "../scripts/gather_maps.py"

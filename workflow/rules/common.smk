@@ -476,6 +476,34 @@ def batches_of(dataset, model):
     return found
 
 
+# Jobs that divide the pairs of a data set and model; `--set-scatter pairs=N` overrules the config.
+scattergather:
+    pairs=config["compute"]["parts"],
+
+
+PARTS = len(gather.pairs("{scatteritem}"))
+
+
+def shared(path, divided=PARTS > 1):
+    """Where a file of the run lies, or a job's share of it where jobs divide the work."""
+    return f"<results>/parts/{{scatteritem}}/{path}" if divided else f"<results>/{path}"
+
+
+def passing(path, divided=PARTS > 1):
+    """A file, or a job's share of it, which goes when all are put together."""
+    return temp(path) if divided else path
+
+
+def share_of(wildcards):
+    """Which share of the work a job has."""
+    return getattr(wildcards, "scatteritem", "1-of-1")
+
+
+def divided(metric):
+    """Whether several jobs may score a metric."""
+    return PARTS > 1 and not ROWS.metrics[metric].together
+
+
 # What one job makes: data set, model, arm, and its methods.
 BATCHES = [
     (dataset, model, arm, methods) for dataset, model in PAIRS for arm, methods in batches_of(dataset, model).items()
@@ -511,16 +539,17 @@ def asks_network(metric):
     return MODEL in ROWS.metrics[metric].needs
 
 
-# The metrics of a data set and model that look at maps alone; those of a paper's own rules are no rows.
-METRICS_OF_MAPS = [
-    (dataset, model, [own for *_, own in keys])
-    for (dataset, model), keys in groupby(
-        sorted(
-            (key for key in PLAN.scores if key[2] in ROWS.metrics and not asks_network(key[2])), key=lambda k: rank(*k)
-        ),
-        key=lambda key: key[:2],
-    )
-]
+def metrics_of_maps():
+    """The metrics of a data set and model that look at maps alone, by whether jobs divide their pairs.
+
+    Those of a paper's own rules are no rows.
+    """
+    keys = sorted((key for key in PLAN.scores if key[2] in ROWS.metrics), key=lambda key: rank(*key))
+    found = {}
+    for dataset, model, metric in keys:
+        if not asks_network(metric):
+            found.setdefault((dataset, model, divided(metric)), []).append(metric)
+    return [(*key, metrics) for key, metrics in found.items()]
 
 
 def scored(dataset, model, metrics):

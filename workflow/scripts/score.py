@@ -8,6 +8,7 @@ from relmap.evidence.evaluation import open_stores, write_parquet
 from relmap.job.device import choose_device
 from relmap.job.logs import job
 from relmap.job.parquet import read_parquet
+from relmap.job.share import Share
 from relmap.metrics.case import Case
 from relmap.metrics.scoring import Asked, score_all
 from relmap.models.card import load_model, read_card
@@ -36,6 +37,7 @@ with job(snakemake.log[0], snakemake.threads):
         given,
     )
     stores = open_stores(dict(zip(methods, files.stores, strict=True)), case.pairs)
+    share = Share.parse(params.share)
     asked = [Asked(score_of(row["score"]), row["methods"], row["together"]) for row in params.metrics]
-    for rows, path in zip(score_all(case, stores, asked), snakemake.output.scores, strict=True):
+    for rows, path in zip(score_all(case, stores, asked, share=share), snakemake.output.scores, strict=True):
         write_parquet(rows, path)

@@ -86,6 +86,11 @@ class MapStore(_Pairs):
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Height and width that all maps fit in."""
+        return tuple(self._stored.shape[1:])
+
     def at(self, places: np.ndarray) -> np.ndarray:
         """(K, H, W) float32 maps at K places, each compared with its digest.
 
@@ -296,6 +301,36 @@ def write_maps(
         raise InputError(f"{path}: maps {maps.shape} do not fit; give maps (N, H, W), N ids and N targets")
     with writing_maps(path, maps.shape[1:], image_ids, targets, attrs, shard, sizes) as writer:
         writer.append(maps)
+
+
+def join_maps(
+    parts: Sequence[str | os.PathLike], path: str | os.PathLike, image_ids: Sequence[str], targets: np.ndarray
+) -> None:
+    """Write a store of what several hold, one after another, as if one job had made it; maps are compared and copied.
+
+    Args:
+        parts: stores of the same method with the same frame.
+        path: the new store.
+        image_ids, targets: the pairs that it must hold, in order.
+
+    Raises:
+        InputError: as :func:`open_maps`; or the parts do not belong together, or hold other pairs.
+    """
+    stores = [open_maps(part) for part in parts]
+    for store in stores[1:]:
+        if store.attrs != stores[0].attrs or store.frame != stores[0].frame:
+            raise InputError(f"{store.path}: of other settings than {stores[0].path}; delete both and run again")
+    held = [pair for store in stores for pair in zip(store.image_ids, store.targets.tolist(), strict=True)]
+    if held != list(zip(image_ids, np.asarray(targets).tolist(), strict=True)):
+        raise InputError(
+            f"{path}: its {len(stores)} parts hold {len(held)} maps, not those of the {len(image_ids)} pairs of image "
+            "and target that this run explains; delete them and run again"
+        )
+    sizes = np.concatenate([store.sizes for store in stores])
+    with writing_maps(path, stores[0].frame, image_ids, targets, stores[0].attrs, sizes=sizes) as writer:
+        for store in stores:
+            for part in store.parts():
+                writer.append(part.maps)
 
 
 def _check_finite(maps: np.ndarray, image_ids: Sequence[str], path: str | os.PathLike, method: str) -> None:
