@@ -175,6 +175,8 @@ def test_target_of_the_paper(tmp_path, clam):
         "render_training",
         "rank_methods",
         "render_leaderboard",
+        "compare_siblings",
+        "render_minimal_pairs",
     }
 
 

@@ -796,6 +796,17 @@ ENGINE_FIGURES = [
     for suffix in ("png", "pdf", "json")
     for path in engine_pairs(f"<results>/figures/gallery_{{dataset}}_{{model}}.{suffix}")
 ]
+# Those of them that have birds rendered again with a part changed, and numbers of it.
+SIBLING_PAIRS = [pair for pair in ENGINE_PAIRS if (*pair, "minimal_pairs") in PLAN.scores]
+SIBLING_NAMES = [f"minimal_pairs_{dataset}_{model}" for dataset, model in SIBLING_PAIRS]
+SIBLING_NAMES += ["minimal_pairs_numbers"] if SIBLING_PAIRS else []
+
+
+def sibling_pairs(pattern):
+    """The pattern filled with every pair of data set and model that is shown beside siblings."""
+    return [pattern.format(dataset=dataset, model=model) for dataset, model in SIBLING_PAIRS]
+
+
 # What all methods are ranked by: of a model that is trained several times, by its first network, so that none weighs more
 # than another.
 LEADERBOARD_SCORES = [
@@ -812,7 +823,7 @@ LEADERBOARD_TABLES = [
 ]
 LEADERBOARD_FIGURES = [
     f"<results>/figures/{name}.{suffix}"
-    for name in LEADERBOARD_NAMES
+    for name in (*LEADERBOARD_NAMES, *SIBLING_NAMES)
     for suffix in ("png", "pdf", "json")
     if LEADERBOARD_SCORES
 ]

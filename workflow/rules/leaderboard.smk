@@ -3,7 +3,8 @@ The leaderboard: all methods of a run by all numbers on all data sets and networ
 
 Inputs: all scores of the run.
 Outputs: <results>/tables/{leaderboard,leaderboard_ranks,leaderboard_agreement,metric_trust}.csv, .md,
-<results>/figures/leaderboard_{ranks,agreement}.png, .pdf.
+<results>/figures/leaderboard_{ranks,agreement}.png, .pdf; of rendered birds <results>/siblings/{dataset}/{model}.npz and
+<results>/figures/minimal_pairs_{numbers,<dataset>_<model>}.png, .pdf.
 """
 
 
@@ -80,6 +81,75 @@ rule render_leaderboard:
         results=subpath(output.notebook, ancestor=3),
     message:
         "The leaderboard's figures"
+    shell:
+        "python -m papermill {input.notebook} {output.notebook} -k python3 --no-progress-bar -p results {params.results}"
+        " > {log} 2>&1 || {{ tail -n 40 {log} >&2; exit 1; }}"
+
+
+# Birds whose class hangs on one part: do maps follow it?
+rule compare_siblings:
+    input:
+        manifests=sibling_pairs("<results>/manifests/{dataset}.parquet"),
+        weights=sibling_pairs("<results>/models/{dataset}/{model}.safetensors"),
+        cards=sibling_pairs("<results>/models/{dataset}/{model}.json"),
+        targets=sibling_pairs("<results>/targets/{dataset}/{model}.parquet"),
+        library=library("workflow/scripts/compare_siblings.py", *makers(config["engine"]["siblings"]["methods"])),
+    output:
+        siblings=sibling_pairs("<results>/siblings/{dataset}/{model}.npz"),
+    log:
+        "<logs>/compare_siblings.log",
+    benchmark:
+        "<benchmarks>/compare_siblings.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=lookup(dpath="compute/gpus", within=config),
+    params:
+        methods=lookup(dpath="engine/siblings/methods", within=config),
+        explainers=lookup(dpath="explainers", within=config),
+        pictures=lookup(dpath="engine/siblings/pictures", within=config),
+        images=lookup(dpath="engine/siblings/images", within=config),
+        device=lookup(dpath="compute/device", within=config),
+        batch_size=lookup(dpath="compute/batch_size", within=config),
+    message:
+        "Birds beside their siblings"
+    script:
+        "../scripts/compare_siblings.py"
+
+
+rule render_minimal_pairs:
+    input:
+        notebook=here("notebooks/engine/minimal_pairs.ipynb"),
+        library=library("notebooks/engine/minimal_pairs.ipynb"),
+        siblings=sibling_pairs("<results>/siblings/{dataset}/{model}.npz"),
+        manifests=sorted(set(sibling_pairs("<results>/manifests/{dataset}.parquet"))),
+        standings="<results>/tables/leaderboard.csv",
+    output:
+        notebook="<results>/notebooks/engine/minimal_pairs.ipynb",
+        png=report(
+            [f"<results>/figures/{name}.png" for name in SIBLING_NAMES],
+            caption="../report/minimal_pairs.rst",
+            category="Leaderboard",
+        ),
+        pdf=[f"<results>/figures/{name}.pdf" for name in SIBLING_NAMES],
+        words=[f"<results>/figures/{name}.json" for name in SIBLING_NAMES],
+    log:
+        "<logs>/render_minimal_pairs.log",
+    benchmark:
+        "<benchmarks>/render_minimal_pairs.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        results=subpath(output.notebook, ancestor=3),
+    message:
+        "Minimal pairs"
     shell:
         "python -m papermill {input.notebook} {output.notebook} -k python3 --no-progress-bar -p results {params.results}"
         " > {log} 2>&1 || {{ tail -n 40 {log} >&2; exit 1; }}"

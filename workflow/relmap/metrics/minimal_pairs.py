@@ -60,7 +60,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from relmap.data.images import fitted_colours, load_pixels
+from relmap.data.images import Preprocessing, fitted_colours, load_pixels
 from relmap.data.render.birds import PARTS
 from relmap.data.render.cub_writer import REMOVABLE
 from relmap.data.render.minimal_pairs import Changed, minimal_pairs
@@ -238,7 +238,7 @@ class Changes:
 def _measured(case: Case) -> _Measured:
     """Render, ask the network, and explain."""
     stored = load_pixels(case.manifest, case.rows, case.preprocessing, case.workers)
-    changes = seen_changes(case, minimal_pairs(case.manifest, case.rows), stored)
+    changes = seen_changes(case.preprocessing, minimal_pairs(case.manifest, case.rows), stored)
     count = len(stored)
     before, after = (
         class_scores(case.model, map(case.preprocessing.normalise, pixels.split(case.batch_size))).double()
@@ -269,18 +269,18 @@ def _measured(case: Case) -> _Measured:
     return _Measured(effects, relevance)
 
 
-def seen_changes(case: Case, pictures: list[list[Changed]], stored: Tensor) -> Changes:
+def seen_changes(preprocessing: Preprocessing, pictures: list[list[Changed]], stored: Tensor) -> Changes:
     """The changes that the network can see: a crop may cut one off.
 
     Args:
-        case: of the P pictures.
-        pictures: their changes.
+        preprocessing: of the network.
+        pictures: the changes of P pictures.
         stored: (P, 3, H, W) uint8, as the network sees them.
     """
     flat = [(place, changed) for place, own in enumerate(pictures) for changed in own]
     pixels = torch.empty((len(flat), *stored.shape[1:]), dtype=torch.uint8)
     for entry, (_, changed) in zip(pixels, flat, strict=True):
-        entry.copy_(torch.from_numpy(fitted_colours(changed.image, case.preprocessing).copy()).permute(2, 0, 1))
+        entry.copy_(torch.from_numpy(fitted_colours(changed.image, preprocessing).copy()).permute(2, 0, 1))
     picture = np.array([place for place, _ in flat], dtype=np.int64)
     differs = (pixels != stored[picture]).any(1)
     kept = differs.flatten(1).any(1).numpy()

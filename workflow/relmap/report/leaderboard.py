@@ -36,7 +36,8 @@ def gather(results: Path, rows: Rows) -> dict[str, Any]:
         "standings": _counted(standings),
     }
     shown = {name: None if table is None else reading.sortable(table, rows.label) for name, table in chosen.items()}
-    figures = {name: reading.read_figure(results / "figures", name, rows.label) for name in FIGURES}
+    of_pairs = sorted(path.stem for path in (results / "figures").glob("minimal_pairs_*.png"))
+    figures = {name: reading.read_figure(results / "figures", name, rows.label) for name in (*FIGURES, *of_pairs)}
     return {**shown, "figures": figures}
 
 
