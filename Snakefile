@@ -13,6 +13,7 @@
 #   scores/{dataset}/{model}/{metric}.parquet             tidy rows per pair of image and target, method and level
 #   computed/{name}.parquet                               tables that were computed with a network, before their layout
 #   tables/{name}.csv .md .tex                            published and reproduced
+#   gallery/index.json, {dataset}/{model}/{k}.png .jpg    a few images under every method, small, for the report
 #   figures/{name}.png .pdf, notebooks/{paper}/{name}.ipynb    executed notebooks and what they drew
 #   index.html, config.yaml, provenance.json              the report, the merged config, what ran where
 #   logs/{rule}/{wildcards}.log, benchmarks/{rule}/{wildcards}.tsv
@@ -89,6 +90,7 @@ rule all:
         "<results>/provenance.json",
         TABLES,
         FIGURES,
+        GALLERY,
         ACCURACIES,
         pairs("<results>/targets/{dataset}/{model}.parquet"),
         [

@@ -302,7 +302,7 @@ def test_what_is_absent_is_said(tmp_path: Path) -> None:
     for file in ("figures/leaderboard_ranks.png", "tables/leaderboard_ranks.csv", "tables/metric_trust.csv"):
         assert f"{file} is absent" in text
     tables, claims, extra, figures, leaderboard = 4, 1, len(CLAM.extra), 1, 4
-    assert text.count("is absent") == tables + claims + extra + figures + leaderboard + 10
+    assert text.count("is absent") == tables + claims + extra + figures + leaderboard + 11
 
 
 def test_same_bytes_for_the_same_run(results: Path) -> None:

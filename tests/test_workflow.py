@@ -167,6 +167,7 @@ def test_target_of_the_paper(tmp_path, clam):
         "all",
         "write_config",
         "record_provenance",
+        "pack_gallery",
         "write_report",
         "compare_methods",
         "measure_cost",
@@ -244,6 +245,19 @@ def test_engine_needs_classifiers_alone(tmp_path, default):
     assert {"compare_methods", "measure_cost", "render_gallery", "predict"} <= counts.keys()
     assert not {name for name in counts if name.startswith(("attribute_", "score", "train_"))}
     assert "measure_cost" not in planned(tmp_path, "gallery")
+
+
+def test_one_job_packs_the_gallery_after_all_maps(tmp_path, default):
+    """Whatever the number of networks; nothing of it where no paper asks for maps, and no other job waits for it."""
+    assert default["pack_gallery"] == 1
+    counts = planned(tmp_path, "--config", "papers=[c3lrp]", "--", "results/demo/gallery")
+    assert counts["pack_gallery"] == counts["attribute_cub200_2011_c3_resnet50_0"] == 1
+    first = "attribute_cub200_2011_c3_resnet50_0"
+    assert not {name for name in counts if name.startswith("attribute_cub200_2011_c3_") and name != first}, (
+        "of five trainings the first"
+    )
+    assert not {name for name in counts if name.startswith(("score", "tabulate", "render_g", "draw"))}
+    assert "pack_gallery" not in planned(tmp_path, "--config", "papers=[]")
 
 
 def test_the_leaderboard_is_of_all_scores(tmp_path, default):

@@ -827,3 +827,29 @@ LEADERBOARD_FIGURES = [
     for suffix in ("png", "pdf", "json")
     if LEADERBOARD_SCORES
 ]
+# What the report's gallery shows: of a model or a method that is trained several times the first training alone.
+GALLERY_PLACES = [
+    (dataset, model, [method for method in methods if not ROWS.methods[method].training_of])
+    for (dataset, model), methods in {
+        (dataset, model): [method for *place, _, own in BATCHES if tuple(place) == (dataset, model) for method in own]
+        for dataset, model, *_ in BATCHES
+        if not ROWS.models[model].number
+    }.items()
+]
+GALLERY = ["<results>/gallery"] if GALLERY_PLACES else []
+# What the report's page is made from beside Python.
+PAGE = [
+    here(str(path.relative_to(ROOT)))
+    for suffix in ("j2", "css", "js")
+    for path in sorted((ROOT / "workflow/relmap/report").glob(f"*.{suffix}"))
+]
+
+
+def gallery_stores(suffix):
+    """Their stores, or the manifests of these."""
+    return [f"<results>/maps/{d}/{m}/{method}{suffix}" for d, m, methods in GALLERY_PLACES for method in methods]
+
+
+def gallery_places(pattern):
+    """The pattern filled with every pair of data set and model of the gallery."""
+    return list(dict.fromkeys(pattern.format(dataset=d, model=m) for d, m, _ in GALLERY_PLACES))

@@ -1,10 +1,10 @@
 """
-Figures through papermill, and the report.
+Figures through papermill, the gallery's small maps, and the report.
 
 A notebook is an input of its rule, so that an edit of it remakes its figures, and opens without Snakemake too. Notebooks
 read tables, scores and maps; none imports torch.
 
-Inputs: everything before. Outputs: <results>/figures, <results>/notebooks, <results>/index.html.
+Inputs: everything before. Outputs: <results>/figures, <results>/notebooks, <results>/gallery, <results>/index.html.
 """
 
 for paper_ in PAPERS:
@@ -48,6 +48,40 @@ for paper_ in PAPERS:
                 " > {log} 2>&1 || {{ tail -n 40 {log} >&2; exit 1; }}"
 
 
+if GALLERY:
+
+    # One job for all: importing what reads the stores takes longer than the maps of a network.
+    rule pack_gallery:
+        input:
+            manifests=gallery_places("<results>/manifests/{dataset}.parquet"),
+            targets=gallery_places("<results>/targets/{dataset}/{model}.parquet"),
+            cards=gallery_places("<results>/models/{dataset}/{model}.json"),
+            stores=ancient(gallery_stores(".zarr")),
+            hashes=gallery_stores(".json"),
+            library=library("workflow/scripts/pack_gallery.py"),
+        output:
+            folder=directory("<results>/gallery"),
+        log:
+            "<logs>/pack_gallery.log",
+        benchmark:
+            "<benchmarks>/pack_gallery.tsv"
+        conda:
+            "../../envs/relmap.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        params:
+            results=subpath(output.folder, parent=True),
+            places=GALLERY_PLACES,
+            unsigned=[row.id for row in ROWS.methods.values() if not row.signed],
+            seed=lookup(dpath="seed", within=config),
+        message:
+            "Small maps for the report's gallery"
+        script:
+            "../scripts/pack_gallery.py"
+
+
 # What was asked for.
 rule write_config:
     input:
@@ -74,6 +108,7 @@ rule record_provenance:
         tables=TABLES,
         accuracies=ACCURACIES,
         figures=FIGURES,
+        gallery=GALLERY,
     output:
         provenance="<results>/provenance.json",
     log:
@@ -97,8 +132,10 @@ rule write_report:
         tables=TABLES,
         accuracies=ACCURACIES,
         figures=FIGURES,
+        gallery=GALLERY,
         papers=files_of_papers(),
         extensions=EXTENSIONS,
+        page=PAGE,
         library=library_with_rows(
             "workflow/scripts/write_report.py",
             [*EXTENSIONS, *(path for path in files_of_papers() if path.endswith("rows.py"))],

@@ -51,6 +51,13 @@ def read_picture(path: str | os.PathLike, preprocessing: Mapping[str, Any], near
         InputError: the file is missing or is not a readable image.
     """
     picture = decode(path) if nearest else as_rgb(decode(path), path)
+    return fit(picture, preprocessing, path, nearest)
+
+
+def fit(
+    picture: Image.Image, preprocessing: Mapping[str, Any], path: str | os.PathLike, nearest: bool = False
+) -> np.ndarray:
+    """A picture that was read already, resized and cut; arguments as those of :func:`read_picture`."""
     size, seen = _geometry(*picture.size, preprocessing)
     check_resized(path, *size)
     picture = picture.resize(size, Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR)

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from relmap.catalogue.rows import rank
 from relmap.data.manifest import Manifest, read_manifest
+from relmap.data.runs import decode_runs
 from relmap.errors import InputError
 from relmap.evidence.maps import open_maps
-from relmap.figures.pictures import move_boxes, read_picture
+from relmap.figures.pictures import fit, move_boxes, read_picture
 from relmap.figures.style import signed
 from relmap.job.files import read_json
 from relmap.job.parquet import read_parquet
@@ -117,6 +119,31 @@ class Setting:
         """The image's object boxes in the pixels of its picture: (k, 4)."""
         entry = self.entry(image_id)
         return move_boxes(entry["boxes"], entry["width"], entry["height"], self.preprocessing)
+
+    def boxes_of(self, image_id: str, target: int) -> np.ndarray:
+        """The boxes of one class alone: (k, 4)."""
+        kept = [label == target for label in self.entry(image_id)["box_labels"]]
+        return self.boxes(image_id)[kept]
+
+    def mask_of(self, image_id: str, target: int) -> np.ndarray | None:
+        """Which pixels of the picture one class covers: bool (H, W); None where nobody drew them.
+
+        As ``relmap.data.images.load_masks``: the masks of the class's boxes, else the file, which holds the image's
+        class.
+        """
+        entry = self.entry(image_id)
+        masked = [(run, label) for run, label in zip(entry["box_masks"], entry["box_labels"], strict=True) if run]
+        path = entry["mask_path"]
+        if masked:
+            runs = [run for run, label in masked if label == target]
+            if not runs:
+                return None
+            whole = Image.fromarray(decode_runs(runs, entry["width"], entry["height"]))
+            return fit(whole, self.preprocessing, entry["path"], nearest=True)
+        if path is None or target not in entry["labels"]:
+            return None
+        values = self._read(path, nearest=True)
+        return (values if values.ndim == 2 else values.max(2)) > 0
 
     def class_name(self, image_id: str) -> str:
         """The image's class in words."""

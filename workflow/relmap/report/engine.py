@@ -24,18 +24,27 @@ _COSTS = {
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A cell: its text, small text below it, and the number that it is sorted by where the text does not begin so."""
+
+    text: str = ""
+    below: str = ""
+    key: float | None = None
+
+
+@dataclass(frozen=True)
 class Lines:
     """A table with a line a method.
 
     Attributes:
         groups: heads that span columns, with how many.
         heads: of the columns.
-        rows: method's label and per column (text, small text below it).
+        rows: method's label and a cell per column.
     """
 
     groups: list[tuple[str, int]]
     heads: list[str]
-    rows: list[tuple[str, list[tuple[str, str]]]]
+    rows: list[tuple[str, list[Entry]]]
 
 
 def costs(results: Path, label: reading.Label) -> Lines | None:
@@ -61,11 +70,11 @@ def costs(results: Path, label: reading.Label) -> Lines | None:
     )
 
 
-def _costs(values: pd.DataFrame, method: str, model: str) -> list[tuple[str, str]]:
+def _costs(values: pd.DataFrame, method: str, model: str) -> list[Entry]:
     """A method's costs on one network; empty cells where it was not measured."""
     if (method, model) not in values.index:
-        return [("", "")] * len(_COSTS)
-    return [(form.format(values.loc[(method, model), name]), "") for name, (_, form) in _COSTS.items()]
+        return [Entry()] * len(_COSTS)
+    return [Entry(form.format(values.loc[(method, model), name])) for name, (_, form) in _COSTS.items()]
 
 
 def leaks(results: Path, label: reading.Label) -> Lines | None:
@@ -74,17 +83,28 @@ def leaks(results: Path, label: reading.Label) -> Lines | None:
     Raises:
         InputError: a column is absent.
     """
-    columns = ["dataset", "model", "method", "kind", "leak_of_start", "gross_of_start"]
-    frame = _read(results / "tables" / "conservation_summary.csv", columns)
-    if frame is None:
+    cells = leaks_of(results)
+    if not cells:
         return None
-    cells = {key: _leak(of_method) for key, of_method in frame.groupby(["method", "dataset", "model"], sort=False)}
-    places = list(dict.fromkeys(zip(frame["dataset"], frame["model"], strict=True)))
-    methods = dict.fromkeys(frame["method"])
-    rows = [(label(method), [cells.get((method, *place), ("", "")) for place in places]) for method in methods]
+    places = list(dict.fromkeys((dataset, model) for dataset, model, _ in cells))
+    methods = dict.fromkeys(method for *_, method in cells)
+    rows = [(label(method), [cells.get((*place, method), Entry()) for place in places]) for method in methods]
     datasets = [dataset for dataset, _ in places]
     groups = [(label(dataset), datasets.count(dataset)) for dataset in dict.fromkeys(datasets)]
     return Lines(groups, [label(model) for _, model in places], rows)
+
+
+def leaks_of(results: Path) -> dict[tuple[str, str, str], Entry]:
+    """The same by data set, model and method; {} where the table is absent.
+
+    Raises:
+        InputError: a column is absent.
+    """
+    columns = ["dataset", "model", "method", "kind", "leak_of_start", "gross_of_start"]
+    frame = _read(results / "tables" / "conservation_summary.csv", columns)
+    if frame is None:
+        return {}
+    return {key: _leak(rows) for key, rows in frame.groupby(["dataset", "model", "method"], sort=False)}
 
 
 def galleries(folder: Path, rows: Rows) -> list[dict[str, Any]]:
@@ -95,15 +115,16 @@ def galleries(folder: Path, rows: Rows) -> list[dict[str, Any]]:
     return [{"name": name, **reading.read_figure(folder, name, rows.label)} for name in names]
 
 
-def _leak(rows: pd.DataFrame) -> tuple[str, str]:
+def _leak(rows: pd.DataFrame) -> Entry:
     """Leak in all relative to the start, and the shares of the worst kinds where anything leaks."""
     gross = rows.groupby("kind")["gross_of_start"].sum().sort_values(ascending=False, kind="stable")
     total = gross.sum()
     if total < 1e-3:
-        return "0 %", "conserved"
+        return Entry("0 %", "conserved", 0.0)
     shares = (gross / total).head(KINDS_SHOWN)
     words = [f"{kind.replace('_', ' ')} {100 * share:.0f}" for kind, share in shares.items() if share >= 0.005]
-    return _percent(rows["leak_of_start"].sum()), ", ".join(words)
+    leak = float(rows["leak_of_start"].sum())
+    return Entry(_percent(leak), ", ".join(words), leak)
 
 
 def _percent(share: float) -> str:

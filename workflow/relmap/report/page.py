@@ -17,7 +17,7 @@ from relmap.evidence.layout import p_text
 from relmap.evidence.status import HEADS, printed_cells, read_table, run_config, status_of
 from relmap.job.files import atomic_path
 from relmap.job.provenance import costs
-from relmap.report import engine, leaderboard, reading
+from relmap.report import engine, gallery, leaderboard, reading
 
 _TEMPLATES = Path(__file__).parent
 _FILLED = ("dataset", "model", "method", "metric", "variant", "label", "variant_label", "head", "value", "std")
@@ -86,6 +86,9 @@ def gather(results: Path, papers: Sequence[Paper], rows: Rows) -> dict[str, Any]
         "accuracies": _sortable(results, "accuracies", rows),
         **_totals(shown),
         "leaderboard": leaderboard.gather(results, rows),
+        "gallery": gallery.for_page(
+            results, rows.label, {key: leak.text for key, leak in engine.leaks_of(results).items()}
+        ),
         "costs": engine.costs(results, rows.label),
         "leaks": engine.leaks(results, rows.label),
         "has_steps": (results / "tables" / "conservation.csv").is_file(),
