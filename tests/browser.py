@@ -14,7 +14,12 @@ from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _FLAGS = ("--headless=new", "--no-sandbox", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu")
-_FLAGS += ("--disable-dev-shm-usage", "--disable-background-networking", "--hide-scrollbars", "--font-render-hinting=none")
+_FLAGS += (
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--hide-scrollbars",
+    "--font-render-hinting=none",
+)
 _PATIENCE = 60  # seconds for an answer, on a busy machine
 
 
@@ -69,7 +74,9 @@ class Browser:
         page = Page(self, session, target)
         for domain in ("Page", "Runtime", "Log"):
             page.ask(f"{domain}.enable")
-        page.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        page.ask(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         page.ask("Emulation.setScriptExecutionDisabled", value=not scripts)
         page.ask("Page.navigate", url=path.resolve().as_uri())
         self.wait("Page.loadEventFired", session)

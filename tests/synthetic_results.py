@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,8 @@ def make_dataset(results: Path, dataset: str, images: int, seed: int) -> None:
     (results / "data" / f"{dataset}.json").write_text(json.dumps(card))
 
 
-def make_scores(results: Path, dataset: str, model: str, seed: int) -> None:
-    """Write model card, targets, pointing scores and maps of the test images."""
+def make_scores(results: Path, dataset: str, model: str, seed: int, methods: Sequence[str] | None = None) -> None:
+    """Write model card, targets, pointing scores, and maps of the test images: those of figures, or of some methods."""
     rng = np.random.default_rng(seed)
     manifest = read_manifest(results / "manifests" / f"{dataset}.parquet")
     test = manifest.rows("test")
@@ -113,7 +114,7 @@ def make_scores(results: Path, dataset: str, model: str, seed: int) -> None:
     path = results / "scores" / dataset / model / "pointing.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.concat(parts, ignore_index=True).to_parquet(path)
-    for method in columns():
+    for method in columns() if methods is None else methods:
         path = results / "maps" / dataset / model / f"{method}.zarr"
         write_maps(path, _smooth(rng, images), ids, labels, {"method": method})
 
