@@ -20,7 +20,7 @@ from relmap.figures import packing
 from relmap.figures.gallery import coloured
 from relmap.figures.packing import Place, draw, pack
 from relmap.figures.results import Setting
-from relmap.figures.tiles import LEVELS, SIDE, outline_of_boxes, outline_of_mask, strip, tile
+from relmap.figures.tiles import GAP, LEVELS, SIDE, outline_of_boxes, outline_of_mask, strip, tile
 from relmap.report import gallery
 from synthetic_results import make_dataset, make_scores
 
@@ -68,10 +68,10 @@ def test_a_tile_has_the_colours_of_the_figures() -> None:
     rng = np.random.default_rng(0)
     values = rng.standard_normal((40, 60)).astype(np.float32)
     picture = strip([tile(values, True), tile(np.abs(values), False), tile(np.zeros((40, 60)), True)])
-    assert picture.size == (60, 120) and picture.mode == "P"
+    assert picture.size == (60, 3 * (40 + GAP)) and picture.mode == "P"
     colours = np.asarray(picture.convert("RGB")).astype(int)
-    assert (colours[80:] == 255).all(), "zero is white"
-    for top, wanted in ((0, coloured(values, True)), (40, coloured(np.abs(values), False))):
+    assert (colours[80 + GAP :] == 255).all() and (colours[40 : 40 + GAP] == 255).all(), "zero is white, and gaps are"
+    for top, wanted in ((0, coloured(values, True)), (40 + GAP, coloured(np.abs(values), False))):
         assert np.abs(colours[top : top + 40] - wanted).max() <= 2 * 255 / (LEVELS - 1)
 
 
@@ -105,8 +105,8 @@ def test_what_is_packed_is_what_the_stores_hold(made: Path, packed: Path) -> Non
         values = store.at(np.array([store.image_ids.index(example["image"])]))[0]
         assert example["totals"][1] == pytest.approx(float(values.sum()), rel=0.01)
         tiles = np.asarray(Image.open(packed / "imagenet" / "vgg16" / f"{number}.png").convert("RGB")).astype(int)
-        assert tiles.shape == (2 * 64, 64, 3) and example["size"] == [64, 64]
-        assert np.abs(tiles[64:] - coloured(values, False)).max() <= 255 / (LEVELS - 1)
+        assert tiles.shape == (2 * (64 + GAP), 64, 3) and example["size"] == [64, 64]
+        assert np.abs(tiles[64 + GAP : -GAP] - coloured(values, False)).max() <= 255 / (LEVELS - 1)
         assert example["outlined"] == "box" and example["outline"].endswith("Z")
         picture = Image.open(packed / "imagenet" / "vgg16" / f"{number}.jpg")
         assert picture.size == (64, 64)

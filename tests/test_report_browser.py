@@ -14,6 +14,7 @@ from PIL import Image
 from relmap.catalogue.papers import read_paper
 from relmap.catalogue.rows import load_rows
 from relmap.figures.packing import Place, pack
+from relmap.figures.tiles import GAP
 from relmap.job.config import dump, load
 from relmap.report import write_report
 from synthetic_results import make_dataset, make_records, make_scores, make_tables
@@ -169,7 +170,7 @@ def test_the_gallery_shows_what_is_chosen(page: Page) -> None:
         "return [image.naturalHeight, Math.round(image.offsetTop / box.clientHeight), box.querySelector('path')"
         ".getAttribute('d').slice(0, 1), Math.abs(box.clientWidth - box.clientHeight)]; })"
     )
-    assert tiles == [[64, 0, "M", 0], [3 * 64, 0, "M", 0], [3 * 64, -1, "M", 0], [3 * 64, -2, "M", 0]]
+    assert tiles == [[64, 0, "M", 0], *([3 * (64 + GAP), -place, "M", 0] for place in range(3))]
     page.run("document.getElementById('gallery-outline').click()")
     paths = page.run(
         "[...document.querySelectorAll('#gallery-maps path')].map(one => one.getAttribute('d').length > 0)"

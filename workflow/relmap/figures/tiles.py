@@ -14,6 +14,8 @@ INDEX = "index.json"  # what a gallery's folder says of itself
 SIDE = 80  # pixels of a tile's longer side at most; smaller maps stay as they are
 LEVELS = 31  # of each scale; odd, so that zero is one of them
 
+GAP = 1  # white lines below each tile, so that a browser's rounding shows nothing of the next
+
 # Noise is what a PNG holds worst: a palette of few levels makes a tile a quarter as large as one of all colours.
 _STEPS = np.linspace(0, 1, LEVELS)
 _PALETTE = as_pixels(np.concatenate([tint(2 * _STEPS - 1), tint(_STEPS, signed=False)]))
@@ -45,8 +47,9 @@ def tile(values: np.ndarray, signed: bool) -> np.ndarray:
 
 
 def strip(tiles: Sequence[np.ndarray]) -> Image.Image:
-    """Tiles of one size, one below the other, as a picture with a palette."""
-    picture = Image.fromarray(np.concatenate(tiles), mode="P")
+    """Tiles of one size, one below the other with a gap after each, as a picture with a palette."""
+    gap = np.full((GAP, tiles[0].shape[1]), LEVELS, dtype=np.uint8)
+    picture = Image.fromarray(np.concatenate([part for one in tiles for part in (one, gap)]), mode="P")
     picture.putpalette(_PALETTE.tobytes(), "RGB")
     return picture
 

@@ -120,12 +120,20 @@ def filled_table(frame: pd.DataFrame) -> pd.DataFrame:
     shown["reproduced"] = _at_scale(frame["reproduced"], scale)
     limits = zip(_at_scale(frame["ci_low"], scale), _at_scale(frame["ci_high"], scale), strict=True)
     shown["interval"] = [" to ".join(cell(limit).text for limit in pair if limit) for pair in limits]
+    shown["published inside"] = _inside(value, frame, scale)
     if "n_trainings" in frame:
         shown["spread"], shown["trainings"] = _at_scale(frame["reproduced_std"], scale), frame["n_trainings"]
     shown["difference"] = [f"{number:.6f}" for number in ours * scale - value]
     shown["images"], shown["missing"], shown["note"] = frame["n_images"], frame["missing"], frame["note"]
     # A column that says nothing is left out.
     return shown.loc[:, (shown != "").any()]
+
+
+def _inside(value: pd.Series, frame: pd.DataFrame, scale: pd.Series) -> list[str]:
+    """Whether published values lie in our intervals; nothing where one of the two is absent."""
+    low, high = (pd.to_numeric(frame[name], errors="coerce") * scale for name in ("ci_low", "ci_high"))
+    known, inside = value.notna() & low.notna() & high.notna(), value.between(low, high)
+    return ["" if not sure else "yes" if lies else "no" for sure, lies in zip(known, inside, strict=True)]
 
 
 def _at_scale(column: pd.Series, scale: pd.Series) -> list[str]:
