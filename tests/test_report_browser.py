@@ -194,6 +194,26 @@ def test_the_gallery_shows_what_is_chosen(page: Page) -> None:
     assert page.run("document.getElementById('gallery-count').textContent") == "0 of 3"
 
 
+@pytest.mark.parametrize("size", [DESK, PHONE])
+def test_every_part_is_reached_with_the_keyboard(browser: Browser, site: Path, size: tuple[int, int]) -> None:
+    page = browser.open(site / "index.html", *size)
+    focused = "document.activeElement.textContent"
+    page.press("Tab", 9)
+    assert page.run(focused) == "Skip to the report"
+    reached = {}
+    for _ in range(page.run("document.querySelectorAll('nav li a').length")):
+        page.press("Tab", 9)
+        box = page.run("(({left, right, top}) => [left, right, top])(document.activeElement.getBoundingClientRect())")
+        assert box[0] >= 0 and box[1] <= size[0] and box[2] >= 0, "it is seen"
+        reached[page.run(focused)] = page.run("document.activeElement.hash")
+    assert {"Papers", "CLAM", "Leaderboard", "Gallery", "Cost", "Conservation", "Provenance"} <= reached.keys()
+    page.run("document.querySelector('nav a[href=\"#leaks\"]').focus()")
+    page.press(*ENTER)
+    assert page.run("location.hash") == reached["Conservation"] == "#leaks"
+    assert 0 <= page.run("document.getElementById('leaks').getBoundingClientRect().top") < size[1] / 2
+    page.close()
+
+
 def test_figures_are_loaded_when_they_come_near(page: Page) -> None:
     loaded = "[...document.querySelectorAll('figure img')].filter(image => image.naturalWidth).length"
     assert page.run(loaded) < 8 < page.run("document.querySelectorAll('figure img').length")
