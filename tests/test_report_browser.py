@@ -41,6 +41,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     leak = {"dataset": "imagenet", "model": "vgg16", "kind": "conv"}
     leaks = [{**leak, "method": name, "leak_of_start": at, "gross_of_start": abs(at)} for name, at in LEAKS.items()]
     pd.DataFrame(leaks).to_csv(results / "tables" / "conservation_summary.csv", index=False)
+    many = {"counted": "True", "best_method": "lrp_alpha1_beta0_norms", "metric": "a metric with a long name"}
+    many |= {f"tau_of_level_{number}": 0.123456 for number in range(25)}
+    pd.DataFrame([many]).to_csv(results / "tables" / "metric_trust.csv", index=False)
     (results / "config.yaml").write_text(dump(load({"run": "synthetic"})))
     (results / "figures").mkdir()
     for number in range(3, 19):
@@ -229,6 +232,8 @@ def test_paper_has_no_controls_and_cuts_no_table(page: Page) -> None:
         ".map(one => one.outerHTML)"
     )
     assert seen == []
+    display = "getComputedStyle(document.querySelector('th > button')).display"
+    assert page.run(display) == "contents", "a head with a control in it is not repeated on the next page"
     shut = page.run("[...document.querySelectorAll('details:not([open])')].map(part => part.className)")
     assert set(shut) <= {"listing", "methods"}
     millimetre = 96 / 25.4

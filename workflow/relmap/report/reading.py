@@ -22,7 +22,8 @@ from relmap.job.parquet import reading
 
 # JSON keeps no order of keys that matters; readers want to see these before the rest.
 _FIRST = ("image", "data set", "network", "class", "predicted", "gain")
-_IDENTIFIERS = ("dataset", "model", "method", "metric", "first", "second")
+_IDENTIFIERS = ("dataset", "model", "method", "best_method", "metric", "first", "second")
+_TRUTHS = {"True": "yes", "False": "no"}
 Label = Callable[[str], str]
 
 
@@ -86,7 +87,8 @@ def cell(text: str, column: str = "", label: Label = str) -> Cell:
         return Cell(minus(text), text if low is None else low)
     value = number(text)
     if value is None:
-        return Cell(text, text.lower())
+        shown = _TRUTHS.get(text, text)
+        return Cell(shown, shown.lower())
     if value != value:
         return Cell("", "")
     signed = column.startswith(("difference", "minus_", "published_difference", "gain"))
