@@ -829,12 +829,9 @@ LEADERBOARD_FIGURES = [
 ]
 # What the report's gallery shows: of a model or a method that is trained several times the first training alone.
 GALLERY_PLACES = [
-    (dataset, model, [method for method in methods if not ROWS.methods[method].training_of])
-    for (dataset, model), methods in {
-        (dataset, model): [method for *place, _, own in BATCHES if tuple(place) == (dataset, model) for method in own]
-        for dataset, model, *_ in BATCHES
-        if not ROWS.models[model].number
-    }.items()
+    (dataset, model, [method for method in PLAN.methods[dataset, model] if not ROWS.methods[method].training_of])
+    for dataset, model in PAIRS
+    if PLAN.methods.get((dataset, model)) and not ROWS.models[model].number
 ]
 GALLERY = ["<results>/gallery"] if GALLERY_PLACES else []
 # What the report's page is made from beside Python.
