@@ -170,10 +170,14 @@ def test_the_gallery_shows_what_is_chosen(page: Page) -> None:
     page.run("Promise.all([...document.querySelectorAll('#gallery-explorer img')].map(one => one.decode()))")
     tiles = page.run(
         "[...document.querySelectorAll('#gallery-maps .tile')].map(box => { const image = box.querySelector('img');"
-        "return [image.naturalHeight, Math.round(image.offsetTop / box.clientHeight), box.querySelector('path')"
-        ".getAttribute('d').slice(0, 1), Math.abs(box.clientWidth - box.clientHeight)]; })"
+        "const [inner, outer] = [image, box].map(one => one.getBoundingClientRect());"
+        "return [image.naturalHeight, (outer.top - inner.top) / inner.height, box.clientHeight / box.offsetHeight,"
+        "inner.width / outer.width, box.querySelector('path').getAttribute('d').slice(0, 1)]; })"
     )
-    assert tiles == [[64, 0, "M", 0], *([3 * (64 + GAP), -place, "M", 0] for place in range(3))]
+    height = 3 * (64 + GAP)
+    assert tiles[0] == [64, 0, 1, 1, "M"]
+    for place, tile in enumerate(tiles[1:]):
+        assert tile == [height, pytest.approx(place / 3, abs=1e-3), 1, 1, "M"], "a frame would shift oblong tiles"
     page.run("document.getElementById('gallery-outline').click()")
     paths = page.run(
         "[...document.querySelectorAll('#gallery-maps path')].map(one => one.getAttribute('d').length > 0)"

@@ -26,7 +26,7 @@ from relmap.job.parquet import read_parquet
 
 IMAGES = 8
 """Images of a data set and network at most."""
-LIMIT = 8_000_000
+LIMIT = 6_000_000
 """Bytes of all strips and pictures at most: with many networks each has fewer images, but one."""
 _PICTURE = 160  # pixels of the picture's longer side
 

@@ -4,7 +4,7 @@
 (() => {
   const source = document.getElementById("gallery-data");
   if (!source) return;
-  const { folder, gap, settings } = JSON.parse(source.textContent);
+  const { folder, settings } = JSON.parse(source.textContent);
   const find = name => document.getElementById("gallery-" + name);
   const [dataset, model, images, checks, count, words, maps] =
     ["dataset", "model", "images", "checks", "count", "words", "maps"].map(find);
@@ -15,7 +15,7 @@
 
   const setting = () => settings.find(one => one.dataset === dataset.value && one.model === model.value);
   const path = (one, number, suffix) => `${folder}/${one.dataset}/${one.model}/${number}.${suffix}`;
-  const percent = share => (share < 0.005 ? "< 1" : share < 1 && share >= 0.995 ? "> 99" : Math.round(100 * share)) + " %";
+  const percent = share => (share < 0.005 ? "< 1" : share < 1 && share >= 0.995 ? "> 99" : Math.round(100 * share)) + "\u00a0%";
   const inWords = number => {
     const size = Math.abs(number);
     return String(number && (size < 1e-3 || size >= 1e5) ? number.toExponential() : number).replaceAll("-", "\u2212");
@@ -56,7 +56,7 @@
     draw();
   }
 
-  function figure(label, source, place, example, notes, isPhoto) {
+  function figure(label, source, share, example, notes, isPhoto) {
     const item = tile.cloneNode(true);
     const [height, width] = example.size;
     const box = item.querySelector(".tile");
@@ -67,7 +67,8 @@
     picture.src = source;
     picture.alt = isPhoto ? `The image: ${example.explained}` : `Map of ${label} for ${example.explained}`;
     picture.className = isPhoto ? "photo" : "";
-    picture.style.top = `${(-100 * place * (height + gap)) / height}%`;
+    // In shares of the strip's own height: nothing adds up over its tiles, whatever their shape.
+    picture.style.transform = `translateY(${-100 * share}%)`;
     item.querySelector("svg").setAttribute("viewBox", `0 0 ${width} ${height}`);
     item.querySelector("path").setAttribute("d", isPhoto || find("outline").checked ? example.outline : "");
     return item;
@@ -89,7 +90,7 @@
       ...shown.map(method => {
         const total = `sum ${inWords(example.totals[method.place])}`;
         const leak = method.leak ? `leak ${method.leak}` : "";
-        return figure(method.label, path(one, image, "png"), method.place, example, [total, leak].filter(Boolean).join("\n"), false);
+        return figure(method.label, path(one, image, "png"), method.place / one.methods.length, example, [total, leak].filter(Boolean).join("\n"), false);
       })
     );
   }

@@ -10,7 +10,7 @@ import numpy as np
 
 from relmap.errors import InputError
 from relmap.figures.colours import as_pixels, tint
-from relmap.figures.tiles import GAP, INDEX, SIDE
+from relmap.figures.tiles import INDEX, SIDE
 from relmap.job.files import read_json
 
 
@@ -44,7 +44,6 @@ def for_page(results: Path, label: Callable[[str], str], leaks: Mapping[Any, str
         "seed": index["seed"],
         "images": index["images"],
         "side": SIDE,
-        "gap": GAP,
         "scales": {"signed": _gradient(signed=True), "unsigned": _gradient(signed=False)},
         "settings": [_named(setting, label, leaks) for setting in index["settings"]],
     }
