@@ -24,13 +24,13 @@ _NETWORK = (
         default="resnet50",
         show_default=True,
         metavar="NAME",
-        help="resnet50 and the like, timm:NAME, package.module:factory, file.py:factory.",
+        help="resnet50 and the like, timm:NAME, hf:ORG/NAME, package.module:factory, file.py:factory.",
     ),
     click.option(
         "--weights",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Safetensors, or a state dict of torch; else torchvision's or timm's own are fetched.",
+        help="Safetensors, or a state dict of torch; else torchvision's, timm's or the Hub's own are fetched.",
     ),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
 )

@@ -80,6 +80,7 @@ def explanation_of(
     if isinstance(model, str):
         named = network_named(model, weights, preprocessing)
         preprocessing, origin = named.preprocessing, named.weights
+        class_names = class_names or named.class_names or None
         model = named.model.to(choose_device(device))
     if preprocessing is None or callable(preprocessing):
         preprocessing = (preprocessing or _same)(Preprocessing(256, 224))

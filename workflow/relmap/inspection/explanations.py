@@ -104,12 +104,13 @@ class Explanation:
         """Explain photographs, or a tensor of images.
 
         Args:
-            model: a classifier, or its name: ``resnet50``, ``timm:vit_tiny_patch16_224``, ``package.module:factory``.
+            model: a classifier, or its name: ``resnet50``, ``timm:vit_tiny_patch16_224``, ``hf:timm/resnet18.a1_in1k``,
+                ``package.module:factory``.
             images: files and folders of photographs; or (N, C, H, W), normalised as the model takes them.
             targets: classes by number or name, for all images (several explain several); a tensor (N,) or (N, K) of
                 numbers; by default the predicted ones.
             methods: ids or rows; by default eight that the network admits.
-            weights: of a model that is given by name, a file; by default those that torchvision or timm distribute.
+            weights: of a model that is given by name, a file; by default those that torchvision, timm or the Hub distribute.
             class_names: names, or a file with a line a class; by default ImageNet's where there are 1000 outputs.
             preprocessing: what the network sees of a photograph; by default what its published weights take.
             device: ``auto``, ``cpu`` or ``cuda``, of a model that is given by name.

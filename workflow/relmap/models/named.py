@@ -2,6 +2,7 @@
 
 ``resnet50``           a row of ``relmap.catalogue.models``, or any classifier of torchvision
 ``timm:NAME``          a network of timm
+``hf:ORG/NAME``        a classifier of images of the Hugging Face Hub (``relmap.models.hub``)
 ``module:factory``     a function or class of an installed module, or of ``file.py``, that takes no arguments
 ``file.py:id``         a row in that file's ``MODELS``
 """
@@ -25,6 +26,7 @@ from relmap.catalogue.models import MODELS
 from relmap.data.images import Preprocessing
 from relmap.errors import InputError, suggestion
 from relmap.models.card import assign_weights, input_range
+from relmap.models.hub import hub_network, timm_preprocessing
 from relmap.models.sources import preprocessing_of
 from relmap.models.weights import load_own, read_state
 from relmap.models.zoo import architecture_of
@@ -37,11 +39,12 @@ _SECONDS = 20.0  # without an answer, after which there is no internet
 
 @dataclass(frozen=True)
 class Named:
-    """A network in evaluation mode on the CPU, what it sees, and where its weights came from."""
+    """A network in evaluation mode on the CPU, what it sees, where its weights came from, its classes where told."""
 
     model: nn.Module
     preprocessing: Preprocessing
     weights: str
+    class_names: tuple[str, ...] = ()
 
 
 def network_named(
@@ -54,7 +57,8 @@ def network_named(
     Args:
         name: see above.
         weights: a file: safetensors, or a state dict as torch saves it, which is read without running anything in it;
-            by default those that torchvision or timm distribute, or what the factory returns.
+            by default those that torchvision, timm or the Hub distribute, or what the factory returns. Of ``hf:`` a
+            folder with the repository's files.
         preprocessing: in place of what the network's published weights take, or a change of that.
 
     Raises:
@@ -63,6 +67,8 @@ def network_named(
     kind, _, rest = name.partition(":")
     if kind == "timm" and rest:
         found = _of_timm(rest, weights)
+    elif kind == "hf":
+        found = Named(*hub_network(rest, weights))
     elif rest:
         found = _of_file(name, weights)
     elif name in MODELS and MODELS[name].maker:
@@ -99,7 +105,7 @@ def _of_torchvision(name: str, weights: str | os.PathLike | None) -> Named:
         every = sorted({*known, *(key for key, row in MODELS.items() if row.maker)})
         raise InputError(
             f"model {name!r} is unknown{suggestion(name, every)}; `relmap models` lists relmap's, and torchvision's, "
-            "timm:NAME and package.module:factory will do"
+            "timm:NAME, hf:ORG/NAME and package.module:factory will do"
         )
     published = _published(name)
     transforms = published.transforms()
@@ -189,9 +195,7 @@ def _of_timm(name: str, weights: str | os.PathLike | None) -> Named:
     if weights is not None:
         _assign(model, weights)
     seen = timm.data.resolve_model_data_config(model)
-    crop = seen["input_size"][1]
-    preprocessing = Preprocessing(round(crop / seen["crop_pct"]), crop, tuple(seen["mean"]), tuple(seen["std"]))
-    return Named(model, preprocessing, "timm" if weights is None else Path(weights).name)
+    return Named(model, timm_preprocessing(f"timm:{name}", seen), "timm" if weights is None else Path(weights).name)
 
 
 def _of_file(name: str, weights: str | os.PathLike | None) -> Named:
