@@ -12,8 +12,10 @@ from relmap.data.retrieve.download import read_table
 from relmap.errors import InputError
 from relmap.models import weights
 from relmap.models.sources import preprocessing_of
+from relmap.models.weights import load_own
 from relmap.models.zoo import build
 from relmap.torchvision_shim import torchvision
+from safetensors.torch import save_file
 
 
 @pytest.fixture
@@ -111,3 +113,26 @@ def test_renamed_or_missing(tmp_path):
     (tmp_path / "vgg16.pth").write_bytes(b"x")
     with pytest.raises(InputError, match="does not end in a checksum"):
         weights.load_published(tmp_path / "vgg16.pth", "vgg16")
+
+
+ROWS = """
+import timm
+from relmap.catalogue.models import HALVES, Model
+
+def tiny(classes, width, input_size):
+    return timm.create_model("test_vit", num_classes=classes, img_size=input_size)
+
+MODELS = [Model("tiny_vit", "Tiny ViT", "timm", tiny, head="head", last="head", one_size=True, seen=HALVES)]
+"""
+
+
+def test_a_row_of_one_s_own_with_timm_s_network_and_names(tmp_path):
+    import timm
+
+    torch.manual_seed(0)
+    model = timm.create_model("test_vit", num_classes=3, img_size=32).eval()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "rows.py").write_text(ROWS)
+    images = torch.rand(1, 3, 32, 32)
+    loaded = load_own(tmp_path / "model.safetensors", f"{tmp_path / 'rows.py'}:tiny_vit", 32)
+    assert torch.equal(loaded(images), model(images))

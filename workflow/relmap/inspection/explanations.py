@@ -110,7 +110,7 @@ class Explanation:
             targets: classes by number or name, for all images (several explain several); a tensor (N,) or (N, K) of
                 numbers; by default the predicted ones.
             methods: ids or rows; by default eight that the network admits.
-            weights: of a model that is given by name, a file; by default those that torchvision, timm or the Hub distribute.
+            weights: of a model that is given by name, a file; by default those that are distributed by this name.
             class_names: names, or a file with a line a class; by default ImageNet's where there are 1000 outputs.
             preprocessing: what the network sees of a photograph; by default what its published weights take.
             device: ``auto``, ``cpu`` or ``cuda``, of a model that is given by name.

@@ -53,11 +53,13 @@ def load_own(path: str | os.PathLike, architecture: str, input_size: int = 224) 
         InputError: the file is absent, unreadable, or of another network.
     """
     path = Path(path)
-    state = read_state(path)
     last = f"{architecture_of(architecture).last}.weight"
-    if last not in state:
-        raise InputError(f"{path}: lacks {last}, the last layer of {architecture}; are these the weights of another?")
-    return _of_state(state, path, architecture, len(state[last]), input_size)
+    # A network of one's own may have the names of the file as they stand there, such as timm's.
+    for as_written in (False, True):
+        state = read_state(path, as_written)
+        if last in state:
+            return _of_state(state, path, architecture, len(state[last]), input_size)
+    raise InputError(f"{path}: lacks {last}, the last layer of {architecture}; are these the weights of another?")
 
 
 def read_state(path: str | os.PathLike, as_written: bool = False) -> dict[str, torch.Tensor]:
