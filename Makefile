@@ -59,6 +59,7 @@ test: lint smoke unit
 lint: $(READY)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow/rules papers
 	$(BIN)/snakemake --lint
 
@@ -105,4 +106,4 @@ lock:
 	"$$folder/bin/python" -m pip freeze | $(PYTHON) workflow/relmap/job/environment.py requirements.lock envs/relmap.yaml
 
 clean:
-	rm -rf results/*/ .snakemake $(VENV) $(SITE_VENV) site dist build .pytest_cache .ruff_cache .hypothesis report.zip report.html
+	rm -rf results/*/ .snakemake $(VENV) $(SITE_VENV) site dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis report.zip report.html

@@ -81,6 +81,7 @@ def network_options(command: Any) -> Any:
 @click.pass_context
 def explain(
     ctx: click.Context,
+    /,
     photos: Sequence[Path],
     model: str,
     weights: Path | None,

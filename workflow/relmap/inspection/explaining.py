@@ -17,7 +17,7 @@ from relmap.catalogue.methods import CATALOGUE, Method, find
 from relmap.data.images import Preprocessing
 from relmap.data.photographs import find_photographs, read_photograph, short_names
 from relmap.errors import InputError, RelevanceWarning
-from relmap.explainers.base import SharedPass, as_maps
+from relmap.explainers.base import Explainer, SharedPass, as_maps
 from relmap.explainers.building import as_propagator, build
 from relmap.explainers.soundness import check_classes, warn_of_growth, warn_of_noise
 from relmap.explanation import checked, classes, explained, model_input
@@ -76,7 +76,7 @@ def explanation_of(
     """
     if not isinstance(images, Tensor):  # before any weights are fetched
         images = find_photographs([images] if isinstance(images, str | os.PathLike) else images)
-    name, origin = (model, "") if isinstance(model, str) else (type(_plain(model)).__name__, "given")
+    name, origin = (model, "") if isinstance(model, str) else (_class_of(model), "given")
     if isinstance(model, str):
         named = network_named(model, weights, preprocessing)
         preprocessing, origin = named.preprocessing, named.weights
@@ -148,8 +148,10 @@ def _pictures(images: Tensor) -> np.ndarray:
     return (255 * level.double()).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def _plain(model: nn.Module | Propagator) -> nn.Module:
-    return model.model if isinstance(model, Propagator) else model
+def _class_of(model: nn.Module | Propagator) -> str:
+    """The name of a network's class; of a propagator that was made of a graph, nobody knows it."""
+    plain = model.model if isinstance(model, Propagator) else model
+    return "graph" if plain is None else type(plain).__name__
 
 
 @torch.no_grad()
@@ -213,7 +215,8 @@ def _made(
     strict: bool,
 ) -> MethodMaps:
     """The maps of one method. What it raises becomes a line, so that the others can go on."""
-    maps, leaks = [], []
+    maps: list[Tensor] = []
+    leaks: list[Tensor] = []
     begin = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
@@ -224,18 +227,16 @@ def _made(
             for batch, wanted in zip(images.split(batch_size), targets.split(batch_size), strict=True):
                 found, leak = _of_batch(propagator, explainer, row, batch.to(propagator.device), wanted)
                 maps.append(found)
-                leaks.append(leak)
+                leaks += [] if leak is None else [leak]
                 progress(row.label)
         except Exception as error:
             if strict:
                 raise
-            said = _reason(error)
-            return MethodMaps(
-                row.id, row.label, row.citation, row.signed, time.perf_counter() - begin, (_line(row, said),)
-            )
+            reason = (_line(row, _reason(error)),)
+            return MethodMaps(row.id, row.label, row.citation, row.signed, time.perf_counter() - begin, reason)
     seconds = time.perf_counter() - begin
     whole = torch.cat(maps)
-    leak = None if leaks[0] is None else torch.cat(leaks)
+    leak = torch.cat(leaks) if leaks else None
     said = list(dict.fromkeys(_line(row, str(warning.message)) for warning in caught))
     said += _unsound(whole)
     whole = whole.masked_fill(~whole.isfinite().flatten(2).all(2)[..., None, None], torch.nan)
@@ -255,7 +256,7 @@ def _reason(error: Exception) -> str:
 
 
 def _of_batch(
-    propagator: Propagator, explainer, row: Method, images: Tensor, targets: Tensor
+    propagator: Propagator, explainer: Explainer, row: Method, images: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """Maps (N, K, H, W), and leaks (N, K) or None, on the CPU; as ``relmap.explain`` makes them."""
     targets = targets.to(images.device)

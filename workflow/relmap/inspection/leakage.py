@@ -37,7 +37,7 @@ def conservation(
     model: nn.Module | Propagator,
     images: Tensor,
     targets: Tensor | None = None,
-    method: str = "abslrp",
+    method: str | Method = "abslrp",
     **parameters: Any,
 ) -> pd.DataFrame:
     """What relevance does at each operation, from the output to the input, as means over images.

@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import requests
 import torch
@@ -81,7 +81,7 @@ def hub_network(
     else:
         model, preprocessing = _of_transformers(name, found, state)
     origin = f"hf:{name.partition('@')[0]}" + (f"@{found.commit[:12]}" if found.commit else "")
-    return model, preprocessing, origin, _names(found.config, model.num_classes)
+    return model, preprocessing, origin, _names(found.config, int(cast(Any, model).num_classes))
 
 
 def fetch(name: str, mirror: str | os.PathLike | None = None) -> Fetched:
@@ -201,7 +201,7 @@ def _of_timm(name: str, config: Mapping[str, Any], state: dict[str, torch.Tensor
     elsewhere = ("hf_hub_id", "url", "file", "source", "label_offset")
     pooled = {"global_pool": config["global_pool"]} if config.get("global_pool") else {}
     try:
-        model = timm.create_model(
+        model: Any = timm.create_model(
             architecture,
             pretrained=True,
             num_classes=classes,

@@ -96,7 +96,8 @@ def _vit(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[nn.Mod
 def _resnet(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Tensor]]:
     from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 
-    block = {"bottleneck": Bottleneck, "basic": BasicBlock}[config["layer_type"]]
+    blocks: dict[str, Any] = {"bottleneck": Bottleneck, "basic": BasicBlock}
+    block = blocks[config["layer_type"]]
     widths = [64 * 2**stage * block.expansion for stage in range(4)]
     _expect(
         config,
