@@ -34,13 +34,18 @@ from relmap.propagation.rules.attention import Halves, ShareBySums
 _EPSILON = 1e-9  # of the authors' divisions
 
 
-class _ClassRow(SharedPass):
+class ClassRow(SharedPass):
     """A row of numbers, one a token, from which the patches' are taken: maps (K, N, h, w).
+
+    Attributes:
+        of_class_token: whether the row is that of the token that the logits are read off, which there must then be.
 
     Raises:
         InputError: a model without self-attention; when it is run, one whose layers do not attend to the same tokens,
             or whose logits are not read off one of them.
     """
+
+    of_class_token = True
 
     def __init__(self, propagator: Propagator, start_layer: int) -> None:
         require_attention(propagator.graph, "a map of attention")
@@ -66,17 +71,17 @@ class _ClassRow(SharedPass):
                 raise InputError(
                     f"{name!r}: attention of {tuple(shapes[name])}, not of all tokens to all in each layer"
                 )
-        if place is None:
+        if place is None and self.of_class_token:
             raise InputError("the logits are not read off a class token, whose row a map of attention is")
         row = self.row(activations, targets, place)
         return found[1].to_map(row[..., None])[:, :, 0].expand(*targets.shape, -1, -1)
 
     @abstractmethod
-    def row(self, activations: Activations, targets: Tensor, place: int) -> Tensor:
+    def row(self, activations: Activations, targets: Tensor, place: int | None) -> Tensor:
         """Of K targets of each of N images, or of the images alone: (K or 1, N, T); ``place``: the class token's."""
 
 
-class LastLayerAttention(_ClassRow):
+class LastLayerAttention(ClassRow):
     """Attention of the last layer, mean over its heads."""
 
     def __init__(self, propagator: Propagator) -> None:
@@ -86,7 +91,7 @@ class LastLayerAttention(_ClassRow):
         return activations.outputs[self.weights[-1]][None, :, :, place].mean(2)
 
 
-class AttentionRollout(_ClassRow):
+class AttentionRollout(ClassRow):
     """Attention of all layers from ``start_layer`` on."""
 
     def __init__(self, propagator: Propagator, *, start_layer: int = 0) -> None:
@@ -97,7 +102,7 @@ class AttentionRollout(_ClassRow):
         return _row_of_product([each / each.sum(-1, keepdim=True) for each in factors], place)[None]
 
 
-class TIBAV(_ClassRow):
+class TIBAV(ClassRow):
     """Gradient times relevance of all layers' attention from ``start_layer`` on."""
 
     def __init__(self, propagator: Propagator, *, start_layer: int = 0) -> None:

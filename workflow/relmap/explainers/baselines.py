@@ -137,9 +137,13 @@ class BaselineMap(SharedPass):
             return self.read(activations, targets)
         return self.baseline.by_channel(*self._pair(activations, targets)).unflatten(0, targets.shape)
 
+    def relevance(self, activations: Activations, targets: Tensor) -> Tensor:
+        """What arrives at the layer, (K, N, ...)."""
+        return backward(self.walk, self.baseline.backward, activations, targets, self.layer)
+
     def _pair(self, activations: Activations, targets: Tensor) -> Iterator[Tensor]:
         """Features and their relevance, each (K N, C, h, w)."""
-        relevance = backward(self.walk, self.baseline.backward, activations, targets, self.layer)
+        relevance = self.relevance(activations, targets)
         features = activations.outputs[self.layer].expand_as(relevance)
         return (self._channels_first(values, activations).flatten(0, 1) for values in (features, relevance))
 

@@ -54,6 +54,24 @@ def conservation(
     explainer = build(propagator, method, **parameters)
     if not isinstance(explainer, SharedPass) or explainer.walks == ():
         raise InputError(f"method {find(method).id!r} propagates nothing, so nothing can leak; choose another")
+    images = model_input(propagator, images).to(propagator.device)
+    logits = propagator.forward(images).logits
+    chosen = explained(logits, None if targets is None else classes(targets, len(images)))
+    # What constants are sent is summed over the images that share them.
+    step = 1 if any(each.kind == "parameter" for each in propagator.graph) else len(images)
+    passes = [
+        _steps(propagator, explainer, batch, wanted)
+        for batch, wanted in zip(images.split(step), chosen.split(step), strict=True)
+    ]
+    first = passes[0]
+    if len(passes) > 1:
+        numbers = list(COLUMNS[3:])
+        first[numbers] = sum(each[numbers] for each in passes) / len(passes)
+    return first
+
+
+def _steps(propagator: Propagator, explainer: SharedPass, images: Tensor, targets: Tensor) -> pd.DataFrame:
+    """The rows of images that go through the network together, with targets (N, 1)."""
     rows: list[dict[str, Any]] = []
     walk = explainer.walks[-1]
 
@@ -82,8 +100,6 @@ def conservation(
             }
         )
 
-    images = model_input(propagator, images).to(propagator.device)
     activations = propagator.forward(images, explainer.walks, explainer.keep)
-    chosen = explained(activations.logits, None if targets is None else classes(targets, len(images)))
-    explainer.read(replace(activations, observers={walk: observe}), chosen.T)
+    explainer.read(replace(activations, observers={walk: observe}), targets.T)
     return pd.DataFrame(rows, columns=COLUMNS)
