@@ -704,6 +704,95 @@ METRICS: dict[str, Metric] = {
             always=True,
         ),
         Metric(
+            "average_drop",
+            "Average drop and increase",
+            "average_drop:score",
+            (
+                Column(
+                    "average_drop",
+                    "Average drop of the probability when the map masks the picture",
+                    "Chattopadhay et al. 2018",
+                    "average_drop",
+                    head="drop",
+                    unit="%",
+                    scale=100,
+                    digits=2,
+                    higher_is_better=False,
+                ),
+                Column(
+                    "average_increase",
+                    "Pictures whose probability rises when the map masks them",
+                    "Chattopadhay et al. 2018",
+                    "average_increase",
+                    head="increase",
+                    unit="%",
+                    scale=100,
+                    digits=2,
+                    counted=False,
+                ),
+            ),
+            (MODEL,),
+        ),
+        Metric(
+            "adcc",
+            "Average drop, coherency, complexity",
+            "adcc:score",
+            (
+                Column("adcc", "Harmonic mean of drop, coherency and complexity", "Poppi et al. 2021", "adcc"),
+                *(
+                    Column(
+                        f"adcc_{part}",
+                        label,
+                        "Poppi et al. 2021",
+                        f"adcc_{part}",
+                        head=part,
+                        higher_is_better=part == "coherency",
+                        counted=False,
+                    )
+                    for part, label in (
+                        ("coherency", "Correlation of the map with that of the picture that it masks"),
+                        ("complexity", "Mean of the map brought to a maximum of 1"),
+                    )
+                ),
+            ),
+            (MODEL, ANEW),
+            ("adcc",),
+        ),
+        Metric(
+            "sensitivity_n",
+            "Sensitivity-n",
+            "sensitivity_n:score",
+            (
+                Column(
+                    "sensitivity_n",
+                    "Correlation of relevance and change of the logit over sets of pixels, mean over sizes",
+                    "Ancona et al. 2018",
+                    "sensitivity_n",
+                    chance=0.0,
+                ),
+            ),
+            (MODEL,),
+            ("sensitivity_n",),
+            drawn="the sets of pixels",
+        ),
+        Metric(
+            "efficient_mprt",
+            "Efficient parameter randomisation",
+            "efficient_mprt:score",
+            (
+                Column(
+                    "efficient_mprt",
+                    "Relative rise of a map's entropy without what was learnt",
+                    "Hedström et al. 2024",
+                    "efficient_mprt",
+                    counted=False,
+                ),
+            ),
+            (MODEL, ANEW),
+            ("efficient_mprt",),
+            drawn="the random weights",
+        ),
+        Metric(
             "accuracy",
             "Accuracy of the network",
             "accuracy:score",

@@ -59,6 +59,22 @@ FOOLED = {
     "minimal_pairs": (
         "Chance stands beside each number; an edge detector finds the edges that move with the part, too."
     ),
+    "average_drop": (
+        "A constant map masks nothing and has the best drop, 0. Any broad map stands near it; only the increase, which "
+        "a constant map has not, speaks against it."
+    ),
+    "adcc": (
+        "A constant map has 0. A blob in the centre that a method always gives is coherent and not complex: what is "
+        "left is its drop."
+    ),
+    "sensitivity_n": (
+        "A constant map has 0. Large sets of pixels taken out at random leave a picture that no network has seen; maps "
+        "of the right total, such as Input x Gradient's, do well whatever they show."
+    ),
+    "efficient_mprt": (
+        "A map that is smooth for the trained network and noise for the random one, whatever it shows; one of the "
+        "picture alone, such as its edges, has 0. What chance is nobody knows."
+    ),
     "accuracy": "It is the network's, not a map's.",
 }
 """What scores well without knowing anything, metric by metric."""

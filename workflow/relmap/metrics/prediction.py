@@ -48,15 +48,29 @@ def target_probabilities(
     Raises:
         InputError: a score that the model gives is not finite, or it has not the class.
     """
+    return _of_targets(model, targets, altered, lambda scores: scores.softmax(1), batch_size)
 
+
+def target_scores(model: nn.Module, targets: Tensor, altered: Callable[[Tensor], Tensor], batch_size: int) -> Tensor:
+    """The score, before any softmax, of a class in each picture; as ``target_probabilities``."""
+    return _of_targets(model, targets, altered, lambda scores: scores, batch_size)
+
+
+def _of_targets(
+    model: nn.Module,
+    targets: Tensor,
+    altered: Callable[[Tensor], Tensor],
+    values: Callable[[Tensor], Tensor],
+    batch_size: int,
+) -> Tensor:
     def read(scores: Tensor, positions: Tensor) -> Tensor:
         if highest >= scores.shape[1]:
             raise InputError(f"target {highest} is none of the {scores.shape[1]} classes of the model")
-        return scores.double().softmax(1).gather(1, targets[positions].unsqueeze(1)).squeeze(1)
+        return values(scores.double()).gather(1, targets[positions].unsqueeze(1)).squeeze(1)
 
     highest = int(targets.max()) if len(targets) else 0
-    probabilities = torch.empty(len(targets), dtype=torch.float64, device=targets.device)
-    return _read(model, probabilities, altered, read, batch_size)
+    found = torch.empty(len(targets), dtype=torch.float64, device=targets.device)
+    return _read(model, found, altered, read, batch_size)
 
 
 @torch.inference_mode()
