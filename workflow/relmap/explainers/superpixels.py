@@ -17,7 +17,7 @@ from torch import Tensor
 
 from relmap.errors import InputError
 
-COMPACTNESS, ROUNDS = 0.5, 10
+COMPACTNESS, ROUNDS = 1.0, 10
 
 
 def regions_of(images: Tensor, kind: str, side: int) -> Tensor:
