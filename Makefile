@@ -1,5 +1,7 @@
 # make results    the default run: rendered data, narrow networks, two cores, minutes
 # make status     how far the run in RESULTS (config.yaml's by default) takes each paper
+# make pack       a finished run, RESULTS (results/demo by default), as one archive, ARCHIVE
+# make restore    an archive of a run, ARCHIVE, back into results/, every byte compared; then tables and figures need no data
 # make test       lint, a real smoke run of the workflow, unit tests
 # make benchmark  speed beside zennit on this machine; QUICK=1: what has bounds, in less than two minutes
 # make networks   docs/networks.md: which networks trace, and what their maps conserve
@@ -12,7 +14,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: results status test lint smoke unit benchmark networks docs wheel config lock clean
+.PHONY: results status pack restore test lint smoke unit benchmark networks docs wheel config lock clean
 
 PYTHON ?= python3
 CORES ?= all
@@ -53,6 +55,13 @@ $(READY): requirements.lock pyproject.toml
 
 status: $(READY)
 	@$(BIN)/python -m relmap.evidence.status $(RESULTS)
+
+pack: $(READY)
+	@$(BIN)/relmap pack $(or $(RESULTS),results/demo) $(or $(ARCHIVE),$(notdir $(or $(RESULTS),demo)).tar.gz)
+
+restore: $(READY)
+	@$(if $(ARCHIVE),,echo "error: name the archive: make restore ARCHIVE=demo.tar.gz" >&2; exit 1;) \
+	$(BIN)/relmap restore $(ARCHIVE)
 
 test: lint smoke unit
 

@@ -15,6 +15,7 @@
 #   tables/{name}.csv .md .tex                            published and reproduced
 #   gallery/index.json, {dataset}/{model}/{k}.png .jpg    a few images under every method, small, for the report
 #   figures/{name}.png .pdf, notebooks/{paper}/{name}.ipynb    executed notebooks and what they drew
+#   pictures/{dataset}/{hash}.png                         what notebooks showed of the data, kept to be drawn without them
 #   index.html, config.yaml, provenance.json              the report, the merged config, what ran where
 #   logs/{rule}/{wildcards}.log, benchmarks/{rule}/{wildcards}.tsv
 #

@@ -41,6 +41,28 @@ def setting(run: Path) -> Setting:
     return Setting(run, "cub200_2011", "vgg16")
 
 
+class TestPicture:
+    def test_a_picture_that_was_shown_remains_when_the_data_are_gone(self, tmp_path: Path) -> None:
+        make_dataset(tmp_path, "cub200_2011", images=3, seed=0)
+        make_scores(tmp_path, "cub200_2011", "vgg16", seed=1)
+        setting = Setting(tmp_path, "cub200_2011", "vgg16")
+        shown, other = setting.manifest.frame["image_id"][:2]
+        picture, parts = setting.picture(shown), setting.part_map(shown)
+        for path in setting.manifest.frame["path"]:
+            setting.manifest.resolve(path).unlink()
+        for path in setting.manifest.frame["part_map_path"].dropna():
+            setting.manifest.resolve(path).unlink()
+        np.testing.assert_array_equal(setting.picture(shown), picture)
+        if parts is not None:
+            np.testing.assert_array_equal(setting.part_map(shown), parts)
+        with pytest.raises(InputError, match="no such image; restore it"):
+            setting.picture(other)
+        # Of another state of the data, or seen by another network, it is another picture.
+        before = setting._copy("a", False)
+        setting.__dict__["preprocessing"] = {"resize": 9, "crop": 9}
+        assert setting._copy("a", False) != before
+
+
 class TestOverlay:
     def test_scaling_keeps_zero_and_sign_and_clips(self) -> None:
         values = np.concatenate([np.full(990, -1.0), np.zeros(5), np.full(5, 50.0)]).reshape(20, 50)
@@ -332,7 +354,7 @@ class TestLayers:
         np.savez(tmp_path / "maps.npz", **arrays)
         with pytest.raises(InputError, match=r"relevance_features\.21"):
             layers.read_examples(tmp_path / "maps.npz")
-        with pytest.raises(InputError, match="no such file"):
+        with pytest.raises(InputError, match="no such image; restore it"):
             layers.read_examples(tmp_path / "none.npz")
 
     def test_part_shares(self) -> None:

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from relmap.evidence.packing import pack
+from relmap.evidence.restoring import restore
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config.yaml", "config", "workflow", "papers", "notebooks", "envs", "resources", "profiles")
@@ -24,18 +26,28 @@ def snakemake(folder, *arguments):
     return done.stdout + done.stderr
 
 
+def clone(root, folder):
+    """What the workflow is made of, new as in a fresh clone."""
+    for part in PARTS:
+        if (root / part).is_dir():
+            shutil.copytree(root / part, folder / part, copy_function=shutil.copy)
+        else:
+            shutil.copy(root / part, folder / part)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("restore")
-    for part in PARTS:
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
-        copy(ROOT / part, folder / part)
+    clone(ROOT, folder)
     for line in snakemake(folder, "--summary").splitlines():
         path = folder / line.split("\t")[0]
         if not line.startswith("results/"):
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch() if path.suffix not in ("", ".zarr") else path.mkdir(exist_ok=True)
+        if path.suffix == ".zarr":
+            (path / "zarr.json").touch()
+    (folder / "results/smoke/provenance.json").write_text('{"versions": {}}')
     snakemake(folder, "--touch")
     return folder
 
@@ -53,7 +65,7 @@ def test_what_is_gone_is_remade_and_what_stands_before_it_is_not(run):
     of_tables = {"decide", "draw", "rank", "tabulate", "write", "record", "render", "lay_out", "compare_ties", "count"}
     maps = run / "results/smoke/maps/imagenet/vgg16/abslrp.zarr"
     for gone, needed, allowed in (
-        ("tables", {"decide_clam", "tabulate_ae", "lay_out_engine", "rank_methods"}, {*of_tables, "compare_methods"}),
+        ("tables", {"decide_clam", "tabulate_leaks", "lay_out_engine", "rank_methods"}, of_tables),
         ("figures", {"draw_clam_curves", "render_gallery"}, {"draw", "render", "write", "record"}),
         ("scores", {"score", "decide_clam"}, {*of_scores, "score"}),
         (maps, {"attribute_imagenet_vgg16"}, {*of_scores, "score", "attribute_imagenet_vgg16", "count"}),
@@ -71,6 +83,30 @@ def test_what_is_gone_is_remade_and_what_stands_before_it_is_not(run):
     found = planned(run, "ae")
     scores.with_name("away").rename(scores)
     assert "score" in found and not {name for name in found if name.startswith(("attribute", "draw_clam"))}
+
+
+def test_a_packed_run_needs_no_data_no_network_and_no_maps_where_it_is_restored(run, tmp_path):
+    archive, fresh = tmp_path / "smoke.tar.gz", tmp_path / "fresh"
+    pack(run / "results/smoke", archive, run)
+    fresh.mkdir()
+    clone(run, fresh)
+    results = restore(archive, fresh).folder
+    assert not (results / "data/imagenet").exists() and not list(results.rglob("*.safetensors"))
+    assert planned(fresh) == set()
+    for name in ("tables", "figures"):
+        shutil.rmtree(results / name)
+    found = planned(fresh)
+    assert {
+        "tabulate_ae",
+        "decide_clam",
+        "tabulate_leaks",
+        "lay_out_engine",
+        "draw_clam_curves",
+        "render_gallery",
+    } <= found
+    verbs = ("tabulate", "decide", "lay_out", "draw", "render", "rank", "write", "record", "compare_ties", "count")
+    assert not {name for name in found if not name.startswith(verbs)} and "render_dataset" not in found
+    assert "pretrain_classifier" in planned(fresh, "--config", "seed=1"), "another config is noticed"
 
 
 def test_an_edit_remakes_what_follows_from_it(run):

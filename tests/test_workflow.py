@@ -171,6 +171,7 @@ def test_target_of_the_paper(tmp_path, clam):
         "write_report",
         "compare_methods",
         "measure_cost",
+        "tabulate_leaks",
         "lay_out_engine",
         "render_gallery",
         "render_training",

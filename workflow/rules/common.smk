@@ -107,7 +107,9 @@ PUBLISHERS = ("torchvision", "torchray", "timm")
 
 
 def refuse_absent_files():
-    """A user's own files, named before anything runs."""
+    """A user's own files, named before anything runs; a restored run has what was made of them."""
+    if os.path.isfile(os.path.join("results", config["run"], "restored.json")):
+        return
     named = {f"models.{name}.weights": entry["weights"] for name, entry in config["models"].items() if entry}
     named |= {f"datasets.{name}.classes": entry["classes"] for name, entry in config["datasets"].items() if entry}
     for where, path in named.items():

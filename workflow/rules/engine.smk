@@ -2,12 +2,13 @@
 The engine: every method of the catalogue on the same images; its maps, where its relevance leaks, what it costs.
 
 Inputs: manifests, targets, classifiers.
-Outputs: <results>/comparisons/{dataset}/{model}.npz, <results>/tables/{conservation,conservation_summary,cost}.csv,
+Outputs: <results>/comparisons/{dataset}/{model}.npz, <results>/computed/{conservation,cost}.parquet,
+<results>/tables/{conservation,conservation_summary,cost}.csv,
 <results>/figures/gallery_{dataset}_{model}.png, .pdf.
 """
 
 
-# One job for all networks: importing torch takes as long as a network's comparison, and both tables hold all of them.
+# One job for all networks: importing torch takes as long as a network's comparison, and the table holds all of them.
 rule compare_methods:
     input:
         manifests=[f"<results>/manifests/{dataset}.parquet" for dataset, _ in ENGINE_PAIRS],
@@ -17,8 +18,7 @@ rule compare_methods:
         library=library("workflow/scripts/compare_methods.py", *makers(ENGINE_METHODS)),
     output:
         maps=engine_pairs("<results>/comparisons/{dataset}/{model}.npz"),
-        steps="<results>/tables/conservation.csv",
-        summary="<results>/tables/conservation_summary.csv",
+        steps="<results>/computed/conservation.parquet",
     log:
         "<logs>/compare_methods.log",
     benchmark:
@@ -40,6 +40,32 @@ rule compare_methods:
         "Every method on the same images"
     script:
         "../scripts/compare_methods.py"
+
+
+# Apart from what asks the network, so that tables can be made again without it.
+rule tabulate_leaks:
+    input:
+        steps="<results>/computed/conservation.parquet",
+        library=library("workflow/scripts/tabulate_leaks.py"),
+    output:
+        steps="<results>/tables/conservation.csv",
+        summary="<results>/tables/conservation_summary.csv",
+    log:
+        "<logs>/tabulate_leaks.log",
+    benchmark:
+        "<benchmarks>/tabulate_leaks.tsv"
+    conda:
+        "../../envs/relmap.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=20,
+    params:
+        precision="%.6g",
+    message:
+        "Where every method's relevance leaks"
+    script:
+        "../scripts/tabulate_leaks.py"
 
 
 # It takes all cores and computes on one: what runs beside it would be in its seconds.

@@ -118,7 +118,7 @@ rule record_provenance:
         "../../envs/relmap.yaml"
     params:
         results=subpath(output.provenance, parent=True),
-        repository=BASE_FOLDER,
+        repository=here("."),
     message:
         "Recording provenance"
     script:

@@ -5,11 +5,11 @@ import pandas as pd
 import torch
 from relmap.evidence.evaluation import rows_of
 from relmap.explanation import compare
-from relmap.inspection.comparison import CELL, admitted, summarise, surest
+from relmap.inspection.comparison import CELL, admitted, surest
 from relmap.inspection.leakage import conservation, conserves
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
-from relmap.job.parquet import read_parquet
+from relmap.job.parquet import read_parquet, write_parquet
 from relmap.job.subject import Subject
 from relmap.propagation import Propagator
 
@@ -42,7 +42,4 @@ with job(snakemake.log[0], snakemake.threads) as log:
             )
         log.info("%s with %s: %d methods", dataset, model, len(methods))
     table = pd.concat(steps, ignore_index=True)
-    table = table[[*CELL, *table.columns.drop(CELL)]]
-    for frame, path in ((table, snakemake.output.steps), (summarise(table), snakemake.output.summary)):
-        with atomic_path(path) as temporary:
-            frame.to_csv(temporary, index=False, float_format="%.6g")
+    write_parquet(table[[*CELL, *table.columns.drop(CELL)]], snakemake.output.steps)

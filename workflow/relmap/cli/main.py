@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from relmap.cli.archives import pack, restore
 from relmap.cli.doctor import doctor
 from relmap.cli.explain import explain
 from relmap.cli.listing import COMMANDS
@@ -73,5 +74,5 @@ def main(debug: bool) -> None:
     """
 
 
-for _command in (explain, score, *COMMANDS, plan, status, new, doctor):
+for _command in (explain, score, *COMMANDS, plan, status, pack, restore, new, doctor):
     main.add_command(_command)

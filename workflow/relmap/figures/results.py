@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +17,15 @@ import pandas as pd
 from PIL import Image
 
 from relmap.catalogue.rows import rank
+from relmap.data.decoding import decode
 from relmap.data.manifest import Manifest, read_manifest
 from relmap.data.runs import decode_runs
+from relmap.data.members import file_of
 from relmap.errors import InputError
 from relmap.evidence.maps import open_maps
 from relmap.figures.pictures import fit, move_boxes, read_picture
 from relmap.figures.style import signed
-from relmap.job.files import read_json
+from relmap.job.files import atomic_path, read_json
 from relmap.job.parquet import read_parquet
 
 
@@ -111,9 +115,22 @@ class Setting:
         return self._read(path, nearest=True)
 
     def _read(self, path: str, nearest: bool = False) -> np.ndarray:
-        values = read_picture(self.manifest.resolve(path), self.preprocessing, nearest)
+        """Pixels as the network saw them; a copy remains in the run, and is read where the data are gone."""
+        copy, file = self._copy(path, nearest), self.manifest.resolve(path)
+        if copy.is_file() and not os.path.lexists(file_of(file)):
+            return np.asarray(decode(copy))
+        values = read_picture(file, self.preprocessing, nearest)
         self.manifest.check(path)
+        if not copy.is_file():
+            with atomic_path(copy) as temporary:
+                Image.fromarray(values).save(temporary)
         return values
+
+    def _copy(self, path: str, nearest: bool) -> Path:
+        """Where the copy lies, by a name that no other picture, or another state of the data, has."""
+        what = [self.manifest.info.fingerprint, path, self.preprocessing, nearest]
+        name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
+        return self.results / "pictures" / self.dataset / f"{name}.png"
 
     def boxes(self, image_id: str) -> np.ndarray:
         """The image's object boxes in the pixels of its picture: (k, 4)."""

@@ -174,5 +174,6 @@ def read_json(path: str | os.PathLike) -> Any:
         return json.loads(Path(path).read_text())
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; run the rule that makes it") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); delete it and run again") from error
+    except (ValueError, RecursionError) as error:  # also text that is none, numbers without end, nesting without end
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not valid JSON ({reason}); delete it and run again") from error

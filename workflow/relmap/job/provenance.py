@@ -26,14 +26,17 @@ def collect(results: str | os.PathLike, repository: str | os.PathLike) -> dict[s
     Returns:
         JSON values: ``versions``, ``source`` (commit, and whether files differed from it), ``machine``, ``weights`` (of
         each network: SHA-256 and origin, which for weights from a file names it and its own SHA-256), ``rules`` (per
-        rule: jobs, seconds in all, largest memory in MB).
+        rule: jobs, seconds in all, largest memory in MB); of a restored run also ``restored``: from what archive its
+        maps and scores come, and what made them.
     """
+    restored = Path(results) / "restored.json"
     return {
         "versions": {"python": platform.python_version(), **versions()},
         "source": source(repository),
         "machine": machine(),
         "weights": weights(Path(results) / "models"),
         "rules": costs(Path(results) / "benchmarks"),
+        **({"restored": read_json(restored)} if restored.is_file() else {}),
     }
 
 
