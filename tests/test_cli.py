@@ -10,6 +10,7 @@ import os
 import pickle
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -19,6 +20,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import relmap
+import test_packing
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -699,15 +701,20 @@ def workplace(folder, monkeypatch):
     return folder
 
 
-def test_every_command_of_the_page_runs(workplace, monkeypatch):
+def test_every_command_of_the_page_runs(workplace, monkeypatch, tmp_path):
     assert len(COMMANDS) > 15 and all(command.startswith("relmap ") for command in COMMANDS)
+    copy = tmp_path / "copy"
+    test_packing.finish(copy, "demo")
     for command in COMMANDS:
         _, *arguments = shlex.split(command)
-        monkeypatch.chdir(ROOT if arguments[0] in ("plan", "status", "papers") else workplace)
+        places = {**dict.fromkeys(("plan", "status", "papers"), ROOT), "pack": copy, "restore": copy}
+        monkeypatch.chdir(places.get(arguments[0], workplace))
         result = run(*arguments)
         assert result.exit_code == 0, f"{command}\n{result.output}"
         if arguments[0] == "plan":
             plan = result.output
+        if arguments[0] == "pack":
+            shutil.rmtree(copy / "results")
     assert re.search(r"^predict +1$", plan, re.MULTILINE) and "4 of 4 printed cells" in plan
     assert "stores of maps are not there yet" in plan and " 0 stores" not in plan
     assert {each.split()[1] for each in COMMANDS} == set(main.commands)

@@ -72,16 +72,21 @@ def record(root, output, inputs):
     path.write_text(json.dumps({**known, "external_jobid": "17", "params": ["1"]}))
 
 
+def finish(root, run):
+    """A repository with a finished run."""
+    write(root, CODE)
+    write(root / "results" / run, KEPT | LEFT_OUT)
+    for output in OUTPUTS:
+        record(root, f"results/{run}/{output}", ["workflow/relmap/a.py"])
+
+
 @pytest.fixture
 def made(tmp_path):
     """A repository with a finished run, and an empty clone of it."""
     root, clone = tmp_path / "root", tmp_path / "clone"
-    for place in (root, clone):
-        write(place, CODE)
-        (place / "results").mkdir()
-    write(root / "results/mine", KEPT | LEFT_OUT)
-    for output in OUTPUTS:
-        record(root, f"results/mine/{output}", ["workflow/relmap/a.py"])
+    finish(root, "mine")
+    write(clone, CODE)
+    (clone / "results").mkdir()
     return root, clone
 
 
