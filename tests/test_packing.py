@@ -27,7 +27,7 @@ CODE = {
     "papers/clam/scripts/more.py": "",
 }
 KEPT = {
-    "config.yaml": "run: mine\n",
+    "config.yaml": "run: mine\nseed: 3\n",
     "index.html": "<p>",
     "provenance.json": json.dumps(
         {
@@ -216,6 +216,27 @@ def test_what_is_no_part_of_the_run_is_refused_though_its_sum_fits(made, archive
     for text in (b"[" * 10**6, b"1" * 5000, b"\xff"):
         rewrite(archive, summed({**whole, ABOUT: text}))
         with pytest.raises(InputError, match="not valid JSON"):
+            restore(archive, clone)
+    assert content(clone) == CODE
+
+
+def test_what_snakemake_would_run_of_an_archive_is_refused(made, archive):
+    """Snakemake evaluates a config that says so, and a config names files of Python."""
+    clone, whole = made[1], members(archive)
+    for config, words in (
+        ("__use_yte__: true\nrun: mine\n", "unknown key `__use_yte__`"),
+        ('{"run": "mine"}\n', "is not as relmap writes it"),
+        ("run: mine\nextensions:\n- results/mine/tables/t1.csv\n", "`extensions` of config.yaml names results/mine"),
+        ("run: mine\npapers:\n- ../x/results/mine\n", "`papers` of config.yaml names"),
+        ("run: !!python/object/apply:os.getcwd []\n", "cannot be read as YAML"),
+        ("- 1\n", "holds no keys"),
+    ):
+        rewrite(archive, summed({**whole, "results/mine/config.yaml": config.encode()}))
+        with pytest.raises(InputError, match=words):
+            restore(archive, clone)
+    for name in ("rows.py", "paper/rules.smk", "a.so", "Snakefile"):
+        rewrite(archive, summed({**whole, f"results/mine/{name}": b""}))
+        with pytest.raises(InputError, match="a program"):
             restore(archive, clone)
     assert content(clone) == CODE
 

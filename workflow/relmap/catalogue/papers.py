@@ -23,6 +23,7 @@ from jsonschema.exceptions import best_match
 
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError, suggestion
+from relmap.job.yaml_files import read_yaml
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "paper.schema.yaml"
 PRINTED = ("dataset", "model", "method", "metric", "variant")
@@ -180,10 +181,7 @@ def _significance(
 
 def _content(path: Path) -> dict[str, Any]:
     """What stands in a ``paper.yaml``: no other keys than ours, and all that must be there."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot read the paper ({error})") from error
+    content = read_yaml(path, "mend the paper")
     if not isinstance(content, dict):
         raise InputError(f"{path}: must be a mapping with the keys {', '.join(sorted(_KEYS))}")
     for key in sorted(content.keys() - _KEYS):

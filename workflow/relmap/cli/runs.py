@@ -100,19 +100,16 @@ def _planned(root: Path, configfile: Path | None) -> list[Any]:
 
 
 def _config(root: Path, configfile: Path | None) -> dict[str, Any]:
-    import yaml
     from snakemake.utils import update_config
 
     from relmap.job.config import load
+    from relmap.job.yaml_files import read_yaml
 
     config: dict[str, Any] = {}
     for path in (root / "config.yaml", configfile):
         if path is None:
             continue
-        try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise InputError(f"{path}: cannot be read as YAML ({error}); correct --configfile") from error
+        found = read_yaml(path, "correct --configfile") or {}
         if not isinstance(found, Mapping):
             raise InputError(f"{path}: holds no keys; see config.yaml")
         update_config(config, found)

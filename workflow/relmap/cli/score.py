@@ -74,9 +74,10 @@ def score(
     click.echo(_table(scores), nl=False)
     if out is not None:
         from relmap.job.files import atomic_path
+        from relmap.job.spreadsheet import without_formulas
 
         with atomic_path(out) as temporary:
-            scores.to_csv(temporary, index=False)
+            without_formulas(scores).to_csv(temporary, index=False)
         click.echo(f"scores: {out}")
 
 

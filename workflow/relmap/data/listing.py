@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import PurePosixPath
@@ -41,7 +42,11 @@ def _why_not(path: str) -> str:
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts or "\0" in path:
         return "not inside the data set"
+    # Lists and tables have a line a name, and terminals take some of them for orders.
+    if any(unicodedata.category(each) in ("Cc", "Zl", "Zp") for each in path):
+        return "of more than letters: a line break or another control character; rename the file"
     try:
+        path.encode()  # tables hold text
         longest = max(len(os.fsencode(part)) for part in parts)
     except UnicodeEncodeError:
         return "no text that a file's name can be"

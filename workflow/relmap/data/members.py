@@ -19,6 +19,8 @@ import numpy as np
 from relmap.errors import InputError
 
 _NAME = re.compile(r"(?P<file>.+\.mat)#(?P<index>\d+)(?P<mask>/gt)?", re.DOTALL)
+_MOST, _LONGEST = 1_000_000, 1000
+"""Pictures of a file (the published one has 4276) and letters of a name; a file may speak of more than it holds."""
 _CURE = "restore gtsegs_ijcv.mat, from a mirror if need be (`data_mirror` in the config names its folder)"
 
 
@@ -101,6 +103,14 @@ def _refuse_elsewhere(file: h5py.File, found: h5py.Dataset, what: str) -> None:
         raise InputError(f"{what}: lies in another file, which no published one does; {_CURE}")
 
 
+def _text(file: h5py.File, found: h5py.Dataset) -> str:
+    """A name, as MATLAB keeps it: a number a letter."""
+    _refuse_elsewhere(file, found, "a name in /value/id")
+    if found.size > _LONGEST:
+        raise ValueError(f"one of {found.size} letters")
+    return "".join(map(chr, np.ravel(found[()])))
+
+
 class _Handles:
     """Files that are open for reading, once a process; one thread at a time uses them, as HDF5 would have it anyway.
 
@@ -161,15 +171,20 @@ def names_in(path: str | os.PathLike) -> list[str]:
     with open_mat(path) as file:
         lists = {}
         for name in ("img", "gt", "id"):
-            found = file.get(f"value/{name}")
+            try:
+                found = file.get(f"value/{name}")
+            except (OSError, RuntimeError) as error:
+                raise InputError(f"{path}: lacks the list /value/{name} ({error}); {_CURE}") from error
             if not isinstance(found, h5py.Dataset) or found.ndim != 2 or found.shape[1] != 1:
                 raise InputError(f"{path}: lacks the list /value/{name}, so it is not ImageNet-Segmentation; {_CURE}")
             _refuse_elsewhere(file, found, f"{path}: /value/{name}")
+            if len(found) > _MOST:
+                raise InputError(f"{path}: /value/{name} has {len(found)} entries, more than {_MOST}; {_CURE}")
             lists[name] = found[:, 0]
         counts = {name: len(found) for name, found in lists.items()}
         if len(set(counts.values())) > 1:
             raise InputError(f"{path}: /value has {counts}, not as many of each; {_CURE}")
         try:
-            return ["".join(map(chr, np.ravel(file[reference][()]))) for reference in lists["id"]]
+            return [_text(file, file[reference]) for reference in lists["id"]]
         except (KeyError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:
             raise InputError(f"{path}: /value/id names no text ({error}); {_CURE}") from error

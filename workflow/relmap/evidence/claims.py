@@ -46,12 +46,10 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from relmap.catalogue.papers import FLAGS, Cell
 from relmap.catalogue.rows import Rows
@@ -66,6 +64,7 @@ from relmap.evidence.statistics import (
     two_sample_test,
 )
 from relmap.evidence.values import CELL, Values, by_cell, classes_of, images_of, paired_differences, trainings_of
+from relmap.job.yaml_files import read_yaml
 
 DETAILS = (
     "claim",
@@ -214,10 +213,7 @@ def read_claims(path: str | os.PathLike, methods: Sequence[str], known: Rows | N
     Raises:
         InputError: the file is absent or not YAML, or a claim lacks a key, has one too many, or a wrong value.
     """
-    try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot read the claims ({error})") from error
+    found = read_yaml(path, "mend the claims")
     claims = [_claim(entry, path, methods, known or Rows()) for entry in found]
     ids = [claim.id for claim in claims]
     if len(set(ids)) != len(ids):

@@ -14,6 +14,7 @@ import pandas as pd
 from relmap.catalogue.papers import PRINTED
 from relmap.errors import InputError
 from relmap.job.files import atomic_paths
+from relmap.job.spreadsheet import without_formulas
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ def _pipe(head: Sequence[str], lines: Iterable[Sequence[str]], caption: str) -> 
 
 
 def _csv(frame: pd.DataFrame) -> str:
-    return frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    return without_formulas(frame).to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
 def _write_texts(path: Path, texts: Mapping[str, str]) -> None:

@@ -21,11 +21,14 @@ from typing import Any
 from relmap.data.retrieve.archive import extract
 from relmap.errors import InputError
 from relmap.evidence.packed import ABOUT, CRATE, FORMAT, RECORDS, RESTORED, SUMS, belongs, cure, read_sums
+from relmap.job.config import dump, load
 from relmap.job.files import read_json, sha256_file, write_json
+from relmap.job.yaml_files import read_yaml
 
 _RUN = re.compile(r"\w[\w.-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 _SHOWN = 3
+_PROGRAMS = (".py", ".pyc", ".so", ".smk", ".sh", ".pkl", ".pickle", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def restore(
         about = _about(inside, archive)
         run = about["run"]
         _refuse_strays(sums, run, archive)
+        _refuse_programs(inside / "results" / run, archive)
         folder = results / run
         if folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
             raise InputError(f"{folder}: such a run is here already; move it away, or keep it")
@@ -125,6 +129,34 @@ def _refuse_strays(sums: Mapping[str, str], run: str, archive: Path) -> None:
             raise InputError(f"{archive}: {path!r} is no part of the run {run!r}; {cure()}")
     if f"results/{run}/provenance.json" not in sums:
         raise InputError(f"{archive}: has no provenance of the run {run!r}; {cure()}")
+
+
+def _refuse_programs(own: Path, archive: Path) -> None:
+    """What Snakemake would run of an archive.
+
+    A config is a program to Snakemake, which evaluates one that says ``__use_yte__``, and names files of Python. So it
+    must be valid, written as relmap writes it, and name none of the archive's.
+
+    Raises:
+        InputError: it is none such, or the archive holds a file that is run by its name.
+    """
+    config = own / "config.yaml"
+    values = read_yaml(config, cure())
+    if not isinstance(values, dict):
+        raise InputError(f"{archive}: {config.name} holds no keys; {cure()}")
+    try:
+        load(values)
+    except InputError as error:
+        raise InputError(f"{archive}: {error}") from error
+    if values.get("run") != own.name or dump(values) != config.read_text(encoding="utf-8"):
+        raise InputError(f"{archive}: {config.name} is not as relmap writes it; {cure()}")
+    for key in ("papers", "extensions"):
+        for name in values.get(key) or ():
+            if "results" in Path(name).parts:
+                raise InputError(f"{archive}: `{key}` of {config.name} names {name}, a file of the archive; {cure()}")
+    for path in own.rglob("*"):
+        if path.suffix.lower() in _PROGRAMS or path.name == "Snakefile":
+            raise InputError(f"{archive}: holds {path.name!r}, a program; {cure()}")
 
 
 def _differing(code: Mapping[str, str], root: Path) -> list[str]:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from relmap.catalogue.grid import first_lacking
 from relmap.catalogue.papers import Paper, cells, published, read_paper, read_papers
@@ -24,6 +23,7 @@ from relmap.catalogue.papers import read_table as read_whole
 from relmap.catalogue.rows import Rows, as_configured, configured_models, load_rows
 from relmap.errors import InputError
 from relmap.job.config import load
+from relmap.job.yaml_files import read_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PAPERS = REPOSITORY / "papers"
@@ -203,10 +203,7 @@ def _rows(papers: Sequence[Paper], config: Mapping[str, Any]) -> Rows:
 
 
 def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({error}); mend it, or delete it and run again") from error
+    return read_yaml(path, "mend it, or delete it and run again") or {}
 
 
 def _plural(count: int, word: str) -> str:

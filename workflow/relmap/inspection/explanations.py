@@ -223,7 +223,7 @@ def load(path: str | os.PathLike) -> Explanation:
                 f"{path}: was written by another version of relmap (format {words['format']}); explain again"
             )
         return _together(arrays, words)
-    except (KeyError, TypeError, AttributeError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, AttributeError, OSError, ValueError, MemoryError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path}: not an explanation that relmap saved ({error!r}); explain again with --save"
         ) from error

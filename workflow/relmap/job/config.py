@@ -16,6 +16,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from relmap.catalogue.methods import CATALOGUE
 from relmap.catalogue.rows import Rows
 from relmap.errors import InputError, nearest
+from relmap.job.yaml_files import refuse_endless
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 PAPERS = Path(__file__).parents[3] / "papers"
@@ -35,6 +36,7 @@ def load(config: Mapping[str, Any], schema: Path = SCHEMA) -> dict[str, Any]:
         InputError: a key is unknown, a value has the wrong type or range, or two values contradict each other; the
             message names the key, what was found, what is allowed, and the nearest known key.
     """
+    refuse_endless(config, "config")
     validator = _validator(schema)
     config = _with_nulls(config)
     _check_finite(config)

@@ -164,6 +164,10 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
         temporary.write_text(text)
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it holds {name}, which is no JSON")
+
+
 def read_json(path: str | os.PathLike) -> Any:
     """Read a JSON file.
 
@@ -171,7 +175,7 @@ def read_json(path: str | os.PathLike) -> Any:
         InputError: the file is absent or not JSON.
     """
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(), parse_constant=_refuse_constant)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; run the rule that makes it") from error
     except (ValueError, RecursionError) as error:  # also text that is none, numbers without end, nesting without end

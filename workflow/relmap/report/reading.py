@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
-import yaml
 from PIL import Image
 
 from relmap.errors import InputError
@@ -19,6 +18,7 @@ from relmap.evidence.layout import digits, lay_out
 from relmap.evidence.tables import images_note, trainings_note
 from relmap.job.files import read_json
 from relmap.job.parquet import reading
+from relmap.job.yaml_files import read_yaml
 
 # JSON keeps no order of keys that matters; readers want to see these before the rest.
 _FIRST = ("image", "data set", "network", "class", "predicted", "gain")
@@ -203,11 +203,8 @@ def read_config(path: Path) -> tuple[str | None, dict[str, Any]]:
     """
     if not path.is_file():
         return None, {}
-    text = path.read_text(encoding="utf-8")
-    try:
-        return text, yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML ({error}); delete it and run again") from error
+    values = read_yaml(path, "delete it and run again") or {}
+    return path.read_text(encoding="utf-8"), values
 
 
 def read_manifest_facts(path: Path) -> dict[str, Any]:

@@ -19,10 +19,12 @@ def read_classes(path: str | os.PathLike) -> dict[str, str]:
     """
     try:
         lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the names of classes ({error.strerror}); correct `classes`") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot read the names of classes ({error}); correct `classes`") from error
     found: dict[str, str] = {}
     for line in lines:
+        if not line.isprintable():
+            raise InputError(f"{path}: the line {line[:100]!r} has control characters; correct it")
         name, _, words = line.partition(" ")
         if name in found:
             raise InputError(f"{path}: names the class {name} twice; a line is a class")

@@ -14,7 +14,7 @@ from typing import Any
 from relmap.data.decoding import read_size
 from relmap.data.formats.imagenet import SUFFIXES
 from relmap.data.formats.pascal import read_annotation
-from relmap.data.listing import Exclusion
+from relmap.data.listing import Exclusion, inside
 from relmap.data.manifest import Manifest, build_manifest
 from relmap.data.threads import thread_map
 from relmap.errors import InputError
@@ -65,6 +65,8 @@ def read_folder(
         with left_out.about(_id(path)):
             return _row(path, root, label_of[path.parent.name])
 
+    for path in pictures:
+        inside(path.relative_to(root).as_posix(), root)
     rows = thread_map(row, pictures, workers)
     if annotate is not None:
         more = annotate([one["path"] for one in rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import filecmp
 import gzip
 import lzma
 import os
@@ -44,6 +45,8 @@ MARKS = ".unpacked"
 """Folder of a data set in which each archive leaves a mark that says what it became."""
 _ZIP_END = 22
 """Bytes of the end of a zip, without its comment."""
+_AGAIN = ".relmap-again"
+"""Name for a moment of a member that is there twice."""
 _SHOWN = 100
 """Characters of a member's name in a message."""
 _HEADER = 2**20
@@ -247,8 +250,14 @@ class _Writer:
             )
 
     def write(self, source: BinaryIO, target: Path, size: int) -> None:
+        """Write a member; one that is there already must be the same, or readers would differ about what it is.
+
+        Raises:
+            InputError: it is another.
+        """
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(target, "wb") as file:
+        again = target.with_name(_AGAIN) if os.path.lexists(target) else None
+        with open(again or target, "wb") as file:
             left = size
             while left:
                 block = source.read(min(_BLOCK, left))
@@ -256,6 +265,11 @@ class _Writer:
                     raise EOFError(f"{target.name} ends {left} bytes early")
                 file.write(block)
                 left -= len(block)
+        if again is not None:
+            same = target.is_file() and filecmp.cmp(again, target, shallow=False)
+            again.unlink()
+            if not same:
+                raise self.refuse(target.relative_to(self.room).as_posix(), "it is there twice, and differs")
 
 
 _READERS: tuple[tuple[bytes, Callable[..., BinaryIO], Callable[[], Any] | None], ...] = (
