@@ -9,12 +9,13 @@
 # make wheel      the library as a wheel, into dist/
 # make config     config.yaml from the schema
 # make lock       resolve requirements.in anew
+# make resolve    whether the lock has wheels for the oldest and newest Python that is supported
 # make clean      remove what the workflow made, and .venv
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: results status pack restore test lint smoke unit benchmark networks docs wheel config lock clean
+.PHONY: results status pack restore test lint smoke unit benchmark networks docs wheel config lock resolve clean
 
 PYTHON ?= python3
 CORES ?= all
@@ -107,6 +108,10 @@ wheel: $(READY)
 # Written aside first: a config that cannot be read must not stop its own mending.
 config: $(READY)
 	$(BIN)/python -m relmap.job.config_text > config.yaml.new && mv config.yaml.new config.yaml
+
+# The same pins for other Pythons, from whatever index pip is configured with; nothing is installed.
+resolve: $(READY)
+	$(BIN)/python -m relmap.job.resolving requirements.lock pyproject.toml
 
 lock:
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

@@ -18,6 +18,7 @@ LOCK_HEADER = """\
 
 CONDA_HEADER = """\
 # The same pins as requirements.lock (a test compares), for `snakemake --sdm conda`. Made by `make lock`.
+# Compared, not built: no test of relmap's makes this environment. See envs/README.md.
 channels:
   - conda-forge
   - nodefaults
