@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 import torch
-from relmap.evidence.evaluation import rows_of
+from relmap.evidence.evaluation import rows_of, write_parquet
 from relmap.explanation import compare
 from relmap.inspection.comparison import CELL, admitted, surest
 from relmap.inspection.leakage import conservation, conserves
 from relmap.job.files import atomic_path
 from relmap.job.logs import job
-from relmap.job.parquet import read_parquet, write_parquet
+from relmap.job.parquet import read_parquet
 from relmap.job.subject import Subject
 from relmap.propagation import Propagator
 
