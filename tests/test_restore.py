@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from relmap.evidence.packing import pack
 from relmap.evidence.restoring import restore
+from relmap.job.config import dump, load
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config.yaml", "config", "workflow", "papers", "notebooks", "envs", "resources", "profiles")
@@ -48,6 +49,7 @@ def run(tmp_path_factory):
         if path.suffix == ".zarr":
             (path / "zarr.json").touch()
     (folder / "results/smoke/provenance.json").write_text('{"versions": {}}')
+    (folder / "results/smoke/config.yaml").write_text(dump(load({"run": "smoke"})))
     snakemake(folder, "--touch")
     return folder
 
