@@ -15,6 +15,7 @@ from relmap.errors import InputError
 from relmap.explainers.base import Explainer, JointRun, SharedPass, as_channel_maps, as_maps
 from relmap.explainers.building import as_propagator, build
 from relmap.explainers.soundness import check_classes, check_images, check_maps, warn_of_growth, warn_of_noise
+from relmap.job.memory import as_memory_bears
 from relmap.network.score_maps import pooled_scores
 from relmap.propagation import Activations, Propagator, Walk
 
@@ -93,9 +94,11 @@ def compare(
     )
     known = None if targets is None else classes(targets, len(images))
     maps: dict[str, list[Tensor]] = {method: [] for method in together.explainers}
-    for begin in range(0, len(images), batch_size):
-        batch = slice(begin, begin + batch_size)
-        of_batch = _maps_of_batch(together, images[batch], None if known is None else known[batch], begin)
+
+    def make(batch: slice) -> dict[str, Tensor]:
+        return _maps_of_batch(together, images[batch], None if known is None else known[batch], batch.start)
+
+    for of_batch in as_memory_bears(len(images), batch_size, make):
         for method, found in of_batch.items():
             maps[method].append(found)
     alone = known is None or torch.as_tensor(targets).dim() < 2

@@ -25,6 +25,7 @@ from relmap.inspection.comparison import admitted
 from relmap.inspection.explanations import Explanation, MethodMaps
 from relmap.inspection.leakage import conservation
 from relmap.job.device import choose_device
+from relmap.job.memory import as_memory_bears
 from relmap.models.named import class_number, imagenet_names, network_named, read_names
 from relmap.network import Operation
 from relmap.network.score_maps import pooled_scores
@@ -224,8 +225,11 @@ def _made(
         try:
             warn_of_noise(row, propagator.graph)
             explainer = build(propagator, row)
-            for batch, wanted in zip(images.split(batch_size), targets.split(batch_size), strict=True):
-                found, leak = _of_batch(propagator, explainer, row, batch.to(propagator.device), wanted)
+
+            def make(batch: slice) -> tuple[Tensor, Tensor | None]:
+                return _of_batch(propagator, explainer, row, images[batch].to(propagator.device), targets[batch])
+
+            for found, leak in as_memory_bears(len(images), batch_size, make):
                 maps.append(found)
                 leaks += [] if leak is None else [leak]
                 progress(row.label)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from relmap.job.memory import as_memory_bears
 from relmap.models import objective
 from relmap.network.score_maps import pooled_scores
 
@@ -28,9 +29,13 @@ def class_scores(
     model.eval()
     found = []
     for batch in images.split(batch_size) if isinstance(images, torch.Tensor) else images:
-        with autocast(device, precision):
-            logits = model(laid_out(batch.to(device)))
-        found.append(pooled_scores(logits.float()).cpu())
+
+        def scores(part: slice, batch: torch.Tensor = batch) -> torch.Tensor:
+            with autocast(device, precision):
+                logits = model(laid_out(batch[part].to(device)))
+            return pooled_scores(logits.float()).cpu()
+
+        found += as_memory_bears(len(batch), len(batch), scores)
     return torch.cat(found)
 
 
