@@ -1,11 +1,15 @@
 """What a run found, kept in docs/evidence: whole, with what makes it again, and of committed files alone."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
+from relmap.catalogue.papers import read_papers
 from relmap.errors import InputError
-from relmap.evidence.keep import SUMS, differences, keep
+from relmap.evidence.keep import STATUS, SUMS, differences, keep
+from relmap.evidence.status import PAPERS
+from relmap.evidence.summary import summary, within
 from relmap.job.config import defaults, dump, load
 from relmap.job.files import sha256_file
 
@@ -37,7 +41,7 @@ def test_a_run_is_kept_with_what_makes_it_again(tmp_path):
     folder = keep(make_run(tmp_path / "results"), tmp_path / "kept")
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert names == {
-        *("README.md", SUMS, "config.yaml", "provenance.json"),
+        *("README.md", SUMS, STATUS, "config.yaml", "provenance.json"),
         *("tables/clam_table1.csv", "tables/clam_table1.md"),
     }
     assert yaml.safe_load((folder / "config.yaml").read_text()) == {
@@ -67,3 +71,38 @@ def test_an_unfinished_run_is_not_kept(tmp_path, name):
     (make_run(tmp_path / "results") / name).unlink()
     with pytest.raises(InputError, match=f"{name}: no such file; finish the run before it is kept"):
         keep(tmp_path / "results", tmp_path / "kept")
+
+
+def test_main_claims_are_claims():
+    for paper in read_papers(PAPERS):
+        ids = {claim["id"] for claim in yaml.safe_load((paper.folder / "claims.yaml").read_text())}
+        assert paper.main_claims and ids.issuperset(paper.main_claims), paper.id
+
+
+def test_a_kept_run_in_a_few_lines(tmp_path):
+    folder = keep(make_run(tmp_path / "results"), tmp_path / "kept")
+    papers = [paper for paper in read_papers(PAPERS) if paper.id == "clam"]
+    table = folder / "tables" / "clam_claims.csv"
+    with pytest.raises(InputError, match=r"clam_claims\.csv: no such file; keep the run again"):
+        summary(folder, papers)
+    named = papers[0].main_claims
+    rows = [f'{name},"""it is so"" (read: a (b) c)",{name == named[2]},holds,fails' for name in named]
+    table.write_text("\n".join(["claim,text,ours,published_verdict,verdict", *rows, "more,x,False,fails,holds"]))
+    text = summary(folder, papers)
+    assert "| CLAM | 0 of " in text and " | 1, 2, 0 |\n" in text, "what is ours does not count"
+    assert text.count("| CLAM | it is so | holds | fails |\n") == 2
+    assert text.count("| CLAM | it is so | not the paper's | fails |\n") == 1
+    table.write_text("claim,text,ours,published_verdict,verdict\n")
+    with pytest.raises(InputError, match=f"no claim {named[0]}"):
+        summary(folder, papers)
+
+
+def test_the_readme_says_what_the_kept_run_says():
+    root = PAPERS.parent
+    page, kept = root / "README.md", Path(root) / "docs" / "evidence" / "demo"
+    assert within(page.read_text(), summary(kept, read_papers(PAPERS)), page) == page.read_text()
+
+
+def test_a_page_without_marks_is_refused():
+    with pytest.raises(InputError, match=r"README\.md: has not the marks"):
+        within("no marks", "x", "README.md")

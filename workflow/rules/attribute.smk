@@ -51,8 +51,8 @@ for dataset_, model_, arm_, methods_ in BATCHES:
                 "_".join(["gather", dataset_, model_, *([arm_] if arm_ != "plain" else [])])
             input:
                 targets=f"<results>/targets/{dataset_}/{model_}.parquet",
-                stores=gather.pairs([shared(f"maps/{dataset_}/{model_}/{method}.zarr") for method in methods_]),
-                hashes=gather.pairs([shared(f"maps/{dataset_}/{model_}/{method}.json") for method in methods_]),
+                stores=all_shares(f"maps/{dataset_}/{model_}/{method}.zarr" for method in methods_),
+                hashes=all_shares(f"maps/{dataset_}/{model_}/{method}.json" for method in methods_),
                 library=library("workflow/scripts/gather_maps.py"),
             output:
                 stores=[directory(f"<results>/maps/{dataset_}/{model_}/{method}.zarr") for method in methods_],

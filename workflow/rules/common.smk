@@ -496,6 +496,11 @@ def passing(path, divided=PARTS > 1):
     return temp(path) if divided else path
 
 
+def all_shares(paths):
+    """The shares of files, one file after another; Snakemake's own `gather` fills the first of several patterns alone."""
+    return [share for path in paths for share in gather.pairs(shared(path))]
+
+
 def share_of(wildcards):
     """Which share of the work a job has."""
     return getattr(wildcards, "scatteritem", "1-of-1")

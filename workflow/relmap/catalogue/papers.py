@@ -35,7 +35,7 @@ EMPHASIS = {"", "bold", "underline", "star"}
 FLAGS = ("present", "predicted", "counted", "difficult")
 _TABLE_KEYS = {*_KINDS, "number", "caption", "rows"}
 _KEYS = {*_KINDS, "title", "short", "citation", "tables", "figures", "controls", "notebooks", "extra", "measured"}
-_KEYS |= {"significance"}
+_KEYS |= {"significance", "main_claims"}
 _REQUIRED = ("title", "short", "citation", "methods", "metrics", "tables", "figures")
 
 
@@ -82,6 +82,7 @@ class Paper:
         extra: tables that the paper's own rules make: name and caption.
         measured: cells that its figures show beside those of its tables.
         significance: what is tested behind the stars of its tables, where it prints any.
+        main_claims: ids of the claims by which a few words tell how it stands, of its ``claims.yaml``.
         networks: method -> model -> the model that stands in its place under that method: a method with a network of
             its own stands in the same column as those that explain the table's.
     """
@@ -98,6 +99,7 @@ class Paper:
     extra: tuple[Mapping[str, str], ...]
     measured: tuple[Cell, ...] = ()
     significance: Significance | None = None
+    main_claims: tuple[str, ...] = ()
     networks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -132,6 +134,7 @@ def read_paper(folder: str | os.PathLike) -> Paper:
             for ids in product(*(block[kind] for kind in ("datasets", "models", "methods", "metrics")))
         ),
         _significance(content.get("significance"), tables, folder / "paper.yaml"),
+        tuple(content.get("main_claims") or ()),
         _networks(tables, folder / "paper.yaml"),
     )
 

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from relmap.errors import InputError
 from relmap.evidence.status import REPOSITORY, as_text, papers_of, run_config, status_of
 from relmap.job.config import defaults, dump
@@ -23,6 +25,7 @@ from relmap.job.files import atomic_path, read_json, sha256_file
 
 KEPT = REPOSITORY / "docs" / "evidence"
 SUMS = "SHA256SUMS"
+STATUS = "status.csv"
 
 
 def differences(config: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +76,11 @@ def keep(results: str | os.PathLike, kept: str | os.PathLike = KEPT) -> Path:
             shutil.copyfile(results / "tables" / name, tables / name)
         (Path(temporary) / "config.yaml").write_text(dump(differences(config, defaults())))
         shutil.copyfile(results / "provenance.json", Path(temporary) / "provenance.json")
-        text = as_text(status_of(results, config, papers))
+        statuses = status_of(results, config, papers)
+        text = as_text(statuses)
+        of_run = {paper.id for paper in papers}
+        counts = pd.DataFrame(vars(status) for status in statuses if status.id in of_run).drop(columns="lacking")
+        counts.to_csv(Path(temporary) / STATUS, index=False)
         (Path(temporary) / "README.md").write_text(_readme(config["run"], provenance, text, names))
         files = sorted(path for path in Path(temporary).rglob("*") if path.is_file())
         lines = [f"{sha256_file(path)}  {path.relative_to(temporary)}\n" for path in files]
