@@ -13,7 +13,7 @@ import pytest
 import torch
 from relmap.errors import InputError
 from relmap.evidence.evaluation import write_parquet
-from relmap.job.files import atomic_path, atomic_paths, read_json, write_json
+from relmap.job.files import atomic_path, atomic_paths, read_json, sweep, write_json
 from relmap.job.parquet import read_parquet
 from relmap.job.seeds import derive, generator
 from relmap.models import checkpoint
@@ -203,3 +203,13 @@ def test_seeds_depend_on_their_purpose_alone():
     assert derive(0, "a", 1) == derive(0, "a", 1)
     assert len({derive(0, "a", 1), derive(1, "a", 1), derive(0, "b", 1), derive(0, "a1"), derive(0, "a", 1, "")}) == 5
     assert torch.equal(torch.rand(3, generator=generator(5, "x")), torch.rand(3, generator=generator(5, "x")))
+
+
+def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path):
+    for name in ("maps/.a.zarr.x1.part/a.zarr/c", "maps/b.zarr/.c.part", ".hidden", "d.part"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / ".e.bin.part").write_text("a download that will go on")
+    assert sweep(tmp_path) == [tmp_path / "maps" / ".a.zarr.x1.part"]
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert left == [".e.bin.part", ".hidden", "d.part", "maps", "maps/b.zarr", "maps/b.zarr/.c.part"]
+    assert sweep(tmp_path / "absent") == []

@@ -78,5 +78,5 @@ def test_a_killed_run_goes_on_and_says_the_same(tmp_path, config, quiet, seed):
     again = start(tmp_path, config, *parts)
     assert again.wait(400) == 0, (tmp_path / "log.txt").read_text()[-3000:]
     assert found(tmp_path) == said
-    assert not list((tmp_path / "results" / "killed").glob("**/*.zarr.*")), "something half written was left"
+    assert not list((tmp_path / "results").rglob(".*.part")), "something half written was left"
     assert not list((tmp_path / "results" / "killed" / "parts").glob("*/maps/**/*.zarr")), "shares stay behind"

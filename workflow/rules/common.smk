@@ -33,6 +33,7 @@ from relmap.catalogue.rows import as_configured, configured_models, load_rows, r
 from relmap.errors import InputError
 from relmap.evidence.claims import read_claims
 from relmap.job.config import check_ids, load
+from relmap.job.files import sweep
 from relmap.job.imports import closure
 
 # Whether the workflow runs in its own repository.
@@ -168,7 +169,7 @@ COMPUTED_TABLES = {}
 
 
 def claim_folder():
-    """Refuse a second workflow on the same run.
+    """Refuse a second workflow on the same run, and remove what a killed one left half written.
 
     Snakemake's own lock outlives a killed process and must then be removed by hand, so the profiles switch it off. The
     kernel's lock ends with its process.
@@ -181,6 +182,7 @@ def claim_folder():
         fcntl.flock(folder_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.exit(f"error: {folder}: another workflow is at work here; wait for it, or give this one another `run`")
+    sweep(folder)
 
 
 def let_scheduler_rest():

@@ -63,6 +63,18 @@ def atomic_paths(*paths: str | os.PathLike) -> Iterator[tuple[Path, ...]]:
             shutil.rmtree(room, ignore_errors=True)
 
 
+def sweep(folder: str | os.PathLike) -> list[Path]:
+    """Remove what killed processes left half written below a folder that nobody else writes to; say what it was."""
+    left = []
+    for place, folders, _ in os.walk(folder):
+        left += [Path(place, name) for name in folders if name.startswith(".") and name.endswith(".part")]
+        # A store of maps has many folders, and is moved to its place whole.
+        folders[:] = [name for name in folders if not name.endswith((".part", ".zarr"))]
+    for room in left:
+        shutil.rmtree(room, ignore_errors=True)
+    return left
+
+
 def is_full(error: BaseException) -> bool:
     """Whether a disk, or somebody's share of it, was full: as a number, in words, or in what the error came from."""
     seen: BaseException | None = error
