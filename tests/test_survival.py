@@ -17,18 +17,18 @@ from relmap.evidence.maps import verify_maps
 from relmap.job.files import sha256_file
 
 ROOT = Path(__file__).resolve().parents[1]
-SCORES = "scores/imagenet/vgg16/pointing.parquet"
+SCORES = "scores/imagenet/vgg16/insertion.parquet"
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """Three pictures of each of four classes on a narrow VGG-16, by CLAM's methods."""
+    """Three pictures of each of four classes on a narrow VGG-16, by a dozen methods."""
     smoke = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text())
     only = {"imagenet": {"render": {"classes": 4, "train_per_class": 4, "val_per_class": 3, "size": 64}}}
     chosen = {
         **{key: smoke[key] for key in ("training", "evaluation", "engine") if key in smoke},
         "run": "killed",
-        "papers": ["clam"],
+        "papers": ["ae"],
         "datasets": {name: only.get(name) for name in (*smoke["datasets"], "imagenet", "cub200_2011")},
         "models": {"vgg16": smoke["models"]["vgg16"], "resnet50": None},
         "compute": {"batch_size": 2},
