@@ -19,8 +19,8 @@ from PIL import Image
 from relmap.catalogue.rows import rank
 from relmap.data.decoding import decode
 from relmap.data.manifest import Manifest, read_manifest
-from relmap.data.runs import decode_runs
 from relmap.data.members import file_of
+from relmap.data.runs import decode_runs
 from relmap.errors import InputError
 from relmap.evidence.maps import open_maps
 from relmap.figures.pictures import fit, move_boxes, read_picture
