@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
 CONFIG = """\
 ClusterName=loopback
 SlurmctldHost={host}(127.0.0.1)
@@ -87,7 +87,7 @@ class Cluster:
 
     def __init__(self, folder: Path, cores: int, memory: int) -> None:
         self.folder, self.host = folder, socket.gethostname().split(".")[0]
-        for name in ("state", "spool"):
+        for name in ("state", "spool", "bin"):
             (folder / name).mkdir()
         ports = _free_ports(2)
         self.config = folder / "slurm.conf"
@@ -96,7 +96,12 @@ class Cluster:
                 host=self.host, folder=folder, controller_port=ports[0], node_port=ports[1], cores=cores, memory=memory
             )
         )
-        self.environment = {**os.environ, "SLURM_CONF": str(self.config)}
+        # Snakemake's jobs hand no variable of Slurm on to the step that they start.
+        srun = folder / "bin" / "srun"
+        srun.write_text(f'#!/bin/sh\nSLURM_CONF={self.config} exec {_found("srun")} "$@"\n')
+        srun.chmod(0o755)
+        path = os.pathsep.join([str(srun.parent), os.environ["PATH"]])
+        self.environment = {**os.environ, "SLURM_CONF": str(self.config), "PATH": path}
         self.daemons: dict[str, subprocess.Popen] = {}
 
     def start(self, name: str, *arguments: str) -> None:

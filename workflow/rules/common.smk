@@ -150,6 +150,10 @@ try:
 except InputError as error:
     sys.exit(f"error: {error}")
 
+# Jobs take theirs of these (relmap.job.gpu). What a scheduler has given a job of its own comes before the config.
+if config["compute"]["devices"]:
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(map(str, config["compute"]["devices"])))
+
 # Pairs of data set and model that this run treats: those that a cell asks for; without any paper, the first ones, as
 # many as the engine looks at.
 PAIRS = sorted(

@@ -13,7 +13,7 @@ from relmap.job.parquet import read_parquet
 from relmap.job.share import Share
 from relmap.job.subject import Subject
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     pairs = read_parquet(files.targets)

@@ -14,7 +14,7 @@ from relmap.models.training import write_history
 from relmap.models.weights import load_own, load_published
 from relmap.models.zoo import architecture_of
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, name = snakemake.params, snakemake.params.model["architecture"]
     source = Path(str(snakemake.input.published))
     size, width = params.model["input_size"], params.model["width"]

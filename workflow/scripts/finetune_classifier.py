@@ -15,7 +15,7 @@ from relmap.models.zoo import architecture_of
 
 PARTS = {"head": "fully connected part trained on {}, the rest", "all": "all of it trained on {}, before that"}
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, name = snakemake.params, snakemake.params.model["architecture"]
     recipe = TrainingConfig.from_mapping({**params.training, "precision": params.precision})
     manifest = read_manifest(snakemake.input.manifest)

@@ -11,7 +11,7 @@ from relmap.network import trace
 # One thread, while the rule keeps all cores free: seconds that compare between machines and do not wait for others.
 THREADS = 1
 
-with job(snakemake.log[0], THREADS) as log:
+with job(snakemake.log[0], THREADS, snakemake.resources.gpu) as log:
     params = snakemake.params
     tables = []
     for model, weights in zip(params.models, snakemake.input.weights, strict=True):

@@ -8,7 +8,7 @@ from relmap.job.logs import job
 from relmap.models.card import load_model
 from relmap.models.sources import class_probabilities
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params = snakemake.params
     manifest = read_manifest(snakemake.input.manifest)
     model, card = load_model(snakemake.input.weights, choose_device(params.device))

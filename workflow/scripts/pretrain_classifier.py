@@ -8,7 +8,7 @@ from relmap.models.sources import normalisation_of, preprocessing_of, training_s
 from relmap.models.training import TrainingConfig, train
 from relmap.models.zoo import build
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, name = snakemake.params, snakemake.params.model["architecture"]
     recipe = TrainingConfig.from_mapping({**params.training, "precision": params.precision})
     size, width = params.model["input_size"], params.model["width"]

@@ -11,7 +11,7 @@ from relmap.models.sources import accuracies
 from relmap.models.training import write_history
 from relmap.models.transfer import check_same_classes, transferred
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, name = snakemake.params, snakemake.params.model["architecture"]
     manifest = read_manifest(snakemake.input.manifest)
     model, lent = load_model(snakemake.input.lent)

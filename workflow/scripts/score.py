@@ -13,7 +13,7 @@ from relmap.metrics.case import Case
 from relmap.metrics.scoring import Asked, score_all
 from relmap.models.card import load_model, read_card
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.get("gpu", 0)):
     params, files = snakemake.params, snakemake.input
     device = choose_device(params.device)
     weights = files.get("weights")

@@ -13,7 +13,7 @@ from relmap.propagation import Propagator
 from papers.abslrp.shown import ABSLRP, best_and_worst, mosaic_scores
 from papers.abslrp.trace import scored_maps
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     mosaics = mosaic_scores(read_parquet(files.scores))

@@ -13,7 +13,7 @@ from relmap.job.subject import Subject
 from papers.abslrp.figures.patches import METHODS
 from papers.abslrp.shown import PATCH_MODELS, surest_in_both
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files = snakemake.params, snakemake.input
     chosen = surest_in_both(*map(read_parquet, files.targets), params.settings["images"])
     arrays = {}

@@ -15,7 +15,7 @@ from relmap.models.wordpiece import WordPiece, split
 from papers.abslrp.grammar import splits
 from papers.abslrp.text import position_of, roles_of, sheet_arrays, table_of, telling, token_maps
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files = snakemake.params, snakemake.input
     model, names = load_distilbert(files.weights, files.config, choose_device(params.device))
     positive = position_of(names, files.config)

@@ -14,7 +14,7 @@ from relmap.models.inference import predict
 
 from papers.abslrp.halves import SIDES, class_pairs, composed, own_shares
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files, settings = snakemake.params, snakemake.input, snakemake.params.settings
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     manifest, view = subject.manifest, subject.preprocessing

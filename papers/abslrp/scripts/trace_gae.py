@@ -12,7 +12,7 @@ from relmap.metrics.mosaics import assembled
 from papers.abslrp.shown import TRACED_METHODS, mosaic_scores, surest_mosaic
 from papers.abslrp.trace import trace
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     manifest = subject.manifest

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from papers.abslrp.grammar import VOCABULARY, splits
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, output = snakemake.params, snakemake.output
     sentences, _ = splits(**params.sentences, seed=params.seed)
     vocabulary = WordPiece([*SPECIAL, *VOCABULARY])

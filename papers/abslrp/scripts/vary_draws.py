@@ -9,7 +9,7 @@ from relmap.metrics.case import Case
 
 from papers.abslrp.variation import SEED, STEPS, gae_settings, road_settings, scored, summary, variation
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files, settings = snakemake.params, snakemake.input, snakemake.params.settings
     metrics = {"ties": params.evaluation["ties"]} | {name: dict(params.evaluation[name]) for name in ("gae", "road")}
     metrics["gae"]["mosaics"], metrics["road"]["images"] = None, settings["road_images"]

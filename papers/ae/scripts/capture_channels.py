@@ -13,7 +13,7 @@ from relmap.propagation import Propagator
 
 from papers.ae.channels import channel_attributions
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files, settings = snakemake.params, snakemake.input, snakemake.params.settings
     subject = Subject.open(files.manifest, files.weights[0], params.device, params.batch_size, snakemake.threads)
     pairs = surest(read_parquet(files.targets[0]), settings["images"])

@@ -14,7 +14,7 @@ from relmap.models.sources import class_probabilities
 
 from papers.ae.grids import compose, confident_images, refuse_none, write_grids
 
-with job(snakemake.log[0]) as log:
+with job(snakemake.log[0], gpus=snakemake.resources.gpu) as log:
     start = time.monotonic()
     params, files, root = snakemake.params, snakemake.input, Path(snakemake.output.root)
     n, count, confidence, models = (params.grids[key] for key in ("n", "count", "confidence", "models"))

@@ -23,7 +23,7 @@ from papers.ae.shares import share_row
 EXAMPLES = 3
 CANDIDATES = 4  # times as many pictures are laid before edges as are kept
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights[0], params.device, params.batch_size, snakemake.threads)
     manifest, view = subject.manifest, subject.preprocessing

@@ -25,7 +25,7 @@ from papers.ae.watermark import places, stamped, strokes, training_labels
 
 EXAMPLES = 4
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files, settings = snakemake.params, snakemake.input, snakemake.params.settings
     subject = Subject.open(files.manifest, files.weights[0], params.device, params.batch_size, snakemake.threads)
     manifest, view, label = subject.manifest, subject.preprocessing, settings["label"]

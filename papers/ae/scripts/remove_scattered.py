@@ -18,7 +18,7 @@ from relmap.job.subject import Subject
 from papers.ae.rows import SCATTERED_METHODS
 from papers.ae.scattered import classes_of, fragmentation, inserted, removed, top_pixels
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files, settings = snakemake.params, snakemake.input, snakemake.params.settings
     subject = Subject.open(files.manifest, files.weights[0], params.device, params.batch_size, snakemake.threads)
     manifest, view = subject.manifest, subject.preprocessing

@@ -6,7 +6,7 @@ from relmap.job.logs import job
 
 from papers.c3lrp.price import price_table
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu):
     params = snakemake.params
     device = choose_device(params.device)
     settings = params.settings

@@ -11,7 +11,7 @@ from papers.clam.ablation import Chain, check_variants, hold, lift_of, pointing_
 from papers.clam.cla.settings import ClamOptions, changed
 from papers.clam.cla.training import Source, refined_methods
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest[0], files.weights[0], params.device, params.batch_size, snakemake.threads)
     methods = refined_methods(subject.model)

@@ -12,7 +12,7 @@ from papers.clam.ablation import hold, lrp_variant, pointing_of
 
 DEFAULT = {"first": "z_box", "bounds": "valid_range", "batch_norm": "alpha_beta"}
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files = snakemake.params, snakemake.input
     rows = []
     for model, weights, targets in zip(params.models, files.weights, files.targets, strict=True):

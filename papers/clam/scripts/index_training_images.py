@@ -10,7 +10,7 @@ from papers.clam.cla.trained import load_chain
 from papers.clam.methods import REFINED
 from papers.clam.related import build_index, write_index
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     layers = load_chain(Path(files.layers), device=subject.device)

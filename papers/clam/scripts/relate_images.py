@@ -16,7 +16,7 @@ from papers.clam.cla.training import refined_methods
 from papers.clam.examples import EXPLAINER, layer_examples
 from papers.clam.related import read_index
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     layers = load_chain(Path(files.layers), device=subject.device)

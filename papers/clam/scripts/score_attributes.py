@@ -14,7 +14,7 @@ from papers.clam.attribute_scores import distinguishing_table, score_layers
 from papers.clam.cla.trained import load_chain
 from papers.clam.methods import REFINED
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     propagator = Propagator(subject.model)

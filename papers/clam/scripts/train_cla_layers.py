@@ -11,7 +11,7 @@ from papers.clam.cla.plan import plan_layers
 from papers.clam.cla.settings import ClamOptions
 from papers.clam.cla.training import Source, refined_methods, training_seeds
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files = snakemake.params, snakemake.input
     subject = Subject.open(files.manifest, files.weights, params.device, params.batch_size, snakemake.threads)
     options = ClamOptions.from_config(params.settings)

@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -45,19 +45,36 @@ def locked(path: str | os.PathLike, what: str, poll: float = 0.5) -> Iterator[No
     Raises:
         InputError: the folder cannot be written.
     """
-    path = Path(path)
-    make_folder(path.parent)
+    with locked_any([path], what, poll):
+        yield
+
+
+@contextmanager
+def locked_any(paths: Sequence[str | os.PathLike], what: str, poll: float = 0.5) -> Iterator[Path]:
+    """As :func:`locked`, the first of some locks that is free, whose path it yields."""
+    waiting = {Path(path): _Waiting() for path in paths}
+    for folder in {path.parent for path in waiting}:
+        make_folder(folder)
     said = False
-    waiting = _Waiting()
-    while (release := _try_flock(path, waiting)) is None:
+    while (taken := _first_free(waiting)) is None:
         if not said:
-            LOG.warning("%s: another run works on it; waiting. If no other run is alive, delete %s*", what, path)
+            first = next(iter(waiting))
+            LOG.warning("%s: another run works on it; waiting. If no other run is alive, delete %s*", what, first)
             said = True
         time.sleep(poll)
+    path, release = taken
     try:
-        yield
+        yield path
     finally:
         release()
+
+
+def _first_free(waiting: Mapping[Path, _Waiting]) -> tuple[Path, Callable[[], None]] | None:
+    for path, seen in waiting.items():
+        release = _try_flock(path, seen)
+        if release is not None:
+            return path, release
+    return None
 
 
 def make_folder(folder: str | os.PathLike) -> None:

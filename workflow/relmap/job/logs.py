@@ -7,16 +7,17 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from relmap.errors import InputError
+from relmap.job.gpu import gpu_slot
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @contextmanager
-def job(log: str, threads: int | None = None) -> Iterator[logging.Logger]:
+def job(log: str, threads: int | None = None, gpus: int = 0) -> Iterator[logging.Logger]:
     """Run the block with logging, warnings and progress bars going to the file ``log``.
 
     An ``InputError`` in the block ends the process with status 1 and one line, ``error: ...``, in the log and on the
@@ -25,6 +26,7 @@ def job(log: str, threads: int | None = None) -> Iterator[logging.Logger]:
     Args:
         log: path of the log file; written anew.
         threads: torch's threads; ``None`` leaves torch alone (and unimported).
+        gpus: how many the job has asked for. Of those that there are it waits for one, and sees no other.
     """
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     terminal = sys.stderr
@@ -38,11 +40,12 @@ def job(log: str, threads: int | None = None) -> Iterator[logging.Logger]:
         warnings.simplefilter("default")
         sys.stderr = file  # tqdm writes here
         try:
-            if threads is not None:
-                import torch
+            with gpu_slot() if gpus else nullcontext():
+                if threads is not None:
+                    import torch
 
-                torch.set_num_threads(threads)
-            yield logging.getLogger("relmap")
+                    torch.set_num_threads(threads)
+                yield logging.getLogger("relmap")
         except InputError as error:
             _fail(f"error: {error}\n", file, terminal)
         except Exception:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from relmap.job.files import read_json
+from relmap.job.gpu import gpu_names
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "zarr", "pillow", "snakemake", "papermill")
 
@@ -69,16 +70,7 @@ def source(repository: str | os.PathLike) -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     """System, cores that this process may use, and the GPU where the driver names one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"system": platform.system(), "processor": platform.machine(), "cores": cores, "gpus": gpus()}
-
-
-def gpus() -> list[str]:
-    """Names of the NVIDIA GPUs, asked of the driver's tool, so that torch need not be imported."""
-    if shutil.which("nvidia-smi") is None:
-        return []
-    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    run = subprocess.run(query, capture_output=True, text=True, check=False)
-    return run.stdout.split("\n")[:-1] if run.returncode == 0 else []
+    return {"system": platform.system(), "processor": platform.machine(), "cores": cores, "gpus": gpu_names()}
 
 
 def weights(models: Path) -> dict[str, dict[str, str]]:
