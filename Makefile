@@ -80,6 +80,7 @@ smoke: $(READY)
 	test -s "$$folder/results/smoke/index.html"
 
 unit: $(READY)
+	@command -v slurmctld >/dev/null || echo "no Slurm here, its trials are skipped: apt-get install slurm-wlm munge"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 # QUICK=1 takes less than two minutes; CHECK=1 fails where a bound does not hold.

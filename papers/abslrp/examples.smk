@@ -32,10 +32,10 @@ rule trace_gae:
         "<benchmarks>/trace_gae/{model}.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("trace_gae", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=20,
+        mem_mb=memory_of("trace_gae", dataset="imagenet"),
+        runtime=minutes_of("trace_gae", dataset="imagenet"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         settings=lookup(dpath="evaluation/gae", within=config),
@@ -62,10 +62,10 @@ rule explain_extremes:
         "<benchmarks>/explain_extremes/{model}.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("explain_extremes", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=20,
+        mem_mb=memory_of("explain_extremes", dataset="imagenet"),
+        runtime=minutes_of("explain_extremes", dataset="imagenet"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         settings=lookup(dpath="abslrp/extremes", within=config),
@@ -96,10 +96,10 @@ rule explain_two_classes:
         "<benchmarks>/explain_two_classes/{model}.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("explain_two_classes", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=memory_of("explain_two_classes", dataset="imagenet"),
+        runtime=minutes_of("explain_two_classes", dataset="imagenet"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
@@ -124,12 +124,14 @@ rule tabulate_classes:
         "<logs>/tabulate_classes.log",
     benchmark:
         "<benchmarks>/tabulate_classes.tsv"
+    group:
+        "tables"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("tabulate_classes")
     resources:
-        mem_mb=1500,
-        runtime=10,
+        mem_mb=memory_of("tabulate_classes", "images"),
+        runtime=minutes_of("tabulate_classes", "images"),
     params:
         models=CLASS_MODELS,
         resamples=lookup(dpath="evaluation/resamples", within=config),
@@ -156,10 +158,10 @@ rule explain_patches:
         "<benchmarks>/explain_patches.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("explain_patches", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=20,
+        mem_mb=memory_of("explain_patches", "nothing"),
+        runtime=minutes_of("explain_patches", "nothing"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         settings=lookup(dpath="abslrp/patches", within=config),

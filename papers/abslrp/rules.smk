@@ -24,10 +24,10 @@ rule explain_toys:
         "<benchmarks>/explain_toys.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("explain_toys")
     resources:
-        mem_mb=1500,
-        runtime=10,
+        mem_mb=memory_of("explain_toys", "nothing"),
+        runtime=minutes_of("explain_toys", "nothing"),
     message:
         "Toy networks"
     script:
@@ -49,10 +49,10 @@ rule train_sentiment:
         "<benchmarks>/train_sentiment.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("train_sentiment", reads=True)
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory_of("train_sentiment", "nothing"),
+        runtime=minutes_of("train_sentiment", "nothing"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
@@ -82,10 +82,10 @@ rule explain_sentences:
         "<benchmarks>/explain_sentences.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("explain_sentences", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=memory_of("explain_sentences", "nothing"),
+        runtime=minutes_of("explain_sentences", "nothing"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),

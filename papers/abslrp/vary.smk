@@ -27,10 +27,10 @@ rule vary_draws:
         "<benchmarks>/vary_draws.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("vary_draws", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=memory_of("vary_draws", dataset="imagenet", model=VGG),
+        runtime=minutes_of("vary_draws", dataset="imagenet", model=VGG),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),

@@ -27,10 +27,10 @@ rule compose_grids:
         "<benchmarks>/compose_grids.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("compose_grids", reads=True)
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory_of("compose_grids", dataset=GRID_BASE, model=EXAMPLE_MODEL),
+        runtime=minutes_of("compose_grids", dataset=GRID_BASE, model=EXAMPLE_MODEL),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
@@ -59,10 +59,10 @@ rule capture_channels:
         "<benchmarks>/capture_channels.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("capture_channels", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=20,
+        mem_mb=memory_of("capture_channels", dataset=GRID_BASE, model=EXAMPLE_MODEL),
+        runtime=minutes_of("capture_channels", dataset=GRID_BASE, model=EXAMPLE_MODEL),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         settings=lookup(dpath="ae/channels", within=config),
@@ -91,10 +91,10 @@ rule explain_watermark:
         "<benchmarks>/explain_watermark.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("explain_watermark", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=memory_of("explain_watermark", dataset=GRID_BASE, model=EXAMPLE_MODEL),
+        runtime=minutes_of("explain_watermark", dataset=GRID_BASE, model=EXAMPLE_MODEL),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
@@ -125,10 +125,10 @@ rule explain_edges:
         "<benchmarks>/explain_edges.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("explain_edges", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=memory_of("explain_edges", dataset=GRID_BASE, model=EXAMPLE_MODEL),
+        runtime=minutes_of("explain_edges", dataset=GRID_BASE, model=EXAMPLE_MODEL),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
@@ -158,10 +158,10 @@ rule remove_scattered:
         "<benchmarks>/remove_scattered.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("remove_scattered", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=memory_of("remove_scattered", dataset=GRID_BASE, model=EXAMPLE_MODEL),
+        runtime=minutes_of("remove_scattered", dataset=GRID_BASE, model=EXAMPLE_MODEL),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
@@ -192,10 +192,10 @@ rule threshold_grids:
         "<benchmarks>/threshold_grids.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("threshold_grids")
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=memory_of("threshold_grids", "images"),
+        runtime=minutes_of("threshold_grids", "images"),
     params:
         ties=lookup(dpath="evaluation/ties", within=config),
     message:

@@ -22,12 +22,14 @@ rule compare_ties:
         "<logs>/compare_ties.log",
     benchmark:
         "<benchmarks>/compare_ties.tsv"
+    group:
+        "tables"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("compare_ties")
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory_of("compare_ties", "images"),
+        runtime=minutes_of("compare_ties", "images"),
     params:
         methods=C3_METHODS,
     message:
@@ -50,12 +52,14 @@ rule count_masks:
         "<logs>/count_masks.log",
     benchmark:
         "<benchmarks>/count_masks.tsv"
+    group:
+        "tables"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("count_masks")
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory_of("count_masks", "images"),
+        runtime=minutes_of("count_masks", "images"),
     params:
         networks=C3_NETWORKS,
         methods=C3_PROPAGATIONS,
@@ -79,8 +83,8 @@ rule measure_price:
     # Its seconds are not to wait for others.
     threads: workflow.cores
     resources:
-        mem_mb=3000,
-        runtime=20,
+        mem_mb=memory_of("measure_price", "nothing"),
+        runtime=minutes_of("measure_price", "nothing"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         architecture=C3_MODEL,

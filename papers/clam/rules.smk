@@ -33,11 +33,11 @@ rule train_cla_layers:
         arm=alternatives(ARMS),
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("train_cla_layers", reads=True)
     resources:
-        mem_mb=3000,
+        mem_mb=memory_of("train_cla_layers"),
         disk_mb=1000,
-        runtime=240,
+        runtime=minutes_of("train_cla_layers"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
@@ -67,10 +67,10 @@ rule initialise_cla_layers:
         "<benchmarks>/initialise_cla_layers/{dataset}/{model}.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("initialise_cla_layers")
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory_of("initialise_cla_layers"),
+        runtime=minutes_of("initialise_cla_layers"),
     params:
         seed=lookup(dpath="seed", within=config),
         layers=untrained_layers,
@@ -100,10 +100,10 @@ rule index_training_images:
         arm=alternatives(ARMS),
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("index_training_images", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=120,
+        mem_mb=memory_of("index_training_images"),
+        runtime=minutes_of("index_training_images"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
@@ -136,10 +136,10 @@ rule relate_images:
         arm=alternatives(ARMS),
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("relate_images", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=memory_of("relate_images"),
+        runtime=minutes_of("relate_images"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
@@ -173,10 +173,10 @@ rule score_attributes:
         dataset=alternatives(PARTED),
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("score_attributes", reads=True)
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory_of("score_attributes"),
+        runtime=minutes_of("score_attributes"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         device=lookup(dpath="compute/device", within=config),
@@ -198,12 +198,14 @@ rule tabulate_controls:
         "<logs>/tabulate_controls.log",
     benchmark:
         "<benchmarks>/tabulate_controls.tsv"
+    group:
+        "tables"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("tabulate_controls")
     resources:
-        mem_mb=1500,
-        runtime=20,
+        mem_mb=memory_of("tabulate_controls", "images"),
+        runtime=minutes_of("tabulate_controls", "images"),
     params:
         seed=lookup(dpath="seed", within=config),
         resamples=lookup(dpath="evaluation/resamples", within=config),
@@ -225,12 +227,14 @@ rule tabulate_attributes:
         "<logs>/tabulate_attributes.log",
     benchmark:
         "<benchmarks>/tabulate_attributes.tsv"
+    group:
+        "tables"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("tabulate_attributes")
     resources:
-        mem_mb=1500,
-        runtime=20,
+        mem_mb=memory_of("tabulate_attributes", "images"),
+        runtime=minutes_of("tabulate_attributes", "images"),
     params:
         seed=lookup(dpath="seed", within=config),
         resamples=lookup(dpath="evaluation/resamples", within=config),
@@ -257,10 +261,10 @@ rule ablate_clam:
         "<benchmarks>/ablate_clam.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("ablate_clam", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=240,
+        mem_mb=memory_of("ablate_clam"),
+        runtime=minutes_of("ablate_clam"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
@@ -301,10 +305,10 @@ rule ablate_explainers:
         "<benchmarks>/ablate_explainers.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("ablate_explainers", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=memory_of("ablate_explainers"),
+        runtime=minutes_of("ablate_explainers"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),

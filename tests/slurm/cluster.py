@@ -60,6 +60,7 @@ InactiveLimit=0
 ReturnToService=2
 SlurmctldTimeout=60
 SlurmdTimeout=60
+SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory} State=UNKNOWN
 PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """

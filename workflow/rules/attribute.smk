@@ -28,10 +28,10 @@ for dataset_, model_, arm_, methods_ in BATCHES:
         priority: 10
         conda:
             "../../envs/relmap.yaml"
-        threads: config["compute"]["attribute"]["threads"]
+        threads: threads_of("attribute", reads=True)
         resources:
-            mem_mb=lambda wildcards, attempt: attempt * config["compute"]["attribute"]["mem_mb"],
-            runtime=lambda wildcards, attempt: attempt * config["compute"]["attribute"]["runtime"],
+            mem_mb=memory_of("attribute", dataset=dataset_, model=model_),
+            runtime=minutes_of("attribute", dataset=dataset_, model=model_),
             gpu=lookup(dpath="compute/gpus", within=config),
         params:
             methods=[ROWS.methods[method].to_dict() for method in methods_],
@@ -64,10 +64,10 @@ for dataset_, model_, arm_, methods_ in BATCHES:
             priority: 10
             conda:
                 "../../envs/relmap.yaml"
-            threads: 1
+            threads: threads_of("gather_maps")
             resources:
-                mem_mb=2000,
-                runtime=240,
+                mem_mb=memory_of("gather_maps", "images", dataset=dataset_, model=model_),
+                runtime=minutes_of("gather_maps", "images", dataset=dataset_, model=model_),
             message:
                 f"Putting the maps of {dataset_} with {model_} together ({arm_})"
             script:

@@ -35,6 +35,7 @@ from relmap.evidence.claims import read_claims
 from relmap.job.config import check_ids, load
 from relmap.job.files import sweep
 from relmap.job.imports import closure
+from relmap.job.resources import Measured, size
 
 # Whether the workflow runs in its own repository.
 INSIDE = Path.cwd().resolve() == ROOT
@@ -197,6 +198,43 @@ def let_scheduler_rest():
     """
     if not workflow.non_local_exec and getattr(workflow.scheduler, "job_rate_limiter", None):
         workflow.scheduler.job_rate_limiter = None
+
+
+# What jobs took: resources/measured.csv, remade from a run by `python -m relmap.job.resources`. Their rules ask for more
+# than that, and for as much again whenever a job is tried anew. On one machine it limits nothing unless --resources says so.
+MEASURED = Measured.read(here("resources/measured.csv"))
+
+
+def job_size(rule, wildcards, place):
+    """How large a rule's job is, by its data set and network."""
+    named_by = {key: place.get(key) or wildcards.get(key) for key in ("dataset", "model")}
+    return size(config, rule, **named_by, parts=PARTS if "scatteritem" in wildcards.keys() else 1)
+
+
+def memory_of(rule, by="frame", **place):
+    """Resource function: MB. `by` says what they grow with; `place` where no wildcards do."""
+
+    def mem_mb(wildcards, attempt):
+        need = MEASURED.memory_mb(rule, job_size(rule, wildcards, place), by)
+        return attempt * round(need * config["compute"]["headroom"])
+
+    return mem_mb
+
+
+def minutes_of(rule, by="work", **place):
+    """Resource function: minutes, as `memory_of`; at most what the config says."""
+
+    def runtime(wildcards, attempt):
+        need = MEASURED.minutes(rule, job_size(rule, wildcards, place), by)
+        asked = attempt * round(need * config["compute"]["headroom"])
+        return min(asked, config["compute"]["longest"] or asked)
+
+    return runtime
+
+
+def threads_of(rule, reads=False):
+    """As many as its jobs kept busy; where a network waits for pictures, at least those of the config that read them."""
+    return max(MEASURED.threads(rule), config["compute"]["threads"] if reads else 1)
 
 
 def alternatives(names):
@@ -782,6 +820,8 @@ COST_METHODS = config["engine"]["methods"] or [name for name in ENGINE_METHODS i
 ENGINE_PAIRS = sorted(
     (pair for pair in PAIRS if not ROWS.models[pair[1]].number), key=lambda pair: bool(ROWS.models[pair[1]].training_of)
 )[: config["engine"]["networks"]]
+# What these jobs are as large as.
+ENGINE_PLACE = dict(zip(("dataset", "model"), *ENGINE_PAIRS[:1]))
 COST_MODELS = [
     model
     for dataset, model in ENGINE_PAIRS

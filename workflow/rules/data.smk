@@ -22,12 +22,14 @@ rule render_dataset:
         dataset=alternatives(sources("render")),
     # All else waits for it.
     priority: 40
+    group:
+        "data_{dataset}"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("render_dataset")
     resources:
-        mem_mb=1500,
-        runtime=20,
+        mem_mb=memory_of("render_dataset", "images"),
+        runtime=minutes_of("render_dataset", "images"),
     params:
         renderer=renderer_of,
         seed=lookup(dpath="seed", within=config),
@@ -72,8 +74,9 @@ rule unpack_archive:
         "../../envs/relmap.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=600,
+        # Guesses: what is measured here is rendered, not unpacked.
+        mem_mb=lambda wildcards, attempt: attempt * 1500,
+        runtime=lambda wildcards, attempt: attempt * 600,
     params:
         root=subpath(output.mark, ancestor=2),
         folder=destination,
@@ -122,13 +125,14 @@ rule build_manifest:
         "<benchmarks>/build_manifest/{dataset}.tsv"
     # All else waits for it.
     priority: 40
+    group:
+        "data_{dataset}"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("build_manifest")
     resources:
-        # COCO's annotations take most.
-        mem_mb=lambda wildcards, attempt: attempt * (3000 if wildcards.dataset in sources("retrieve") else 1500),
-        runtime=30,
+        mem_mb=memory_of("build_manifest", "images"),
+        runtime=minutes_of("build_manifest", "images"),
     params:
         reader=reader_of,
         published=published_counts,

@@ -25,10 +25,10 @@ rule compare_methods:
         "<benchmarks>/compare_methods.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("compare_methods", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=memory_of("compare_methods", **ENGINE_PLACE),
+        runtime=minutes_of("compare_methods", **ENGINE_PLACE),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         pairs=ENGINE_PAIRS,
@@ -85,8 +85,8 @@ rule measure_cost:
         "../../envs/relmap.yaml"
     threads: 1024  # as many as there are
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=memory_of("measure_cost", **ENGINE_PLACE),
+        runtime=minutes_of("measure_cost", **ENGINE_PLACE),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         models=COST_MODELS,
@@ -122,12 +122,14 @@ rule render_gallery:
         "<logs>/render_gallery.log",
     benchmark:
         "<benchmarks>/render_gallery.tsv"
+    group:
+        "figures"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("render_gallery")
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory_of("render_gallery", "images"),
+        runtime=minutes_of("render_gallery", "images"),
     params:
         results=subpath(output.notebook, ancestor=3),
     message:
@@ -152,12 +154,14 @@ rule render_training:
         "<logs>/render_training.log",
     benchmark:
         "<benchmarks>/render_training.tsv"
+    group:
+        "figures"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("render_training")
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory_of("render_training", "images"),
+        runtime=minutes_of("render_training", "images"),
     params:
         results=subpath(output.notebook, ancestor=3),
     message:

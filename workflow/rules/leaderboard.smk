@@ -34,10 +34,10 @@ rule rank_methods:
         "<benchmarks>/rank_methods.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("rank_methods")
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=memory_of("rank_methods", "images"),
+        runtime=minutes_of("rank_methods", "images"),
     params:
         seed=lookup(dpath="seed", within=config),
         resamples=lookup(dpath="evaluation/resamples", within=config),
@@ -71,12 +71,14 @@ rule render_leaderboard:
         "<logs>/render_leaderboard.log",
     benchmark:
         "<benchmarks>/render_leaderboard.tsv"
+    group:
+        "figures"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("render_leaderboard")
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory_of("render_leaderboard", "images"),
+        runtime=minutes_of("render_leaderboard", "images"),
     params:
         results=subpath(output.notebook, ancestor=3),
     message:
@@ -102,10 +104,10 @@ rule compare_siblings:
         "<benchmarks>/compare_siblings.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("compare_siblings", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=memory_of("compare_siblings", **ENGINE_PLACE),
+        runtime=minutes_of("compare_siblings", **ENGINE_PLACE),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         methods=lookup(dpath="engine/siblings/methods", within=config),
@@ -140,12 +142,14 @@ rule render_minimal_pairs:
         "<logs>/render_minimal_pairs.log",
     benchmark:
         "<benchmarks>/render_minimal_pairs.tsv"
+    group:
+        "figures"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("render_minimal_pairs")
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory_of("render_minimal_pairs", "images"),
+        runtime=minutes_of("render_minimal_pairs", "images"),
     params:
         results=subpath(output.notebook, ancestor=3),
     message:

@@ -29,10 +29,10 @@ rule pretrain_classifier:
     priority: 30
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("pretrain_classifier", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=memory_of("pretrain_classifier"),
+        runtime=minutes_of("pretrain_classifier"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=training_seed,
@@ -64,10 +64,10 @@ rule convert_weights:
         model=alternatives(name for name in MODELS if name not in (*trained(), *starting(), *other_forms())),
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("reuse_classifier", reads=True)
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory_of("reuse_classifier"),
+        runtime=minutes_of("reuse_classifier"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         model=model_settings,
@@ -111,10 +111,10 @@ rule train_multilabel:
     priority: 20
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("train_multilabel", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=600,
+        mem_mb=memory_of("train_multilabel"),
+        runtime=minutes_of("train_multilabel"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=training_seed,
@@ -147,10 +147,10 @@ rule reuse_classifier:
         model=alternatives(name for name in MODELS if name not in other_forms()),
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("reuse_classifier", reads=True)
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory_of("reuse_classifier"),
+        runtime=minutes_of("reuse_classifier"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         model=model_settings,
@@ -204,10 +204,10 @@ rule finetune_classifier:
     priority: 20
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("finetune_classifier", reads=True)
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=memory_of("finetune_classifier"),
+        runtime=minutes_of("finetune_classifier"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seeds=lambda wildcards: [training_seed(wildcards)],
@@ -246,10 +246,10 @@ for dataset_, model_ in product(finetuning(), dict.fromkeys(trained_together().v
         priority: 20
         conda:
             "../../envs/relmap.yaml"
-        threads: 1
+        threads: threads_of("finetune_classifier", reads=True)
         resources:
-            mem_mb=3000,
-            runtime=120,
+            mem_mb=memory_of("finetune_classifier", dataset=dataset_, model=model_),
+            runtime=minutes_of("finetune_classifier", dataset=dataset_, model=model_),
             gpu=lookup(dpath="compute/gpus", within=config),
         params:
             seeds=[training_seed(SimpleNamespace(model=name)) for name in networks_],
@@ -279,10 +279,10 @@ rule predict:
         "<benchmarks>/predict/{dataset}/{model}.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("predict", reads=True)
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory_of("predict"),
+        runtime=minutes_of("predict"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),

@@ -31,12 +31,14 @@ for paper_ in PAPERS:
                 f"<logs>/draw/{paper_.id}/{notebook_}.log",
             benchmark:
                 f"<benchmarks>/draw/{paper_.id}/{notebook_}.tsv"
+            group:
+                "figures"
             conda:
                 "../../envs/relmap.yaml"
-            threads: 1
+            threads: threads_of("draw")
             resources:
-                mem_mb=2000,
-                runtime=30,
+                mem_mb=memory_of("draw", "images"),
+                runtime=minutes_of("draw", "images"),
             params:
                 results=subpath(output.notebook, ancestor=3),
                 given=notebook_parameters(paper_, notebook_),
@@ -148,10 +150,10 @@ rule write_report:
         "<benchmarks>/write_report.tsv"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("write_report")
     resources:
-        mem_mb=1500,
-        runtime=10,
+        mem_mb=memory_of("write_report", "images"),
+        runtime=minutes_of("write_report", "images"),
     params:
         results=subpath(output.index, parent=True),
         papers=[str(paper.folder) for paper in PAPERS],

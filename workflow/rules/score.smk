@@ -29,10 +29,10 @@ rule score:
         metric=alternatives(name for name in ROWS.metrics if asks_network(name) and not divided(name)),
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("score", reads=True)
     resources:
-        mem_mb=2000,
-        runtime=240,
+        mem_mb=memory_of("score"),
+        runtime=minutes_of("score"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         methods=lambda w: method_rows(w.dataset, w.model, [w.metric]),
@@ -76,10 +76,10 @@ if PARTS > 1:
             metric=alternatives(name for name in ROWS.metrics if divided(name)),
         conda:
             "../../envs/relmap.yaml"
-        threads: 1
+        threads: threads_of("gather_scores")
         resources:
-            mem_mb=4000,
-            runtime=60,
+            mem_mb=memory_of("gather_scores", "images"),
+            runtime=minutes_of("gather_scores", "images"),
         params:
             methods=lambda w: scored(w.dataset, w.model, [w.metric]),
         message:
@@ -111,10 +111,10 @@ for dataset_, model_, divided_, metrics_ in metrics_of_maps():
             shared(f"benchmarks/score/{dataset_}/{model_}/maps.tsv", divided_)
         conda:
             "../../envs/relmap.yaml"
-        threads: 1
+        threads: threads_of("score", reads=True)
         resources:
-            mem_mb=2000,
-            runtime=240,
+            mem_mb=memory_of("score", dataset=dataset_, model=model_),
+            runtime=minutes_of("score", dataset=dataset_, model=model_),
         params:
             methods=method_rows(dataset_, model_, metrics_),
             metrics=metrics_scored(dataset_, model_, metrics_),

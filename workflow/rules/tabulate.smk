@@ -34,12 +34,14 @@ for paper_ in PAPERS:
             f"<logs>/tabulate/{paper_.id}.log",
         benchmark:
             f"<benchmarks>/tabulate/{paper_.id}.tsv"
+        group:
+            "tables"
         conda:
             "../../envs/relmap.yaml"
-        threads: 1
+        threads: threads_of("tabulate")
         resources:
-            mem_mb=1500,
-            runtime=20,
+            mem_mb=memory_of("tabulate", "images"),
+            runtime=minutes_of("tabulate", "images"),
         params:
             seed=lookup(dpath="seed", within=config),
             resamples=lookup(dpath="evaluation/resamples", within=config),
@@ -81,12 +83,14 @@ for paper_ in PAPERS:
                 f"<logs>/decide/{paper_.id}.log",
             benchmark:
                 f"<benchmarks>/decide/{paper_.id}.tsv"
+            group:
+                "tables"
             conda:
                 "../../envs/relmap.yaml"
-            threads: 1
+            threads: threads_of("decide")
             resources:
-                mem_mb=1500,
-                runtime=20,
+                mem_mb=memory_of("decide", "images"),
+                runtime=minutes_of("decide", "images"),
             params:
                 seed=lookup(dpath="seed", within=config),
                 significance=lookup(dpath="evaluation/significance", within=config),
@@ -118,12 +122,14 @@ for owner_, names_ in {**COMPUTED_TABLES, "engine": ["cost"] if COST_MODELS else
                 f"<logs>/lay_out/{owner_}.log",
             benchmark:
                 f"<benchmarks>/lay_out/{owner_}.tsv"
+            group:
+                "tables"
             conda:
                 "../../envs/relmap.yaml"
-            threads: 1
+            threads: threads_of("lay_out")
             resources:
-                mem_mb=1500,
-                runtime=20,
+                mem_mb=memory_of("lay_out", "images"),
+                runtime=minutes_of("lay_out", "images"),
             message:
                 f"Laying out the computed tables of {owner_}"
             script:
@@ -146,12 +152,14 @@ rule tabulate_accuracies:
         "<logs>/tabulate_accuracies.log",
     benchmark:
         "<benchmarks>/tabulate_accuracies.tsv"
+    group:
+        "tables"
     conda:
         "../../envs/relmap.yaml"
-    threads: 1
+    threads: threads_of("tabulate_accuracies")
     resources:
-        mem_mb=1500,
-        runtime=20,
+        mem_mb=memory_of("tabulate_accuracies", "images"),
+        runtime=minutes_of("tabulate_accuracies", "images"),
     message:
         "Accuracies of the classifiers"
     script:

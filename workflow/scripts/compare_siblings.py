@@ -11,7 +11,7 @@ from relmap.job.parquet import read_parquet
 from relmap.job.subject import Subject
 from relmap.propagation import Propagator
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, files = snakemake.params, snakemake.input
     for manifest, weights, targets, path in zip(
         files.manifests, files.weights, files.targets, snakemake.output.siblings, strict=True

@@ -31,6 +31,7 @@ class DataSet:
         multi_label: whether an image may have several classes, which networks then tell independently.
         fit: how a network of another data set sees its pictures, as of ``Preprocessing``; empty for as its own.
         counts: of the published data set's test images, named as ``relmap.data.counts.count_pairs`` names them.
+        size: images of the published data set, to train on and to test on; what jobs ask for grows with them.
     """
 
     id: str
@@ -45,6 +46,7 @@ class DataSet:
     multi_label: bool = False
     fit: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
+    size: tuple[int, int] = (5_000, 5_000)
 
 
 DATASETS: dict[str, DataSet] = {
@@ -58,6 +60,7 @@ DATASETS: dict[str, DataSet] = {
             "cub_writer:render_cub",
             (BOXES, MASKS),
             (MINIMAL_PAIRS,),
+            size=(5_994, 5_794),
         ),
         DataSet(
             "imagenet",
@@ -66,6 +69,7 @@ DATASETS: dict[str, DataSet] = {
             "imagenet:read_imagenet",
             "imagenet_writer:render_imagenet",
             (BOXES,),
+            size=(1_281_167, 50_000),
         ),
         DataSet(
             "imagenet_segmentation",
@@ -77,6 +81,7 @@ DATASETS: dict[str, DataSet] = {
             classified_by="imagenet",
             fit="squash",
             counts={"images": 4276, "labelled_images": 4276, "pairs": 4276},
+            size=(0, 4_276),
         ),
         DataSet(
             "voc2007",
@@ -95,6 +100,7 @@ DATASETS: dict[str, DataSet] = {
                 "difficult_pairs": 2230,
                 "difficult_images": 1467,
             },
+            size=(5_011, 4_952),
         ),
         DataSet(
             "voc2012",
@@ -105,6 +111,7 @@ DATASETS: dict[str, DataSet] = {
             (BOXES,),
             multi_label=True,
             counts={"images": 5823},
+            size=(5_717, 5_823),
         ),
         DataSet(
             "coco2014",
@@ -121,6 +128,7 @@ DATASETS: dict[str, DataSet] = {
                 "difficult_pairs": 93951,
                 "difficult_images": 31257,
             },
+            size=(82_783, 40_504),
         ),
     )
 }
