@@ -69,10 +69,10 @@ if GALLERY:
             "<benchmarks>/pack_gallery.tsv"
         conda:
             "../../envs/relmap.yaml"
-        threads: 1
+        threads: threads_of("pack_gallery")
         resources:
-            mem_mb=2000,
-            runtime=30,
+            mem_mb=memory_of("pack_gallery", "images"),
+            runtime=minutes_of("pack_gallery", "images"),
         params:
             results=subpath(output.folder, parent=True),
             places=GALLERY_PLACES,
