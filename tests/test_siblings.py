@@ -115,11 +115,11 @@ def test_numbers_stand_beside_chance_the_best_first():
         for model in ("vgg16", "resnet50")
         for method, mean in (("saliency", 0.4), ("lrp_epsilon", 0.7), ("constant", 0.5))
     ]
-    figure = numbers_figure(pd.DataFrame(rows))
+    figure = numbers_figure(pd.DataFrame(rows), {"saliency": "Saliency", "lrp_epsilon": "LRP"})
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
-    assert [name.split()[0].lower()[:3] for name in names] == ["lrp", "con", "sal"]
+    assert names == ["LRP", "Constant", "Saliency"]
     for axes, column in zip(figure.axes, METRICS[METRIC].columns, strict=True):
         lines = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"]
         assert lines == ([] if column.chance is None else [column.chance])
     with pytest.raises(InputError, match="no minimal pairs"):
-        numbers_figure(pd.DataFrame(rows).assign(metric="pointing"))
+        numbers_figure(pd.DataFrame(rows).assign(metric="pointing"), {})

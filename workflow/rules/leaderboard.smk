@@ -129,6 +129,7 @@ rule render_minimal_pairs:
         siblings=sibling_pairs("<results>/siblings/{dataset}/{model}.npz"),
         manifests=sorted(set(sibling_pairs("<results>/manifests/{dataset}.parquet"))),
         standings="<results>/tables/leaderboard.csv",
+        ranks="<results>/tables/leaderboard_ranks.csv",
     output:
         notebook="<results>/notebooks/engine/minimal_pairs.ipynb",
         png=report(

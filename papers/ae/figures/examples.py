@@ -84,7 +84,7 @@ def _mark_sheet(arrays: Arrays, table: pd.DataFrame, methods: Sequence[str]) -> 
         maps = [arrays[f"maps/{network}/{method}"] for network, _ in columns]
         for number, picture in enumerate(arrays["picture"][: 2 if method == AE else 1]):
             said = [readable(str(arrays[f"says/{network}"][number])) for network in ("marked", "original")]
-            cells = [shown_map(found[number, which]) for found, (_, which) in zip(maps, columns, strict=True)]
+            cells = [method_map(method, found[number, which]) for found, (_, which) in zip(maps, columns, strict=True)]
             under = f"{readable(str(arrays['true'][number]))}; said:\n{said[0]}; without training: {said[1]}"
             words = [under, *(f"on the mark: {share}" for share in shares)] if number == 0 else [under]
             rows.append(SheetRow(method_name(method), [picture, *cells], words))

@@ -22,7 +22,7 @@ from relmap.figures.style import PAGE_HEIGHT, PAGE_WIDTH, relmap_style, signed
 METRIC = "minimal_pairs"
 _MARGIN, _GAP = 0.04, 0.05
 _LETTERS = 0.62  # inches, at the left
-_MODELS = (("o", "#0072b2"), ("s", "#d55e00"), ("^", "#009e73"), ("D", "#cc79a7"))
+_MODELS = (("o", "#0072b2"), ("s", "#d55e00"), ("^", "#009e73"))
 
 
 def net_shares(maps: np.ndarray, differs: np.ndarray) -> np.ndarray:
@@ -93,11 +93,14 @@ def _hull(differs: np.ndarray) -> tuple[float, float, float, float]:
     return float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1)
 
 
-def numbers_figure(standings: pd.DataFrame) -> Figure:
+def numbers_figure(standings: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
     """A panel a number, a row a method, a mark a network with its bootstrap interval; chance is a line.
+
+    Shown are the three networks that explain themselves by the most methods.
 
     Args:
         standings: ``tables/leaderboard.csv``.
+        labels: method id -> its name for readers, papers' own methods included.
 
     Raises:
         InputError: it has no minimal pairs.
@@ -106,8 +109,10 @@ def numbers_figure(standings: pd.DataFrame) -> Figure:
     rows = standings[standings["metric"].isin([column.rows for column in columns])]
     if not len(rows):
         raise InputError("leaderboard: no minimal pairs; run on rendered birds")
+    counts = rows.groupby("model", sort=False)["method"].nunique().sort_values(ascending=False, kind="stable")
+    models = [name for name in rows["model"].unique() if name in counts.index[: len(_MODELS)]]
+    rows = rows[rows["model"].isin(models)]
     order = _order(rows)
-    models = list(dict.fromkeys(rows["model"]))
     with relmap_style():
         height = min(PAGE_HEIGHT, 1.0 + 0.145 * len(order))
         figure = Figure(figsize=(PAGE_WIDTH, height), layout="constrained")
@@ -115,18 +120,19 @@ def numbers_figure(standings: pd.DataFrame) -> Figure:
         for axes, column in zip(panels, columns, strict=True):
             own = rows[rows["metric"] == column.rows]
             for place, model in enumerate(models):
-                marker, colour = _MODELS[place % len(_MODELS)]
+                marker, colour = _MODELS[place]
                 of_model = own[own["model"] == model].set_index("method")
                 of_model = of_model.loc[[name for name in order if name in of_model.index]]
-                heights = [order.index(name) + 0.18 * (2 * place - len(models) + 1) for name in of_model.index]
+                shift = 0.6 * (place - (len(models) - 1) / 2) / len(models)
+                heights = [order.index(name) + shift for name in of_model.index]
                 axes.hlines(heights, of_model["mean_low"], of_model["mean_high"], color=colour, linewidth=0.8)
                 axes.plot(of_model["mean"], heights, marker, color=colour, markersize=2.2, label=label(model))
             if column.chance is not None:
                 axes.axvline(column.chance, color="black", linewidth=0.7, linestyle=(0, (3, 2)), zorder=0)
-            axes.set_title("\n".join(wrap(label(column.rows), 18)), fontsize=6.5)
+            axes.set_title("\n".join(wrap(column.id.replace("_", " "), 16)), fontsize=6.5)
             axes.tick_params(axis="x", labelsize=6)
         controls = set(rows.loc[rows["control"].astype(bool), "method"])
-        panels[0].set_yticks(range(len(order)), [find(name).label for name in order], fontsize=5.6)
+        panels[0].set_yticks(range(len(order)), [labels.get(name, label(name)) for name in order], fontsize=5.6)
         for text, name in zip(panels[0].get_yticklabels(), order, strict=True):
             text.set_style("italic" if name in controls else "normal")
         panels[0].set_ylim(len(order) - 0.4, -0.6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from itertools import product
 from pathlib import Path
+from textwrap import fill
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -44,7 +45,7 @@ def training_curves(histories: dict[tuple[str, str], pd.DataFrame]) -> Figure:
             for place, (split, (colour, line, label)) in product(range(len(alike)), _LINES.items()):
                 part = alike[place][alike[place]["split"] == split]
                 axes.plot(part["epoch"], part["accuracy"], line, color=colour, label="" if place else label)
-            axes.set_title(setting_name(dataset, model))
+            axes.set_title(fill(setting_name(dataset, model), 48))
             axes.set_xlabel("Epoch")
             axes.set_ylabel("Accuracy")
             axes.set_ylim(0, 1)
