@@ -210,6 +210,21 @@ def test_a_claim_without_data_neither_holds_nor_fails(results: Path) -> None:
     assert '<span class="verdict nodata">– no data</span>' in (results / "index.html").read_text()
 
 
+def test_comparisons_by_name_are_folded(results: Path) -> None:
+    path = results / "tables" / "clam_claims.csv"
+    frame = pd.read_csv(path)
+    frame.loc[0, "evidence"] = (
+        "0 of 2 comparisons hold, 2 are reversed; differences -.1 to -.2; reversed: A, B; open: C"
+    )
+    frame.to_csv(path, index=False)
+    _write(results)
+    text = (results / "index.html").read_text()
+    folded = "<details><summary>Which</summary>reversed: A, B; open: C</details></td>"
+    minus = "\N{MINUS SIGN}"
+    assert f"<td>0 of 2 comparisons hold, 2 are reversed; differences {minus}.1 to {minus}.2{folded}" in text
+    assert text.count("<summary>Which</summary>") == 1, "what has no names has nothing to fold"
+
+
 def test_every_paper_has_a_line_and_those_of_the_run_a_section(results: Path) -> None:
     outline = _write(results)
     heads = [name for name in outline.ids if name in ("papers", "run", "paper-clam", "engine")]
