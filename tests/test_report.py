@@ -154,7 +154,7 @@ def test_run_is_described(results: Path) -> None:
         "c0ffee",
         "2.13.0",
         "x86_64",
-        "at 0.125 of the published width VGG-16",
+        "VGG-16 at 0.125 of the published width",
         "1 min 22 s",
         "512 MB",
     ):
