@@ -193,8 +193,8 @@ def test_report_lays_out_costs(tmp_path):
     assert len(table.heads) == 12
     names, lines = zip(*table.rows, strict=True)
     assert names == (CATALOGUE["lrp_epsilon"].label, CATALOGUE["c3_lrp"].label)
-    assert [text for text, _ in lines[0][:4]] == ["2.0", "4.0", "12.3", "2.5"]
-    assert {text for text, _ in lines[1][:6]} == {""}  # VGG-16 has no residual blocks
+    assert [entry.text for entry in lines[0][:4]] == ["2.0", "4.0", "12.3", "2.5"]
+    assert {entry.text for entry in lines[1][:6]} == {""}  # VGG-16 has no residual blocks
     frame.drop(columns="forwards").to_csv(tmp_path / "tables" / "cost.csv", index=False)
     with pytest.raises(InputError, match="forwards"):
         engine.costs(tmp_path, label)
@@ -217,7 +217,7 @@ def test_report_tells_the_worst_leaks(tmp_path):
     frame.to_csv(tmp_path / "tables" / "conservation_summary.csv", index=False)
     table = engine.leaks(tmp_path, label)
     assert table.groups == [(label("imagenet"), 1)]
-    cells = {name: line[0] for name, line in table.rows}
+    cells = {name: (line[0].text, line[0].below) for name, line in table.rows}
     assert cells[CATALOGUE["lrp_epsilon"].label] == ("20.0 %", "conv 40, batch norm 35, add 15")
     assert cells[CATALOGUE["clrp"].label] == ("0 %", "conserved")
     assert cells[CATALOGUE["saliency"].label] == ("\N{MINUS SIGN}12 \N{MULTIPLICATION SIGN}", "conv 100")

@@ -315,5 +315,6 @@ def test_a_constant_that_is_added_is_no_branch(method):
         torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * expected.abs().max().item())
     model = Adding(True, 0.5).double().eval()
     maps = relmap.explain(model, x, 1, tried(method))
-    assert maps.isfinite().all() and (maps != 0).any()
+    # A difference of two classes may speak against the first everywhere, and be cut off.
+    assert maps.isfinite().all() and (method == "finer_cam" or (maps != 0).any())
     torch.testing.assert_close(maps[1:], relmap.explain(model, x[1:], 1, tried(method)))

@@ -55,7 +55,7 @@ class TestPicture:
         np.testing.assert_array_equal(setting.picture(shown), picture)
         if parts is not None:
             np.testing.assert_array_equal(setting.part_map(shown), parts)
-        with pytest.raises(InputError, match="no such image; restore it"):
+        with pytest.raises(InputError, match="no such file; run the rule"):
             setting.picture(other)
         # Of another state of the data, or seen by another network, it is another picture.
         before = setting._copy("a", False)
@@ -354,7 +354,7 @@ class TestLayers:
         np.savez(tmp_path / "maps.npz", **arrays)
         with pytest.raises(InputError, match=r"relevance_features\.21"):
             layers.read_examples(tmp_path / "maps.npz")
-        with pytest.raises(InputError, match="no such image; restore it"):
+        with pytest.raises(InputError, match="no such file; run the rule"):
             layers.read_examples(tmp_path / "none.npz")
 
     def test_part_shares(self) -> None:

@@ -137,7 +137,8 @@ def test_every_stored_map_by_its_methods_id(file, arrays):
 # What float32 cannot hold, by their READMEs: RAP's signed shares and captum's copies on a ResNet; differences of maps
 # that are nearly equal; outputs near 0 that a left-out bias brings forth.
 ILL_CONDITIONED = {
-    "vgg16": {"abslrp_normalised", "abslrp_normalised_vgg", "abslrp_normalised_resnet"} | {"abslrp_eq12_without_bias"},
+    "vgg16": {"abslrp_normalised", "abslrp_normalised_vgg", "abslrp_normalised_resnet"}
+    | {"abslrp_eq12_without_bias"},
     "resnet50": {"rap", "rap_logit_init", "crap", "abslrp_normalised", "abslrp_normalised_vgg"}
     | {"abslrp_normalised_resnet", "abslrp_eq12_without_bias", "lrp_epsilon_captum"},
 }
@@ -161,6 +162,10 @@ def test_float32_against_float64(architecture, method):
     elif method.startswith("extremal_perturbation"):
         # The order of pixels whose masks are nearly equal is rounding's, and decides their part in the area's cost.
         assert errors(maps[1], maps[0]).max() < 1e-3
+    elif method == "finer_cam":
+        # What is left of a difference of classes that is cut off nearly everywhere is rounding's.
+        sizes = maps[0].flatten(2).norm(dim=2)
+        assert errors(maps[1], maps[0])[sizes > 1e-3 * sizes.max()].max() < 1e-4
     else:
         found = maps[0].flatten(2).norm(dim=2) > 0  # Grad-CAM's may be empty
         assert found.any() and errors(maps[1], maps[0])[found].max() < 1e-4

@@ -163,9 +163,9 @@ def test_what_takes_artifacts_is_not_explained_anew():
     [
         (Cell("voc2007", "vgg16", "lrp_epsilon", "mean_iou"), "data set voc2007 in the config"),
         (Cell("cub200_2011", "resnet50", "lrp_epsilon", "mean_iou"), "model resnet50 in the config"),
-        (Cell("imagenet", "vgg16", "score_cam", "mean_iou"), "method score_cam"),
+        (Cell("imagenet", "vgg16", "some_cam", "mean_iou"), "method some_cam"),
         (Cell("imagenet", "vgg16", "lrp_clam", "mean_iou"), "artifacts of lrp_clam"),
-        (Cell("imagenet", "vgg16", "lrp_epsilon", "average_drop"), "metric average_drop"),
+        (Cell("imagenet", "vgg16", "lrp_epsilon", "average_fall"), "metric average_fall"),
         (Cell("imagenet", "vgg16", "lrp_epsilon", "mean_iou"), "masks of imagenet"),
         (Cell("imagenet", "vgg16", "lrp_epsilon", "pointing_lower", "hard"), "variant hard"),
         (Cell("imagenet", "vgg16", "lrp_epsilon", "lerf_last_accuracy"), ""),

@@ -50,7 +50,7 @@ def case(tmp_path_factory):
     flags = {"present": True, "predicted": True, "correct": True, "counted": True, "difficult": False}
     pairs = [(f"p{k}", label) for k, picture in enumerate(pictures) for label in picture["labels"]]
     frame = pd.DataFrame([{"image_id": image, "target": target, **flags} for image, target in pairs])
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     model = nn.Sequential(
         nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), nn.Conv2d(6, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     ).append(nn.Linear(8, 3))

@@ -276,7 +276,9 @@ def test_every_block_of_the_page_is_tried():
     """Files here, commands as test_docs.py does, and one block of Python."""
     heads = re.findall(r"^```(\w+)\n(.*)", PAGE.read_text(), re.M)
     others = [first for kind, first in heads if not first.startswith("# tests/toy/") and kind != "sh"]
-    assert others == ["import relmap", "models: {resnet50: c3_resnet50}"], "that block is of papers/c3lrp/paper.yaml"
+    assert others == ["import relmap", "import timm", "models: {resnet50: c3_resnet50}"], (
+        "that block is of papers/c3lrp/paper.yaml"
+    )
     commands = [first for kind, first in heads if kind == "sh"]
     assert all(command.startswith(".venv/bin/snakemake ") for command in commands)
 
@@ -288,6 +290,14 @@ def test_the_pages_python_runs(monkeypatch):
     names = {"model": model.eval(), "images": torch.randn(2, 3, 32, 32), "targets": [0, 2]}
     exec(compile(block, "docs/adding.md", "exec"), names)
     assert names["maps"].shape == (2, 32, 32)
+
+
+def test_the_pages_network_of_timm_is_built():
+    (block,) = re.findall(r"^```python\n(import timm\n.*?)^```$", PAGE.read_text(), re.DOTALL | re.M)
+    names: dict = {}
+    exec(compile(block, "docs/adding.md", "exec"), names)
+    (row,) = names["MODELS"]
+    assert row.construct(classes=3, width=1.0, input_size=64).get_submodule(row.last).out_features == 3
 
 
 def test_a_method_of_ones_own_stands_beside_a_papers(tmp_path):

@@ -821,7 +821,7 @@ ENGINE_PAIRS = sorted(
     (pair for pair in PAIRS if not ROWS.models[pair[1]].number), key=lambda pair: bool(ROWS.models[pair[1]].training_of)
 )[: config["engine"]["networks"]]
 # What these jobs are as large as.
-ENGINE_PLACE = dict(zip(("dataset", "model"), *ENGINE_PAIRS[:1]))
+ENGINE_PLACE = dict(zip(("dataset", "model"), ENGINE_PAIRS[0])) if ENGINE_PAIRS else {}
 COST_MODELS = [
     model
     for dataset, model in ENGINE_PAIRS

@@ -58,8 +58,8 @@ rule tabulate_leaks:
         "../../envs/relmap.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=20,
+        mem_mb=memory_of("tabulate", "images"),
+        runtime=minutes_of("tabulate", "images"),
     params:
         precision="%.6g",
     message:

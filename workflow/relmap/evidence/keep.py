@@ -22,6 +22,7 @@ from relmap.errors import InputError
 from relmap.evidence.status import REPOSITORY, as_text, papers_of, run_config, status_of
 from relmap.job.config import defaults, dump
 from relmap.job.files import atomic_path, read_json, sha256_file
+from relmap.job.spreadsheet import without_formulas
 
 KEPT = REPOSITORY / "docs" / "evidence"
 SUMS = "SHA256SUMS"
@@ -80,7 +81,7 @@ def keep(results: str | os.PathLike, kept: str | os.PathLike = KEPT) -> Path:
         text = as_text(statuses)
         of_run = {paper.id for paper in papers}
         counts = pd.DataFrame(vars(status) for status in statuses if status.id in of_run).drop(columns="lacking")
-        counts.to_csv(Path(temporary) / STATUS, index=False)
+        without_formulas(counts).to_csv(Path(temporary) / STATUS, index=False)
         (Path(temporary) / "README.md").write_text(_readme(config["run"], provenance, text, names))
         files = sorted(path for path in Path(temporary).rglob("*") if path.is_file())
         lines = [f"{sha256_file(path)}  {path.relative_to(temporary)}\n" for path in files]

@@ -40,7 +40,7 @@ from relmap.job.seeds import generator
 from relmap.network.score_maps import pooled_scores
 from relmap.propagation import Propagator
 
-SCORES = {"logit": lambda scores: scores, "softmax": lambda scores: scores.softmax(1)}
+SCORES = {"logit": lambda scores: scores, "softmax": lambda scores: scores.double().softmax(1)}
 FILLS = ("zero", "region_mean")
 
 
