@@ -75,7 +75,7 @@ def record(root, output, inputs):
 def finish(root, run):
     """A repository with a finished run."""
     write(root, CODE)
-    write(root / "results" / run, KEPT | LEFT_OUT | {"config.yaml": f"run: {run}\n"})
+    write(root / "results" / run, KEPT | LEFT_OUT | {"config.yaml": f"run: {run}\nseed: 3\n"})
     for output in OUTPUTS:
         record(root, f"results/{run}/{output}", ["workflow/relmap/a.py"])
 
