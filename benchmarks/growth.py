@@ -4,8 +4,8 @@
 
 Each number of images is a process of its own. It reads a folder of pictures with boxes into a manifest, explains each
 picture by six methods, and scores the maps by pointing, by the functions that the workflow's jobs call.
-Written are ``growth.csv`` and ``images/growth.png``. The exponent b of cost ~ n^b is that between the last two numbers
-of images; 1 is linear. Memory is the peak of the process after the stage, with what Python and torch take anyway.
+Written are ``growth.csv`` and ``images/growth.png``. The exponent b of cost ~ n^b is that of the last three numbers of
+images, by least squares; 1 is linear. Memory is the peak of the process after the stage, with what Python and torch take anyway.
 """
 
 from __future__ import annotations
@@ -110,10 +110,9 @@ def measure(count: int) -> dict[str, float]:
 
 
 def exponents(table: pd.DataFrame) -> dict[str, float]:
-    """Of each cost, between the last two numbers of images; of memory, of what is above the first's."""
-    last, end = table.iloc[-2], table.iloc[-1]
-    ratio = np.log(end["images"] / last["images"])
-    return {name: float(np.log(end[name] / last[name]) / ratio) for name in table.columns.drop("images")}
+    """Of each cost, by least squares over the last three numbers of images."""
+    end = np.log(table.iloc[-3:])
+    return {name: float(np.polyfit(end["images"], end[name], 1)[0]) for name in table.columns.drop("images")}
 
 
 def drawn(table: pd.DataFrame) -> Figure:
@@ -134,7 +133,7 @@ def drawn(table: pd.DataFrame) -> Figure:
                     table["images"], table[column], marker=marker, markersize=3, label=f"{text}: {slopes[column]:.2f}"
                 )
             axes.set(xscale="log", yscale="log", xlabel="Images", title=title)
-            axes.legend(title="exponent at the end", title_fontsize=6)
+            axes.legend(title="exponent, last three", title_fontsize=6)
     return figure
 
 
