@@ -5,7 +5,8 @@
 Each number of images is a process of its own. It reads a folder of pictures with boxes into a manifest, explains each
 picture by six methods, and scores the maps by pointing, by the functions that the workflow's jobs call.
 Written are ``growth.csv`` and ``images/growth.png``. The exponent b of cost ~ n^b is that of the last three numbers of
-images, by least squares; 1 is linear. Memory is the peak of the process after the stage, with what Python and torch take anyway.
+images, by least squares; 1 is linear. Memory is the peak of the process after the stage, with what Python and torch
+take anyway.
 """
 
 from __future__ import annotations
