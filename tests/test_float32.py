@@ -137,8 +137,7 @@ def test_every_stored_map_by_its_methods_id(file, arrays):
 # What float32 cannot hold, by their READMEs: RAP's signed shares and captum's copies on a ResNet; differences of maps
 # that are nearly equal; outputs near 0 that a left-out bias brings forth.
 ILL_CONDITIONED = {
-    "vgg16": {"abslrp_normalised", "abslrp_normalised_vgg", "abslrp_normalised_resnet"}
-    | {"abslrp_eq12_without_bias"},
+    "vgg16": {"abslrp_normalised", "abslrp_normalised_vgg", "abslrp_normalised_resnet"} | {"abslrp_eq12_without_bias"},
     "resnet50": {"rap", "rap_logit_init", "crap", "abslrp_normalised", "abslrp_normalised_vgg"}
     | {"abslrp_normalised_resnet", "abslrp_eq12_without_bias", "lrp_epsilon_captum"},
 }
