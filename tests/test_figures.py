@@ -55,7 +55,7 @@ class TestPicture:
         np.testing.assert_array_equal(setting.picture(shown), picture)
         if parts is not None:
             np.testing.assert_array_equal(setting.part_map(shown), parts)
-        with pytest.raises(InputError, match="no such file; run the rule"):
+        with pytest.raises(InputError, match="no such image; restore it"):
             setting.picture(other)
         # Of another state of the data, or seen by another network, it is another picture.
         before = setting._copy("a", False)
