@@ -23,6 +23,9 @@ with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
         given = {method: params.explainers.get(method, {}) for method in admitted(propagator.graph, params.methods)}
         pictures = torch.from_numpy(found.pictures).permute(0, 3, 1, 2)
         images = subject.preprocessing.normalise(pictures).to(subject.device)
-        maps = compare(propagator, images, torch.from_numpy(found.targets).to(subject.device), given)
+        # A network that knows no bird has none to show.
+        maps = dict.fromkeys(given, torch.empty(0, 2, *images.shape[2:]))
+        if found.parts:
+            maps = compare(propagator, images, torch.from_numpy(found.targets).to(subject.device), given)
         write_siblings(found, {method: one.float().cpu().numpy() for method, one in maps.items()}, path)
         log.info("%s: %d birds, %d methods", path, len(found.parts), len(maps))

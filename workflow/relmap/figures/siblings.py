@@ -38,15 +38,17 @@ def siblings_figure(siblings: Siblings, maps: Mapping[str, np.ndarray], names: S
     Left the bird, and below it the sibling. Under a map the signed share of its relevance in the part.
 
     Args:
-        siblings: N birds, at least one.
+        siblings: N birds; of none the figure says so.
         maps: method id -> (N, 2, H, W), in the order of the columns.
         names: of the classes.
 
     Raises:
-        InputError: there is no bird, or no map.
+        InputError: there is no method.
     """
-    if not siblings.parts or not maps:
-        raise InputError("minimal pairs: no bird whose part decides, or no method; see `engine.siblings` in the config")
+    if not maps:
+        raise InputError("minimal pairs: the network admits no method of `engine.siblings.methods`; name others")
+    if not siblings.parts:
+        return _words("No bird and its sibling are both classified rightly.")
     side = (PAGE_WIDTH - 2 * _MARGIN - _LETTERS) / (len(maps) + 1) - _GAP
     titles = ["\n".join(wrap(text, int(side / 0.042))) for text in ("bird", *(find(name).label for name in maps))]
     head = 0.09 * max(title.count("\n") + 1 for title in titles) + 0.08
@@ -93,6 +95,13 @@ def _hull(differs: np.ndarray) -> tuple[float, float, float, float]:
     return float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1)
 
 
+def _words(text: str) -> Figure:
+    """What stands where there is nothing to draw."""
+    page = Page(PAGE_WIDTH, 0.5)
+    page.text(text, PAGE_WIDTH / 2, 0.25)
+    return page.figure()
+
+
 def numbers_figure(standings: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
     """A panel a number, a row a method, a mark a network with its bootstrap interval; chance is a line.
 
@@ -101,14 +110,11 @@ def numbers_figure(standings: pd.DataFrame, labels: Mapping[str, str]) -> Figure
     Args:
         standings: ``tables/leaderboard.csv``.
         labels: method id -> its name for readers, papers' own methods included.
-
-    Raises:
-        InputError: it has no minimal pairs.
     """
     columns = [column for column in METRICS[METRIC].columns if column.rows in set(standings["metric"])]
     rows = standings[standings["metric"].isin([column.rows for column in columns])]
     if not len(rows):
-        raise InputError("leaderboard: no minimal pairs; run on rendered birds")
+        return _words("No method has a number: the networks know too few birds and siblings.")
     counts = rows.groupby("model", sort=False)["method"].nunique().sort_values(ascending=False, kind="stable")
     models = [name for name in rows["model"].unique() if name in counts.index[: len(_MODELS)]]
     rows = rows[rows["model"].isin(models)]
