@@ -14,6 +14,7 @@ from relmap.explainers.score_cam import ScoreCAM
 from relmap.explainers.superpixels import mean_colours, regions_of, sizes_of
 from relmap.explainers.surrogate import LIME, KernelSHAP
 from relmap.propagation import Propagator
+from scipy.stats import binomtest, chisquare
 from torch import Tensor
 
 METHODS = {"score_cam": {"channels": 9}, "lime": {"samples": 30, "side": 3}, "kernel_shap": {"samples": 30, "side": 3}}
@@ -116,10 +117,14 @@ def test_kernel_shap_of_a_sample_is_the_constrained_fit(propagator):
 
 
 def test_sizes_are_drawn_by_the_kernel(propagator):
-    between = KernelSHAP(propagator, samples=20_000, side=4).coalitions()[2:].sum(1)
-    weights = torch.tensor([1 / (size * (16 - size)) for size in range(1, 16)])
-    shares = torch.bincount(between.long(), minlength=16)[1:16] / len(between)
-    torch.testing.assert_close(shares, weights / weights.sum(), rtol=0, atol=0.01)
+    """Pairs of a coalition and its complement are independent: the smaller one's size, by a test of frequencies."""
+    drawn = KernelSHAP(propagator, samples=20_000, side=4).coalitions()[2::2].sum(1)
+    counts = np.bincount(torch.minimum(drawn, 16 - drawn).long().numpy(), minlength=9)[1:]
+    twice = np.array([2.0] * 7 + [1.0])  # a size and its complement's, but for half of all
+    kernel = twice / np.array([size * (16 - size) for size in range(1, 9)])
+    assert chisquare(counts, counts.sum() * kernel / kernel.sum()).pvalue > 1e-3
+    for other in (twice, twice / np.arange(1, 9)):  # every size alike; one over the smaller size
+        assert chisquare(counts, counts.sum() * other / other.sum()).pvalue < 1e-6
 
 
 def test_lime_is_the_ridge_regression(propagator):
@@ -127,9 +132,10 @@ def test_lime_is_the_ridge_regression(propagator):
     image, target = images[1], int(targets[0, 1])
     explainer = LIME(propagator, samples=40, side=3, regions="grid", penalty=0.3)
     kept = explainer.coalitions()
-    assert torch.equal(kept[0], torch.ones(9, dtype=torch.float64)) and kept[1:].mean().item() == pytest.approx(
-        0.5, abs=0.1
-    )
+    assert torch.equal(kept[0], torch.ones(9, dtype=torch.float64))
+    drawn = LIME(propagator, samples=4000, side=3, regions="grid", penalty=0.3).coalitions()[1:]
+    assert binomtest(int(drawn.sum()), drawn.numel(), 0.5).pvalue > 1e-3, "each region is kept by the toss of a coin"
+    assert binomtest(int(drawn.sum()), drawn.numel(), 0.52).pvalue < 1e-6, "which so many would tell from another"
     fill = image.clone()
     for row, column in itertools.product(range(3), repeat=2):
         inside = torch.tensor([[(r, c) == (row, column) for c in cell(3, 64)] for r in cell(3, 64)])

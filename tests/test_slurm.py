@@ -1,7 +1,6 @@
 """The workflow on a real Slurm, of this machine alone: what goes wrong there, and that the numbers are the same.
 
-Skipped, saying why, where Slurm is not installed. ``SLURM_TRIALS=long`` adds what takes minutes: a job over its time,
-and the whole smoke workflow.
+Skipped, saying why, where Slurm is not installed. ``SLURM_TRIALS=long`` adds what takes minutes: a job over its time.
 """
 
 import os
@@ -10,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -117,23 +115,3 @@ def test_rules_of_the_workflow_run_on_the_cluster(slurm, tmp_path):
     assert len(re.findall("has been submitted with SLURM jobid", said)) == 1
     made, wanted = (folder / target for folder in (tmp_path / "cluster", tmp_path / "local"))
     assert made.read_bytes() == wanted.read_bytes()
-
-
-@pytest.mark.skipif(not LONG, reason="minutes: SLURM_TRIALS=long runs the smoke workflow on the cluster")
-@pytest.mark.timeout(3600)
-def test_the_smoke_workflow_has_the_same_tables(slurm, tmp_path):
-    given = ["--configfile", ROOT / "config/smoke.yaml"]
-    began = time.monotonic()
-    locally(tmp_path / "local", *given)
-    alone = time.monotonic() - began
-    said = ended(start(slurm, tmp_path / "cluster", *given), slurm, 3000)
-    submitted = len(re.findall("has been submitted with SLURM jobid", said))
-    print(f"{alone:.0f} s here, {time.monotonic() - began - alone:.0f} s on the cluster in {submitted} jobs")
-    tables = sorted(path.name for path in (tmp_path / "local/results/smoke/tables").iterdir())
-    differing = [
-        name
-        for name in tables
-        if len({(tmp_path / where / "results/smoke/tables" / name).read_bytes() for where in ("local", "cluster")}) > 1
-    ]
-    # Seconds that were measured are no two times the same.
-    assert set(differing) <= {"cost.csv", "cost.md", "c3lrp_price.csv", "c3lrp_price.md"}
