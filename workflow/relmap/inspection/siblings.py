@@ -9,8 +9,7 @@ from relmap.data.images import load_pixels
 from relmap.data.render.minimal_pairs import minimal_pairs
 from relmap.evidence.siblings import Siblings
 from relmap.job.subject import Subject
-from relmap.metrics.minimal_pairs import THINGS, seen_changes
-from relmap.models.inference import class_scores
+from relmap.metrics.minimal_pairs import THINGS, answers, seen_changes
 
 
 def clearest(subject: Subject, rows: np.ndarray, count: int) -> Siblings:
@@ -23,15 +22,8 @@ def clearest(subject: Subject, rows: np.ndarray, count: int) -> Siblings:
     """
     stored = load_pixels(subject.manifest, rows, subject.preprocessing, subject.workers)
     changes = seen_changes(subject.preprocessing, minimal_pairs(subject.manifest, rows), stored)
-    before, after = (
-        class_scores(subject.model, map(subject.preprocessing.normalise, pixels.split(subject.batch_size))).double()
-        for pixels in (stored, changes.pixels)
-    )
     labels = torch.from_numpy(subject.manifest.single_labels(rows))
-    own = labels[changes.picture]
-    tells = (before.argmax(1) == labels)[changes.picture].numpy()
-    tells &= (changes.sibling >= 0) & (after.argmax(1).numpy() == changes.sibling)
-    drop = (before[changes.picture, own] - after[torch.arange(len(own)), own]).numpy()
+    drop, tells = answers(subject.model, subject.preprocessing, stored, changes, labels, subject.batch_size)
     order = [place for place in np.argsort(-drop, kind="stable") if tells[place]]
     chosen: list[int] = []
     for fresh in (True, False):
@@ -43,7 +35,7 @@ def clearest(subject: Subject, rows: np.ndarray, count: int) -> Siblings:
     return Siblings(
         subject.manifest.frame["image_id"].iloc[rows[changes.picture[chosen]]].tolist(),
         [THINGS[thing] for thing in changes.thing[chosen]],
-        np.stack([own.numpy()[chosen], changes.sibling[chosen]], 1),
+        np.stack([labels.numpy()[changes.picture[chosen]], changes.sibling[chosen]], 1),
         stored[changes.picture[chosen]].permute(0, 2, 3, 1).numpy(),
         changes.pixels[chosen].permute(0, 2, 3, 1).numpy(),
         changes.differs[chosen].numpy(),

@@ -58,7 +58,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import rankdata
-from torch import Tensor
+from torch import Tensor, nn
 
 from relmap.data.images import Preprocessing, fitted_colours, load_pixels
 from relmap.data.render.birds import PARTS
@@ -240,17 +240,10 @@ def _measured(case: Case) -> _Measured:
     stored = load_pixels(case.manifest, case.rows, case.preprocessing, case.workers)
     changes = seen_changes(case.preprocessing, minimal_pairs(case.manifest, case.rows), stored)
     count = len(stored)
-    before, after = (
-        class_scores(case.model, map(case.preprocessing.normalise, pixels.split(case.batch_size))).double()
-        for pixels in (stored, changes.pixels)
-    )
     targets = case.targets.cpu()
-    own = targets[changes.picture]
-    drop = before[changes.picture, own] - after[torch.arange(len(own)), own]
-    right = (before.argmax(1) == targets)[changes.picture].numpy()
-    tells = right & (changes.sibling >= 0) & (after.argmax(1).numpy() == changes.sibling)
+    drop, tells = answers(case.model, case.preprocessing, stored, changes, targets, case.batch_size)
     effects = Effects(
-        changes.table(drop.numpy(), count),
+        changes.table(drop, count),
         changes.table(changes.differs.double().mean((1, 2)).numpy(), count),
         changes.table(tells, count) == 1,
     )
@@ -267,6 +260,24 @@ def _measured(case: Case) -> _Measured:
         for method, maps in found.items():
             _fill(relevance[method], maps, asked, places, changes, some, tells)
     return _Measured(effects, relevance)
+
+
+def answers(
+    model: nn.Module, preprocessing: Preprocessing, stored: Tensor, changes: Changes, targets: Tensor, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a network says to C changes of P pictures (P, 3, H, W) of the classes ``targets`` (P,).
+
+    Returns:
+        What each takes from its class's logit, (C,) float64; whether it tells, (C,) bool.
+    """
+    before, after = (
+        class_scores(model, map(preprocessing.normalise, pixels.split(batch_size))).double()
+        for pixels in (stored, changes.pixels)
+    )
+    own = targets[changes.picture]
+    drop = before[changes.picture, own] - after[torch.arange(len(own)), own]
+    right = (before.argmax(1) == targets)[changes.picture].numpy()
+    return drop.numpy(), right & (changes.sibling >= 0) & (after.argmax(1).numpy() == changes.sibling)
 
 
 def seen_changes(preprocessing: Preprocessing, pictures: list[list[Changed]], stored: Tensor) -> Changes:
