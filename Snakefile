@@ -113,7 +113,6 @@ for paper in PAPERS:
             tables_of(paper),
             figures_of(paper, "png"),
             figures_of(paper, "pdf"),
-            ACCURACIES,
             targets_of(paper),
             kept_of(PLAN.by_paper[paper.id]),
 

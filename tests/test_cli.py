@@ -28,7 +28,6 @@ from relmap.catalogue.methods import CATALOGUE, FEATURE_MAP, find
 from relmap.catalogue.metrics import columns
 from relmap.cli import doctor
 from relmap.cli.main import main
-from relmap.cli.runs import planned_jobs
 from relmap.data.images import Preprocessing
 from relmap.data.photographs import read_photograph
 from relmap.errors import InputError
@@ -367,6 +366,7 @@ def test_methods_that_go_wrong_are_told_and_the_others_go_on(folder):
         (["score", "maps.npz"], 2, "nothing to score by"),
         (["score", "maps.npz", "--regions", "boxes.csv"], 1, "maps.npz: no such file"),
         (["plan", "--configfile", "no.yaml"], 1, "no.yaml: no such file"),
+        (["plan", "--config", "papers"], 1, "--config papers: not KEY=VALUE"),
         (["status", "nowhere"], 1, "nowhere: no such run"),
         (["new", "method", "grad_cam"], 1, "of the catalogue already"),
         (["new", "metric", "Sharp"], 1, "is no name for a metric"),
@@ -580,23 +580,6 @@ def test_lists(kind, ids):
 
 def test_rows_of_ones_own_are_listed(folder):
     assert "raising  Raising. made up" in run("methods", "--extension", "rows.py").output
-
-
-def test_a_dry_run_is_read():
-    said = """Building DAG of jobs...
-Job stats:
-job          count
----------  -------
-all              1
-attribute        2
-score            1
-total            4
-
-Reason: Missing output files: results/a/maps/d/m/x.zarr, results/a/maps/d/m/x.json; Input files updated: \
-results/a/maps/d/m/w.zarr
-"""
-    assert planned_jobs(said) == ({"attribute": 2, "score": 1}, ["results/a/maps/d/m/x.zarr"])
-    assert planned_jobs("Nothing to be done.") == ({}, [])
 
 
 def test_status_is_that_of_make(folder, monkeypatch, capsys):

@@ -2,7 +2,9 @@
 
 import hashlib
 import re
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from relmap.catalogue.models import MODELS
 from relmap.data.images import Preprocessing
 from relmap.data.retrieve.download import read_table
 from relmap.errors import InputError
-from relmap.models import weights
+from relmap.models import load_model, weights
 from relmap.models.sources import preprocessing_of
 from relmap.models.weights import load_own
 from relmap.models.zoo import build
@@ -136,3 +138,38 @@ def test_a_row_of_one_s_own_with_timm_s_network_and_names(tmp_path):
     images = torch.rand(1, 3, 32, 32)
     loaded = load_own(tmp_path / "model.safetensors", f"{tmp_path / 'rows.py'}:tiny_vit", 32)
     assert torch.equal(loaded(images), model(images))
+
+
+def test_weights_that_only_lend_their_layers_need_no_pictures(tmp_path):
+    """The workflow's script without a manifest: the card says how many outputs, and claims no accuracy."""
+    lent = build("resnet18", 1000, 1.0, 224, seed=3)
+    file = published(tmp_path, lent.state_dict(), "resnet18")
+    log, outputs = tmp_path / "log.txt", {name: str(tmp_path / name) for name in ("history", "m.safetensors")}
+    given = {
+        "log": [str(log)],
+        "threads": 1,
+        "resources": SimpleNamespace(gpu=0),
+        "wildcards": SimpleNamespace(dataset="imagenet", model="resnet18"),
+        "input": SimpleNamespace(published=file, manifest=[]),
+        "output": SimpleNamespace(history=outputs["history"], weights=outputs["m.safetensors"]),
+        "params": SimpleNamespace(
+            model={
+                "architecture": "resnet18",
+                "input_size": 224,
+                "resize": 256,
+                "width": 1.0,
+                "weights": "torchvision",
+                "seen": dict(MODELS["resnet18"].seen),
+            },
+            device="cpu",
+            batch_size=8,
+            multi_label=False,
+        ),
+    }
+    runpy.run_path(
+        str(Path(__file__).parents[1] / "workflow/scripts/convert_weights.py"), {"snakemake": SimpleNamespace(**given)}
+    )
+    model, card = load_model(outputs["m.safetensors"])
+    assert (card.classes, card.dataset, card.class_names, card.accuracies) == (1000, "imagenet", (), {})
+    assert torch.equal(model.fc.weight, lent.fc.weight)
+    assert "not measured: the run shows nothing of imagenet" in log.read_text()

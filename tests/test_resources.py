@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,11 @@ from pathlib import Path
 import pytest
 from relmap.errors import InputError
 from relmap.job.config import dump, load
-from relmap.job.resources import COLUMNS, Measured, Size, images_of, main, measure, read_table, size
+from relmap.job.costs import Scale
+from relmap.job.listing import Job
+from relmap.job.measuring import main, measure, methods_of
+from relmap.job.resources import COLUMNS, GUESS, Measured, read_table
+from relmap.job.sizes import Size, images_of, size
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
 
@@ -21,7 +26,7 @@ HEAD = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\t
 
 def line(rule="score", run="a", **values):
     given = {
-        "jobs": 1,
+        "place": "",
         "load": 90,
         "seconds": 60,
         "cpu_seconds": 0,
@@ -29,13 +34,35 @@ def line(rule="score", run="a", **values):
         "images": 100,
         "work": 1e6,
         "frame": 1e5,
+        "effort": 1,
+        "extent": 1,
+        "bytes": 0,
     } | values
     return {name: str(value) for name, value in {"run": run, "rule": rule, **given}.items()}
 
 
+def job(kind, place, parts=1, inputs=(), outputs=()):
+    return Job(f"{kind}_of", kind, place, parts, tuple(inputs), tuple(outputs), 1, True, 1000)
+
+
+JOBS = [
+    job("predict", "cub200_2011/vgg16", outputs=["results/demo/targets/cub200_2011/vgg16.parquet"]),
+    job("predict", "cub200_2011/c3_resnet50_1"),
+    job("build_manifest", "coco2014"),
+    job(
+        "score",
+        "cub200_2011/vgg16/gae",
+        4,
+        ["a.zarr"],
+        ["results/demo/parts/2-of-4/scores/cub200_2011/vgg16/gae.parquet"],
+    ),
+    job("draw", "never_run"),
+]
+
+
 @pytest.fixture
 def run(tmp_path):
-    """A run's folder with three benchmarks."""
+    """A run's folder with four benchmarks."""
     folder = tmp_path / "results" / "demo"
     config = load({"run": "demo"})
     for name, (seconds, memory, load_) in {
@@ -48,34 +75,61 @@ def run(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{HEAD}{seconds}\t0:00:03\t{memory}\t0\t0\t0\t0\t0\t{load_}\t1\n")
     (folder / "config.yaml").write_text(dump(config))
+    made = tmp_path / JOBS[0].outputs[0]
+    made.parent.mkdir(parents=True)
+    made.write_bytes(b"12345")
     return folder
 
 
-def test_a_runs_lines_are_remade_and_those_of_others_stay(run, tmp_path, capsys):
+def test_a_runs_lines_are_remade_and_those_of_others_stay(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("relmap.job.measuring.jobs_of", lambda *args, **settings: JOBS)
+    shutil.copy(ROOT / "resources" / "networks.csv", tmp_path)
+    shutil.copy(ROOT / "resources" / "methods.csv", tmp_path)
     table = tmp_path / "measured.csv"
-    table.write_text(
-        ",".join(COLUMNS) + "\nother,predict,7,1,2,3,4,5,6,7\n"
-        "demo,predict,9,9,9,9,9,9,9,9\nguess,predict,0,1,1,1,1,1,1,1\nguess,score,0,1,1,1,1,1,1,1\n"
+    rows = [
+        line("predict", "other", seconds=2),
+        line("predict", "demo", seconds=9, place="old"),
+        line("predict", "guess"),
+        line("draw", "guess"),
+    ]
+    text = [",".join(COLUMNS), *(",".join(row[name] for name in COLUMNS) for row in rows)]
+    table.write_text("\n".join(text) + "\n")
+    main([str(run), str(tmp_path)])
+    lines = {(entry["run"], entry["rule"], entry["place"]): entry for entry in read_table(table)}
+    own = {("demo", each.kind, each.place) for each in JOBS[:4]}
+    assert set(lines) == {("other", "predict", ""), ("guess", "draw", ""), *own}, (
+        "a guess goes when its rule was measured"
     )
-    main([str(run), str(table)])
-    lines = {(entry["run"], entry["rule"]): entry for entry in read_table(table)}
-    assert lines["demo", "score"]["images"] == str(24 * 36 // 4), "a share of the work"
-    kept = {("other", "predict"), ("demo", "score")}
-    assert set(lines) == {("demo", "predict"), ("demo", "build_manifest"), *kept}, "no guess"
-    predicted, models = lines["demo", "predict"], load({})["models"]
-    taken = [predicted[name] for name in ("jobs", "seconds", "peak_mb", "load")]
-    assert taken == ["2", "3.5", "520", "140"], "of all its jobs the most"
+    assert lines["demo", "score", "cub200_2011/vgg16/gae"]["images"] == str(24 * 36 // 4), "a share of the work"
+    predicted = lines["demo", "predict", "cub200_2011/vgg16"]
+    assert [predicted[name] for name in ("seconds", "peak_mb", "load", "bytes")] == ["3.5", "480", "70", "5"]
+    together = Measured(lines.values()).lines["predict"][0]
+    assert [together[name] for name in ("seconds", "peak_mb", "load")] == [3.5, 520, 140], "of a run's jobs the most"
+    models = load({})["models"]
     pixels = [models[name]["input_size"] ** 2 * models[name]["width"] for name in ("vgg16", "c3_resnet50")]
-    assert float(predicted["frame"]) == max(pixels) * 64
-    assert lines["demo", "build_manifest"]["seconds"] == "0.0", "a job that was too short to be measured"
+    assert together["frame"] == max(pixels) * 64
+    unmeasured = lines["demo", "build_manifest", "coco2014"]
+    assert unmeasured["seconds"] == "0.0", "a job that was too short to be measured"
     before = table.read_bytes()
-    main([str(run), str(table)])
+    main([str(run), str(tmp_path)])
     assert table.read_bytes() == before
+    with pytest.raises(InputError, match="no benchmarks"):
+        measure(run, JOBS[4:], Scale.read(tmp_path))
     (run / "config.yaml").unlink()
-    with pytest.raises(InputError, match=r"no config\.yaml; name the folder of a run that has ended"):
-        measure(run)
-    with pytest.raises(SystemExit, match=r"error: .*no config"):
-        main([str(run), str(table)])
+    with pytest.raises(SystemExit, match=r"error: .*no config\.yaml; name the folder of a run that has ended"):
+        main([str(run), str(tmp_path)])
+
+
+def test_what_methods_cost_is_a_runs(run):
+    assert methods_of(run) == []
+    (run / "tables").mkdir()
+    (run / "tables" / "cost.csv").write_text(
+        "model,method,forward_equivalents,forwards\nvgg16,saliency,2,3.14159\nvgg16,rise,200,240\n"
+    )
+    assert methods_of(run) == [
+        {"method": "rise", "passes": "240", "operations": "200", "repeats": "200"},
+        {"method": "saliency", "passes": "3.142", "operations": "2", "repeats": "1"},
+    ]
 
 
 def test_sizes_follow_from_the_config():
@@ -103,11 +157,13 @@ def test_needs_grow_with_the_size_and_never_fall_below_what_was_measured():
     at = [Size(10, 1e5, 1e4), Size(100, 1e6, 1e5), Size(500, 1e7, 5e5), Size(1000, 1e8, 1e6), Size(2000, 1e9, 1e7)]
     memory = [measured.memory_mb("score", one) for one in at]
     assert memory == [1800, 1800, 4800, 4800, 34500], "the nearest line above, then by pixels"
-    assert [measured.memory_mb("score", one, "images") for one in at[3:]] == [4800, 8600]
+    tables = Measured([line("decide"), line("decide", "b", seconds=600, peak_mb=3000, images=1000)])
+    assert [tables.memory_mb("decide", one) for one in at[3:]] == [4800, 8600], "of a table, by images"
     minutes = [measured.minutes("score", one) for one in at]
     assert minutes == [10, 10, 40, 40, 400]
-    assert measured.minutes("score", at[-1], "images") == 80
-    assert measured.minutes("score", at[-1], "nothing") == 40 and measured.memory_mb("score", at[0], "nothing") == 4800
+    assert tables.minutes("decide", at[-1]) == 80
+    same = Measured([line("explain_toys"), line("explain_toys", "b", seconds=600, peak_mb=3000)])
+    assert same.minutes("explain_toys", at[-1]) == 40 and same.memory_mb("explain_toys", at[0]) == 4800
     shared = Measured([line(seconds=6000, cpu_seconds=600)])
     assert shared.minutes("score", at[1]) == 40, "others worked on that machine too"
     assert measured.threads("score") == 1 and Measured([line(load=320)]).threads("score") == 3
@@ -122,13 +178,12 @@ def test_every_rule_has_been_measured_or_is_named_as_a_guess():
         for rule in re.findall(r'(?:memory|minutes|threads)_of\(\s*"(\w+)"', path.read_text())
     }
     lines = read_table(TABLE)
-    measured = {entry["rule"] for entry in lines if int(entry["jobs"])}
-    guessed = {entry["rule"] for entry in lines if entry["run"] == "guess"}
+    measured = {entry["rule"] for entry in lines if entry["run"] != GUESS}
+    guessed = {entry["rule"] for entry in lines if entry["run"] == GUESS}
     assert len(asked) > 40 and asked <= measured | guessed and not measured & guessed
-    assert all((entry["run"] == "guess") == (entry["jobs"] == "0") for entry in lines)
 
 
-def jobs_of(folder, configfile):
+def planned_jobs(folder, configfile):
     """The planned jobs of a config."""
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
         planned = api.workflow(
@@ -144,7 +199,7 @@ def jobs_of(folder, configfile):
 
 def test_every_job_asks_for_memory_time_and_threads_and_for_more_when_it_failed(tmp_path):
     asked, local = 0, set()
-    for job in jobs_of(tmp_path, "tests/toy/config.yaml"):
+    for job in planned_jobs(tmp_path, "tests/toy/config.yaml"):
         first = dict(job.resources.items())
         if "mem_mb" not in first:
             local.add(job.rule.name)

@@ -44,6 +44,16 @@ def test_paper_scale_resolves_without_data(tmp_path):
     assert not {"render_dataset", "pretrain_classifier", "score_attributes"} & counts.keys()
 
 
+@pytest.mark.parametrize("asked", [["--config", "run=c3lrp", "papers=[c3lrp]"], ["--", "c3lrp"]])
+def test_one_paper_retrieves_what_it_needs(asked, tmp_path):
+    """A paper on birds alone takes ResNet-50's weights without the pictures of ImageNet, where the run shows none."""
+    counts = planned(tmp_path, "--configfile", "config/paper.yaml", *asked)
+    of_birds = 2 + 1
+    assert counts["retrieve_file"] == of_birds + (4 if asked[0] == "--" else 0), "another paper of the run shows them"
+    assert counts["predict"] == 11
+    assert counts["convert_weights"] == 1
+
+
 def test_data_sets_of_paper_scale_are_retrieved_and_unpacked(tmp_path):
     """ImageNet-Segmentation is no archive, and takes its classes from ImageNet's manifest."""
     targets = [f"results/paper/manifests/{name}.parquet" for name in ("voc2007", "coco2014", "imagenet_segmentation")]

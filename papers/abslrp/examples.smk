@@ -130,8 +130,8 @@ rule tabulate_classes:
         "../../envs/relmap.yaml"
     threads: threads_of("tabulate_classes")
     resources:
-        mem_mb=memory_of("tabulate_classes", "images"),
-        runtime=minutes_of("tabulate_classes", "images"),
+        mem_mb=memory_of("tabulate_classes"),
+        runtime=minutes_of("tabulate_classes"),
     params:
         models=CLASS_MODELS,
         resamples=lookup(dpath="evaluation/resamples", within=config),
@@ -160,8 +160,8 @@ rule explain_patches:
         "../../envs/relmap.yaml"
     threads: threads_of("explain_patches", reads=True)
     resources:
-        mem_mb=memory_of("explain_patches", "nothing"),
-        runtime=minutes_of("explain_patches", "nothing"),
+        mem_mb=memory_of("explain_patches"),
+        runtime=minutes_of("explain_patches"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         settings=lookup(dpath="abslrp/patches", within=config),

@@ -26,8 +26,8 @@ rule explain_toys:
         "../../envs/relmap.yaml"
     threads: threads_of("explain_toys")
     resources:
-        mem_mb=memory_of("explain_toys", "nothing"),
-        runtime=minutes_of("explain_toys", "nothing"),
+        mem_mb=memory_of("explain_toys"),
+        runtime=minutes_of("explain_toys"),
     message:
         "Toy networks"
     script:
@@ -51,8 +51,8 @@ rule train_sentiment:
         "../../envs/relmap.yaml"
     threads: threads_of("train_sentiment", reads=True)
     resources:
-        mem_mb=memory_of("train_sentiment", "nothing"),
-        runtime=minutes_of("train_sentiment", "nothing"),
+        mem_mb=memory_of("train_sentiment"),
+        runtime=minutes_of("train_sentiment"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),
@@ -84,8 +84,8 @@ rule explain_sentences:
         "../../envs/relmap.yaml"
     threads: threads_of("explain_sentences", reads=True)
     resources:
-        mem_mb=memory_of("explain_sentences", "nothing"),
-        runtime=minutes_of("explain_sentences", "nothing"),
+        mem_mb=memory_of("explain_sentences"),
+        runtime=minutes_of("explain_sentences"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         seed=lookup(dpath="seed", within=config),

@@ -194,8 +194,8 @@ rule threshold_grids:
         "../../envs/relmap.yaml"
     threads: threads_of("threshold_grids")
     resources:
-        mem_mb=memory_of("threshold_grids", "images"),
-        runtime=minutes_of("threshold_grids", "images"),
+        mem_mb=memory_of("threshold_grids"),
+        runtime=minutes_of("threshold_grids"),
     params:
         ties=lookup(dpath="evaluation/ties", within=config),
     message:

@@ -28,8 +28,8 @@ rule compare_ties:
         "../../envs/relmap.yaml"
     threads: threads_of("compare_ties")
     resources:
-        mem_mb=memory_of("compare_ties", "images"),
-        runtime=minutes_of("compare_ties", "images"),
+        mem_mb=memory_of("compare_ties"),
+        runtime=minutes_of("compare_ties"),
     params:
         methods=C3_METHODS,
     message:
@@ -58,8 +58,8 @@ rule count_masks:
         "../../envs/relmap.yaml"
     threads: threads_of("count_masks")
     resources:
-        mem_mb=memory_of("count_masks", "images"),
-        runtime=minutes_of("count_masks", "images"),
+        mem_mb=memory_of("count_masks"),
+        runtime=minutes_of("count_masks"),
     params:
         networks=C3_NETWORKS,
         methods=C3_PROPAGATIONS,
@@ -83,8 +83,8 @@ rule measure_price:
     # Its seconds are not to wait for others.
     threads: workflow.cores
     resources:
-        mem_mb=memory_of("measure_price", "nothing"),
-        runtime=minutes_of("measure_price", "nothing"),
+        mem_mb=memory_of("measure_price"),
+        runtime=minutes_of("measure_price"),
         gpu=lookup(dpath="compute/gpus", within=config),
     params:
         architecture=C3_MODEL,

@@ -204,8 +204,8 @@ rule tabulate_controls:
         "../../envs/relmap.yaml"
     threads: threads_of("tabulate_controls")
     resources:
-        mem_mb=memory_of("tabulate_controls", "images"),
-        runtime=minutes_of("tabulate_controls", "images"),
+        mem_mb=memory_of("tabulate_controls"),
+        runtime=minutes_of("tabulate_controls"),
     params:
         seed=lookup(dpath="seed", within=config),
         resamples=lookup(dpath="evaluation/resamples", within=config),
@@ -233,8 +233,8 @@ rule tabulate_attributes:
         "../../envs/relmap.yaml"
     threads: threads_of("tabulate_attributes")
     resources:
-        mem_mb=memory_of("tabulate_attributes", "images"),
-        runtime=minutes_of("tabulate_attributes", "images"),
+        mem_mb=memory_of("tabulate_attributes"),
+        runtime=minutes_of("tabulate_attributes"),
     params:
         seed=lookup(dpath="seed", within=config),
         resamples=lookup(dpath="evaluation/resamples", within=config),

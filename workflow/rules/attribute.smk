@@ -66,8 +66,8 @@ for dataset_, model_, arm_, methods_ in BATCHES:
                 "../../envs/relmap.yaml"
             threads: threads_of("gather_maps")
             resources:
-                mem_mb=memory_of("gather_maps", "images", dataset=dataset_, model=model_),
-                runtime=minutes_of("gather_maps", "images", dataset=dataset_, model=model_),
+                mem_mb=memory_of("gather_maps", dataset=dataset_, model=model_),
+                runtime=minutes_of("gather_maps", dataset=dataset_, model=model_),
             message:
                 f"Putting the maps of {dataset_} with {model_} together ({arm_})"
             script:

@@ -35,7 +35,8 @@ from relmap.evidence.claims import read_claims
 from relmap.job.config import check_ids, load
 from relmap.job.files import sweep
 from relmap.job.imports import closure
-from relmap.job.resources import Measured, size
+from relmap.job.resources import Measured
+from relmap.job.sizes import size
 
 # Whether the workflow runs in its own repository.
 INSIDE = Path.cwd().resolve() == ROOT
@@ -200,7 +201,7 @@ def let_scheduler_rest():
         workflow.scheduler.job_rate_limiter = None
 
 
-# What jobs took: resources/measured.csv, remade from a run by `python -m relmap.job.resources`. Their rules ask for more
+# What jobs took: resources/measured.csv, remade from a run by `python -m relmap.job.measuring`. Their rules ask for more
 # than that, and for as much again whenever a job is tried anew. On one machine it limits nothing unless --resources says so.
 MEASURED = Measured.read(here("resources/measured.csv"))
 
@@ -211,21 +212,21 @@ def job_size(rule, wildcards, place):
     return size(config, rule, **named_by, parts=PARTS if "scatteritem" in wildcards.keys() else 1)
 
 
-def memory_of(rule, by="frame", **place):
-    """Resource function: MB. `by` says what they grow with; `place` where no wildcards do."""
+def memory_of(rule, **place):
+    """Resource function: MB for a rule's job, whose place its wildcards say, else `place`."""
 
     def mem_mb(wildcards, attempt):
-        need = MEASURED.memory_mb(rule, job_size(rule, wildcards, place), by)
+        need = MEASURED.memory_mb(rule, job_size(rule, wildcards, place))
         return attempt * round(need * config["compute"]["headroom"])
 
     return mem_mb
 
 
-def minutes_of(rule, by="work", **place):
+def minutes_of(rule, **place):
     """Resource function: minutes, as `memory_of`; at most what the config says."""
 
     def runtime(wildcards, attempt):
-        need = MEASURED.minutes(rule, job_size(rule, wildcards, place), by)
+        need = MEASURED.minutes(rule, job_size(rule, wildcards, place))
         asked = attempt * round(need * config["compute"]["headroom"])
         return min(asked, config["compute"]["longest"] or asked)
 
@@ -280,6 +281,11 @@ def starting():
     """Models whose weights on the base data set are another model's: no publisher has their own."""
     rows = {name: ROWS.models[name] for name in MODELS}
     return [name for name, row in rows.items() if row.initial and NETWORKS[name]["weights"] not in row.published]
+
+
+def shows_classes_of(dataset):
+    """Whether any picture of the run is told apart into a data set's classes: whether a network needs them there."""
+    return any(other == dataset or ROWS.datasets[other].classified_by == dataset for other, _ in PAIRS)
 
 
 # The data sets besides the base, by what becomes of a network there: trained for several classes an image; taken as it

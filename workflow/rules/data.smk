@@ -28,8 +28,8 @@ rule render_dataset:
         "../../envs/relmap.yaml"
     threads: threads_of("render_dataset")
     resources:
-        mem_mb=memory_of("render_dataset", "images"),
-        runtime=minutes_of("render_dataset", "images"),
+        mem_mb=memory_of("render_dataset"),
+        runtime=minutes_of("render_dataset"),
     params:
         renderer=renderer_of,
         seed=lookup(dpath="seed", within=config),
@@ -131,8 +131,8 @@ rule build_manifest:
         "../../envs/relmap.yaml"
     threads: threads_of("build_manifest")
     resources:
-        mem_mb=memory_of("build_manifest", "images"),
-        runtime=minutes_of("build_manifest", "images"),
+        mem_mb=memory_of("build_manifest"),
+        runtime=minutes_of("build_manifest"),
     params:
         reader=reader_of,
         published=published_counts,

@@ -58,8 +58,8 @@ rule tabulate_leaks:
         "../../envs/relmap.yaml"
     threads: 1
     resources:
-        mem_mb=memory_of("tabulate", "images"),
-        runtime=minutes_of("tabulate", "images"),
+        mem_mb=memory_of("tabulate"),
+        runtime=minutes_of("tabulate"),
     params:
         precision="%.6g",
     message:
@@ -128,8 +128,8 @@ rule render_gallery:
         "../../envs/relmap.yaml"
     threads: threads_of("render_gallery")
     resources:
-        mem_mb=memory_of("render_gallery", "images"),
-        runtime=minutes_of("render_gallery", "images"),
+        mem_mb=memory_of("render_gallery"),
+        runtime=minutes_of("render_gallery"),
     params:
         results=subpath(output.notebook, ancestor=3),
     message:
@@ -160,8 +160,8 @@ rule render_training:
         "../../envs/relmap.yaml"
     threads: threads_of("render_training")
     resources:
-        mem_mb=memory_of("render_training", "images"),
-        runtime=minutes_of("render_training", "images"),
+        mem_mb=memory_of("render_training"),
+        runtime=minutes_of("render_training"),
     params:
         results=subpath(output.notebook, ancestor=3),
     message:

@@ -36,8 +36,8 @@ rule rank_methods:
         "../../envs/relmap.yaml"
     threads: threads_of("rank_methods")
     resources:
-        mem_mb=memory_of("rank_methods", "images"),
-        runtime=minutes_of("rank_methods", "images"),
+        mem_mb=memory_of("rank_methods"),
+        runtime=minutes_of("rank_methods"),
     params:
         seed=lookup(dpath="seed", within=config),
         resamples=lookup(dpath="evaluation/resamples", within=config),
@@ -77,8 +77,8 @@ rule render_leaderboard:
         "../../envs/relmap.yaml"
     threads: threads_of("render_leaderboard")
     resources:
-        mem_mb=memory_of("render_leaderboard", "images"),
-        runtime=minutes_of("render_leaderboard", "images"),
+        mem_mb=memory_of("render_leaderboard"),
+        runtime=minutes_of("render_leaderboard"),
     params:
         results=subpath(output.notebook, ancestor=3),
     message:
@@ -149,8 +149,8 @@ rule render_minimal_pairs:
         "../../envs/relmap.yaml"
     threads: threads_of("render_minimal_pairs")
     resources:
-        mem_mb=memory_of("render_minimal_pairs", "images"),
-        runtime=minutes_of("render_minimal_pairs", "images"),
+        mem_mb=memory_of("render_minimal_pairs"),
+        runtime=minutes_of("render_minimal_pairs"),
     params:
         results=subpath(output.notebook, ancestor=3),
     message:

@@ -49,7 +49,8 @@ rule pretrain_classifier:
 rule convert_weights:
     input:
         published=published_weights,
-        manifest="<results>/manifests/{dataset}.parquet",
+        # Weights that only lend their convolutions need none of the pictures that they were trained on.
+        manifest=lambda w: [f"<results>/manifests/{w.dataset}.parquet"] if shows_classes_of(w.dataset) else [],
         library=model_library("workflow/scripts/convert_weights.py"),
     output:
         weights="<results>/models/{dataset}/{model}.safetensors",

@@ -37,8 +37,8 @@ for paper_ in PAPERS:
                 "../../envs/relmap.yaml"
             threads: threads_of("draw")
             resources:
-                mem_mb=memory_of("draw", "images"),
-                runtime=minutes_of("draw", "images"),
+                mem_mb=memory_of("draw"),
+                runtime=minutes_of("draw"),
             params:
                 results=subpath(output.notebook, ancestor=3),
                 given=notebook_parameters(paper_, notebook_),
@@ -71,8 +71,8 @@ if GALLERY:
             "../../envs/relmap.yaml"
         threads: threads_of("pack_gallery")
         resources:
-            mem_mb=memory_of("pack_gallery", "images"),
-            runtime=minutes_of("pack_gallery", "images"),
+            mem_mb=memory_of("pack_gallery"),
+            runtime=minutes_of("pack_gallery"),
         params:
             results=subpath(output.folder, parent=True),
             places=GALLERY_PLACES,
@@ -152,8 +152,8 @@ rule write_report:
         "../../envs/relmap.yaml"
     threads: threads_of("write_report")
     resources:
-        mem_mb=memory_of("write_report", "images"),
-        runtime=minutes_of("write_report", "images"),
+        mem_mb=memory_of("write_report"),
+        runtime=minutes_of("write_report"),
     params:
         results=subpath(output.index, parent=True),
         papers=[str(paper.folder) for paper in PAPERS],

@@ -78,8 +78,8 @@ if PARTS > 1:
             "../../envs/relmap.yaml"
         threads: threads_of("gather_scores")
         resources:
-            mem_mb=memory_of("gather_scores", "images"),
-            runtime=minutes_of("gather_scores", "images"),
+            mem_mb=memory_of("gather_scores"),
+            runtime=minutes_of("gather_scores"),
         params:
             methods=lambda w: scored(w.dataset, w.model, [w.metric]),
         message:

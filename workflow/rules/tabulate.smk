@@ -40,8 +40,8 @@ for paper_ in PAPERS:
             "../../envs/relmap.yaml"
         threads: threads_of("tabulate")
         resources:
-            mem_mb=memory_of("tabulate", "images"),
-            runtime=minutes_of("tabulate", "images"),
+            mem_mb=memory_of("tabulate"),
+            runtime=minutes_of("tabulate"),
         params:
             seed=lookup(dpath="seed", within=config),
             resamples=lookup(dpath="evaluation/resamples", within=config),
@@ -89,8 +89,8 @@ for paper_ in PAPERS:
                 "../../envs/relmap.yaml"
             threads: threads_of("decide")
             resources:
-                mem_mb=memory_of("decide", "images"),
-                runtime=minutes_of("decide", "images"),
+                mem_mb=memory_of("decide"),
+                runtime=minutes_of("decide"),
             params:
                 seed=lookup(dpath="seed", within=config),
                 significance=lookup(dpath="evaluation/significance", within=config),
@@ -128,8 +128,8 @@ for owner_, names_ in {**COMPUTED_TABLES, "engine": ["cost"] if COST_MODELS else
                 "../../envs/relmap.yaml"
             threads: threads_of("lay_out")
             resources:
-                mem_mb=memory_of("lay_out", "images"),
-                runtime=minutes_of("lay_out", "images"),
+                mem_mb=memory_of("lay_out"),
+                runtime=minutes_of("lay_out"),
             message:
                 f"Laying out the computed tables of {owner_}"
             script:
@@ -158,8 +158,8 @@ rule tabulate_accuracies:
         "../../envs/relmap.yaml"
     threads: threads_of("tabulate_accuracies")
     resources:
-        mem_mb=memory_of("tabulate_accuracies", "images"),
-        runtime=minutes_of("tabulate_accuracies", "images"),
+        mem_mb=memory_of("tabulate_accuracies"),
+        runtime=minutes_of("tabulate_accuracies"),
     message:
         "Accuracies of the classifiers"
     script:

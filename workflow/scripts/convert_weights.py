@@ -1,4 +1,4 @@
-"""Bring published weights, or someone's own, into relmap's form, and measure them on the validation images."""
+"""Bring published weights, or one's own, into relmap's form; measure them on their data set where the run has it."""
 
 from pathlib import Path
 
@@ -18,9 +18,10 @@ with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, name = snakemake.params, snakemake.params.model["architecture"]
     source = Path(str(snakemake.input.published))
     size, width = params.model["input_size"], params.model["width"]
-    manifest = read_manifest(snakemake.input.manifest)
+    manifest = read_manifest(snakemake.input.manifest) if snakemake.input.manifest else None
     preprocessing = preprocessing_of(params.model["seen"], params.model["resize"], size)
-    classes = manifest.info.class_names
+    dataset = snakemake.wildcards.dataset
+    classes = manifest.info.class_names if manifest else ()
     if width != 1:
         raise InputError(
             f"models.{snakemake.wildcards.model}: weights from a file have width 1.0, not {width}; set `width: 1.0`"
@@ -35,29 +36,31 @@ with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
         case _:
             model, publisher = load_own(source, name, size), "own weights"
     outputs = len(model.get_submodule(architecture_of(name).last).weight)
-    if outputs != len(classes):
+    if manifest and outputs != len(classes):
         raise InputError(
-            f"{source}: a network of {outputs} classes, but {manifest.info.dataset} has {len(classes)}; name all of "
-            f"them in the order of its outputs in a file, `datasets.{manifest.info.dataset}.classes`"
+            f"{source}: a network of {outputs} classes, but {dataset} has {len(classes)}; name all of them in the "
+            f"order of its outputs in a file, `datasets.{dataset}.classes`"
         )
     model = model.to(choose_device(params.device)).eval()
-    found = accuracies(
-        model,
-        manifest,
-        preprocessing,
-        ["test"],
-        params.batch_size,
-        snakemake.threads,
-        multi_label=params.multi_label,
-    )
-    log.info("accuracies %s", found)
+    found = {}
+    if manifest:
+        found = accuracies(
+            model,
+            manifest,
+            preprocessing,
+            ["test"],
+            params.batch_size,
+            snakemake.threads,
+            multi_label=params.multi_label,
+        )
+    log.info("accuracies %s", found or f"not measured: the run shows nothing of {dataset}")
     card = ModelCard(
         name,
-        len(classes),
+        outputs,
         width,
         size,
         preprocessing.to_dict(),
-        manifest.info.dataset,
+        dataset,
         classes,
         found,
         f"{publisher}: {source.name}, sha256 {sha256_file(source)}",

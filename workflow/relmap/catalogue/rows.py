@@ -78,12 +78,15 @@ class Rows:
         return known[identifier][1].label if identifier in known else identifier
 
 
-def load_rows(files: Iterable[str | os.PathLike] = (), config: Mapping[str, Any] | None = None) -> Rows:
+def load_rows(
+    files: Iterable[str | os.PathLike] = (), config: Mapping[str, Any] | None = None, *, checked: bool = True
+) -> Rows:
     """The catalogue, and what some Python files add to it.
 
     Args:
         files: in their order.
         config: the run's; without it, rows that follow from a config are left out.
+        checked: whether the files may refuse the config.
 
     Raises:
         InputError: a file is absent or fails, holds something else than rows, or a row has the id of another.
@@ -102,7 +105,8 @@ def load_rows(files: Iterable[str | os.PathLike] = (), config: Mapping[str, Any]
             own = list(with_trainings(rows)) if kind == "MODELS" and _are_models(rows) else rows
             _add(found[kind], own, kind, path)
         if config is not None:
-            getattr(module, "check", lambda config: None)(config)
+            if checked:
+                getattr(module, "check", lambda config: None)(config)
             _add(found["METHODS"], getattr(module, "methods", lambda config: ())(config), "METHODS", path)
             for method, places in getattr(module, "places", lambda config: {})(config).items():
                 if method not in found["METHODS"]:

@@ -91,9 +91,10 @@ def status_of(
     datasets = [name for name, entry in (config.get("datasets") or {}).items() if entry]
     of_run = [paper for paper in papers if paper.folder.resolve() in {one.folder.resolve() for one in own}]
     together = _rows(of_run, config)
-    # A paper that the run leaves out is asked what it could fill beside nothing but itself.
+    # A paper that the run leaves out is asked what it could fill beside itself alone; the config need not suit it.
     rows = {
-        paper.folder: together if paper in of_run else _rows([paper], {**config, "extensions": []}) for paper in papers
+        paper.folder: together if paper in of_run else _rows([paper], {**config, "extensions": []}, checked=False)
+        for paper in papers
     }
     return [_status(paper, rows[paper.folder], config, datasets, Path(results)) for paper in papers]
 
@@ -192,12 +193,13 @@ def _claims(paper: Paper, results: Path) -> tuple[int, int]:
     return 0, len(_read_yaml(path)) if path.is_file() else 0
 
 
-def _rows(papers: Sequence[Paper], config: Mapping[str, Any]) -> Rows:
+def _rows(papers: Sequence[Paper], config: Mapping[str, Any], *, checked: bool = True) -> Rows:
     """The catalogue with what all papers and the config's own files add to it."""
     own = (paper.folder / "rows.py" for paper in papers)
     files = [*(path for path in own if path.is_file()), *map(Path, config.get("extensions") or ())]
     try:
-        return as_configured(load_rows({path.resolve(): path for path in files}.values(), config), config)
+        rows = load_rows({path.resolve(): path for path in files}.values(), config, checked=checked)
+        return as_configured(rows, config)
     except KeyError as error:
         raise InputError(f"the run's config.yaml: lacks the key {error}; delete it and run again") from error
 
