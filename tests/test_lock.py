@@ -14,7 +14,7 @@ import time
 import pytest
 from relmap.errors import InputError
 from relmap.job import lock
-from relmap.job.lock import locked
+from relmap.job.lock import claim, locked
 
 
 @pytest.fixture(params=["flock", "lock file"])
@@ -153,3 +153,19 @@ def test_other_errors_are_not_hidden(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", broken)
     with pytest.raises(OSError, match="Input/output error"), locked(tmp_path / ".x.lock", "x"):
         pass
+
+
+def test_a_claim_lasts_as_long_as_its_process(tmp_path, kind, monkeypatch):
+    held = []
+    monkeypatch.setattr(lock.atexit, "register", held.append)
+    assert claim(tmp_path / "new" / ".lock", "cure") and not claim(tmp_path / "new" / ".lock", "cure")
+    held.pop()()
+    assert list((tmp_path / "new").iterdir()) == [] and claim(tmp_path / "new" / ".lock", "cure")
+    held.pop()()
+    gone = {"host": socket.gethostname(), "pid": 2**22 + 1, "time": 0, "token": "of one that was killed"}
+    (tmp_path / "new" / ".locked").write_text(json.dumps(gone))
+    assert claim(tmp_path / "new" / ".lock", "cure"), "of an owner who is gone"
+    held.pop()()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot be written .*; the cure"):
+        claim(tmp_path / "file" / ".lock", "the cure")

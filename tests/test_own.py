@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from dataset_trees import annotation_xml, picture, save
 from relmap.catalogue.grid import make_plan
 from relmap.catalogue.papers import Cell, read_paper
 from relmap.catalogue.rows import as_configured, load_rows
+from relmap.data.images import IMAGENET_MEAN, IMAGENET_STD
 from relmap.data.manifest import read_manifest
 from relmap.job.config import load
 from relmap.job.files import sha256_file
 from relmap.job.provenance import collect
 from relmap.models.zoo import build
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("heron", "otter", "newt")
@@ -183,3 +185,33 @@ def test_without_boxes_cells_say_so():
         plan.missing[Cell("imagenet", "resnet50", "clrp_two_passes_norms", "pointing_energy_mean")]
         == "boxes of imagenet"
     )
+
+
+def write_repository(folder, **seen):
+    """What the Hugging Face Hub has of a ResNet-50 of timm's."""
+    folder.mkdir(parents=True)
+    write_weights(folder / "model.safetensors")
+    own = {"input_size": [3, 64, 64], "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "crop_pct": 1.0, **seen}
+    config = {"architecture": "resnet50", "num_classes": len(CLASSES), "pretrained_cfg": own}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_weights_of_the_hub_are_retrieved_and_see_what_they_were_made_for(tmp_path):
+    write_photographs(tmp_path)
+    write_repository(tmp_path / "mirror" / "me" / "mine")
+    write_repository(tmp_path / "mirror" / "me" / "other", mean=[0.5, 0.5, 0.5])
+    dataset, target = {"path": ".", "classes": "classes.txt"}, "results/own/models/imagenet/resnet50.json"
+    mirror = ["--config", "data_mirror=mirror"]
+    run = snakemake(tmp_path, dataset, target, *mirror, weights="hf:me/other")
+    assert run.returncode and "hf:me/other was trained with (0.5, 0.5, 0.5)" in run.stdout + run.stderr
+    run = snakemake(tmp_path, dataset, target, *mirror, weights="hf:me/mine", resize=70)
+    assert run.returncode and "`models.resnet50.resize` is 70, but hf:me/mine takes 64" in run.stdout + run.stderr
+    complete(snakemake(tmp_path, dataset, target, *mirror, weights="hf:me/mine"))
+    card = json.loads((tmp_path / target).read_text())
+    assert card["origin"].startswith("hf:me/mine: me--mine.safetensors, sha256 ")
+    assert card["accuracies"]["test"] == pytest.approx(1 / 3), "all is taken for the first of three classes"
+    made, lent = (
+        load_file(tmp_path / path)
+        for path in (target.replace("json", "safetensors"), "mirror/me/mine/model.safetensors")
+    )
+    assert all(torch.equal(value, lent[name]) for name, value in made.items() if name in lent) and len(made) > 200

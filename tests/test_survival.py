@@ -1,5 +1,8 @@
 """A run that is killed at any moment and started again, its pairs divided among jobs, has the bytes of a quiet one.
 
+So has one whose computer's clock jumps, and one on a file system that shows files late. Folders that cannot be written,
+or are another workflow's, are refused.
+
 One moment here; ``SURVIVAL_SEEDS=50 pytest tests/test_survival.py`` for as many.
 """
 
@@ -38,13 +41,15 @@ def config(tmp_path_factory):
     return path
 
 
-def start(folder, config, *arguments):
+def start(folder, config, *arguments, before=(), **settings):
     """Snakemake in a folder of its own, and a group of processes of its own, which can be killed as one."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    command = [*before, sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--directory", str(folder)]
     command += ["--cores", "2", "--workflow-profile", str(ROOT / "profiles" / "default"), "--configfile", str(config)]
     command += [*arguments, "--", f"results/killed/{SCORES}"]
     log = (folder / "log.txt").open("a")
-    return subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, start_new_session=True)
+    environment = os.environ | settings
+    return subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=environment, start_new_session=True)
 
 
 def found(folder):
@@ -64,19 +69,105 @@ def quiet(tmp_path_factory, config):
     return said, time.monotonic() - begin
 
 
+def killed(run, seconds):
+    """End a run, and all that it began, after some seconds."""
+    try:
+        run.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)
+    assert run.wait(10) == -signal.SIGKILL, "it ended before it was killed"
+
+
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SURVIVAL_SEEDS", "1"))))
 def test_a_killed_run_goes_on_and_says_the_same(tmp_path, config, quiet, seed):
     said, seconds = quiet
     parts, rng = ("--set-scatter", "pairs=2"), random.Random(seed)
     run = start(tmp_path, config, *parts)
-    try:
-        run.wait(rng.uniform(0.2, 0.9) * seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(run.pid, signal.SIGKILL)
-    assert run.wait(10) == -signal.SIGKILL, "it ended before it was killed"
+    killed(run, rng.uniform(0.2, 0.9) * seconds)
     again = start(tmp_path, config, *parts)
     assert again.wait(400) == 0, (tmp_path / "log.txt").read_text()[-3000:]
     assert found(tmp_path) == said
     assert not list((tmp_path / "results").rglob(".*.part")), "something half written was left"
     assert not list((tmp_path / "results" / "killed" / "parts").glob("*/maps/**/*.zarr")), "shares stay behind"
+
+
+DAY = 86_400
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("ahead", [DAY, -DAY], ids=["ahead", "behind"])
+def test_a_clock_that_jumps_changes_no_number(tmp_path, config, quiet, ahead):
+    """What was made before the jump is a day older, or newer, than what is made after it."""
+    said, seconds = quiet
+    killed(start(tmp_path, config), 0.6 * seconds)
+    made = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
+    assert len(made) > 10
+    for path in made:
+        state = path.stat()
+        os.utime(path, (state.st_atime + ahead, state.st_mtime + ahead))
+    again = start(tmp_path, config)
+    assert again.wait(400) == 0, (tmp_path / "log.txt").read_text()[-3000:]
+    assert found(tmp_path) == said
+
+
+LATE = """
+import os, subprocess, sys
+
+def late(replace, seconds=3):
+    def replaced(source, target, **settings):
+        replace(source, target, **settings)
+        if str(target).endswith(".parquet") and "/scores/" in str(target):
+            replace(target, f"{target}.late")
+            subprocess.Popen(["sh", "-c", 'sleep "$0"; mv "$1.late" "$1"', str(seconds), str(target)])
+    return replaced
+
+if any(".snakemake" in argument for argument in sys.orig_argv):
+    os.replace = late(os.replace)
+"""
+
+
+@pytest.mark.timeout(1200)
+def test_files_that_are_seen_late_are_waited_for(tmp_path, config, quiet):
+    """As on NFS: a job has ended, and its table is not there for three seconds."""
+    said, _ = quiet
+    (tmp_path / "sitecustomize.py").write_text(LATE)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    waiting = start(tmp_path, config, "--latency-wait", "20", PYTHONPATH=path)
+    assert waiting.wait(400) == 0, (tmp_path / "log.txt").read_text()[-3000:]
+    assert found(tmp_path) == said
+    (tmp_path / "results/killed" / SCORES).unlink()
+    hasty = start(tmp_path, config, "--latency-wait", "0", PYTHONPATH=path)
+    assert hasty.wait(400), "it was seen at once, so that nothing was tried"
+    assert (
+        "Output files missing" in (tmp_path / "log.txt").read_text() or "latency" in (tmp_path / "log.txt").read_text()
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, config):
+    """A file system that is read-only, in a namespace of its own."""
+    (tmp_path / "results").mkdir()
+    mounts = f'mount --bind "{tmp_path}/results" "{tmp_path}/results" && mount -o remount,ro,bind "{tmp_path}/results"'
+    apart = ["unshare", "--mount", "--map-root-user"] if os.getuid() else ["unshare", "--mount"]
+    try:
+        subprocess.run([*apart, "sh", "-c", mounts], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system can be made read-only here: {error}")
+    run = start(tmp_path, config, before=[*apart, "sh", "-c", f'{mounts} && exec "$@"', "sh"])
+    assert run.wait(200) == 1
+    said = (tmp_path / "log.txt").read_text()
+    assert "error: results/killed: cannot be written (Read-only file system); make it writable" in said
+    assert "Traceback" not in said
+
+
+def test_another_workflows_folder_is_refused(tmp_path, config):
+    folder = tmp_path / "results" / "killed"
+    folder.mkdir(parents=True)
+    code = f"from relmap.job.lock import claim; print(claim({str(folder / '.lock')!r}, ''), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout.readline() == "True\n"
+        run = start(tmp_path, config)
+        assert run.wait(200) == 1
+        assert "error: results/killed: another workflow is at work here" in (tmp_path / "log.txt").read_text()
+        other.communicate("\n")
+    assert not list(folder.glob(".lock*")), "it ends with its process"

@@ -2,7 +2,6 @@
 Helpers that plan the run. No rules here, and no torch: this file is read at every start.
 """
 
-import fcntl
 import os
 import re
 import sys
@@ -35,6 +34,7 @@ from relmap.evidence.claims import read_claims
 from relmap.job.config import check_ids, load
 from relmap.job.files import sweep
 from relmap.job.imports import closure
+from relmap.job.lock import claim
 from relmap.job.resources import Measured
 from relmap.job.sizes import size
 
@@ -107,6 +107,18 @@ def refuse_clashes(papers):
 
 # Those whose published weights are retrieved.
 PUBLISHERS = ("torchvision", "torchray", "timm")
+HUB = "hf:"
+
+
+def of_hub():
+    """Names of the repositories of the Hugging Face Hub that the config takes weights from."""
+    sources = [entry["weights"] for entry in config["models"].values() if entry]
+    return [source.removeprefix(HUB) for source in sources if source.startswith(HUB)]
+
+
+def hub_file(name):
+    """The file that a repository's weights become."""
+    return re.sub(r"[^\w.@-]", "--", name) + ".safetensors"
 
 
 def refuse_absent_files():
@@ -116,7 +128,9 @@ def refuse_absent_files():
     named = {f"models.{name}.weights": entry["weights"] for name, entry in config["models"].items() if entry}
     named |= {f"datasets.{name}.classes": entry["classes"] for name, entry in config["datasets"].items() if entry}
     for where, path in named.items():
-        if path not in (None, "train", *PUBLISHERS) and not os.path.isfile(path):
+        if path in (None, "train", *PUBLISHERS) or path.startswith(HUB):
+            continue
+        if not os.path.isfile(path):
             raise InputError(f"config: `{where}`: no file {path}; put it there, or correct the path")
 
 
@@ -180,14 +194,16 @@ def claim_folder():
     Snakemake's own lock outlives a killed process and must then be removed by hand, so the profiles switch it off. The
     kernel's lock ends with its process.
     """
-    global folder_lock
     folder = Path("results", config["run"])
-    folder.mkdir(parents=True, exist_ok=True)
-    folder_lock = open(folder / ".lock", "w")
     try:
-        fcntl.flock(folder_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        sys.exit(f"error: {folder}: another workflow is at work here; wait for it, or give this one another `run`")
+        free = claim(folder / ".lock", "make it writable, or run in another folder, snakemake --directory")
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    if not free:
+        sys.exit(
+            f"error: {folder}: another workflow is at work here; wait for it, or give this one another `run`. If none is "
+            f"alive, delete {folder}/.lock*"
+        )
     sweep(folder)
 
 
@@ -374,6 +390,8 @@ def published_weights(wildcards):
     """A model's file of weights: the published one, or the one that the config names."""
     dataset, model = wildcards.dataset, wildcards.model
     source = NETWORKS[model]["weights"]
+    if source.startswith(HUB):
+        return f"<data_root>/hub_models/{hub_file(source.removeprefix(HUB))}"
     if source not in PUBLISHERS:
         return source
     stems = ROWS.models[model].published

@@ -46,6 +46,24 @@ rule pretrain_classifier:
         "../scripts/pretrain_classifier.py"
 
 
+# The name says which repository of the Hub: ORG--NAME, maybe @REVISION. What comes is verified against the Hub's list.
+rule retrieve_from_hub:
+    output:
+        weights="<data_root>/hub_models/{repository}.safetensors",
+    log:
+        "<logs>/retrieve_from_hub/{repository}.log",
+    localrule: True
+    conda:
+        "../../envs/relmap.yaml"
+    params:
+        name=lambda w: {hub_file(name): name for name in of_hub()}[f"{w.repository}.safetensors"],
+        mirror=lookup(dpath="data_mirror", within=config),
+    message:
+        "Retrieving {wildcards.repository} from the Hugging Face Hub"
+    script:
+        "../scripts/retrieve_from_hub.py"
+
+
 rule convert_weights:
     input:
         published=published_weights,

@@ -11,14 +11,14 @@ from relmap.models.card import ModelCard, save_model
 from relmap.models.sources import accuracies, preprocessing_of
 from relmap.models.torchray import load_torchray
 from relmap.models.training import write_history
-from relmap.models.weights import load_own, load_published
+from relmap.models.weights import load_own, load_published, refuse_another_look, seen_by
 from relmap.models.zoo import architecture_of
 
 with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
     params, name = snakemake.params, snakemake.params.model["architecture"]
     source = Path(str(snakemake.input.published))
     size, width = params.model["input_size"], params.model["width"]
-    manifest = read_manifest(snakemake.input.manifest) if snakemake.input.manifest else None
+    manifest = read_manifest(snakemake.input.manifest[0]) if snakemake.input.manifest else None
     preprocessing = preprocessing_of(params.model["seen"], params.model["resize"], size)
     dataset = snakemake.wildcards.dataset
     classes = manifest.info.class_names if manifest else ()
@@ -35,6 +35,9 @@ with job(snakemake.log[0], snakemake.threads, snakemake.resources.gpu) as log:
             model = load_own(source, name, size)
         case _:
             model, publisher = load_own(source, name, size), "own weights"
+    if said := seen_by(source):
+        publisher = said[1]
+        refuse_another_look(snakemake.wildcards.model, publisher, preprocessing, said[0])
     outputs = len(model.get_submodule(architecture_of(name).last).weight)
     if manifest and outputs != len(classes):
         raise InputError(

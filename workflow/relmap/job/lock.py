@@ -7,6 +7,7 @@ computer, or when nobody touched it for long. How long is measured by who waits:
 
 from __future__ import annotations
 
+import atexit
 import errno
 import fcntl
 import functools
@@ -29,6 +30,7 @@ HEARTBEAT = 10.0
 """Seconds between two touches of a lock file."""
 VOID_AFTER = 180.0
 """Seconds without a touch after which a lock file's owner counts as gone."""
+OF_DATA = "set `data_root` to a folder of your own that has room"
 _SAYING = threading.Lock()
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 
@@ -69,6 +71,25 @@ def locked_any(paths: Sequence[str | os.PathLike], what: str, poll: float = 0.5)
         release()
 
 
+def claim(path: str | os.PathLike, cure: str) -> bool:
+    """Take a lock until this process ends; whether it was free.
+
+    Args:
+        path: as of :func:`locked`.
+        cure: what to do where its folder cannot be written.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    path, waiting = Path(path), _Waiting()
+    make_folder(path.parent, cure)
+    # The second try is for the file of an owner who is gone, which the first has removed.
+    release = _try_flock(path, waiting, cure) or _try_flock(path, waiting, cure)
+    if release is not None:
+        atexit.register(release)
+    return release is not None
+
+
 def _first_free(waiting: Mapping[Path, _Waiting]) -> tuple[Path, Callable[[], None]] | None:
     for path, seen in waiting.items():
         release = _try_flock(path, seen)
@@ -77,8 +98,8 @@ def _first_free(waiting: Mapping[Path, _Waiting]) -> tuple[Path, Callable[[], No
     return None
 
 
-def make_folder(folder: str | os.PathLike) -> None:
-    """Make a folder of data, and those above it, where there is none.
+def make_folder(folder: str | os.PathLike, cure: str = OF_DATA) -> None:
+    """Make a folder, and those above it, where there is none.
 
     Raises:
         InputError: it cannot be made.
@@ -86,7 +107,7 @@ def make_folder(folder: str | os.PathLike) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise _unwritable(folder, error, cure) from error
 
 
 class _Waiting:
@@ -102,9 +123,9 @@ class _Waiting:
         return time.monotonic() - self.since
 
 
-def _try_flock(path: Path, waiting: _Waiting) -> Callable[[], None] | None:
+def _try_flock(path: Path, waiting: _Waiting, cure: str = OF_DATA) -> Callable[[], None] | None:
     """A function that releases the lock, or None while another process has it."""
-    handle = _open(path)
+    handle = _open(path, cure)
     if handle is None:
         return None
     try:
@@ -116,7 +137,7 @@ def _try_flock(path: Path, waiting: _Waiting) -> Callable[[], None] | None:
                 path.unlink(missing_ok=True)
             with _SAYING:
                 _say_unsupported(path.parent)
-            return _try_file(path.with_name(f"{path.name}ed"), waiting)
+            return _try_file(path.with_name(f"{path.name}ed"), waiting, cure)
         # NFS locks nothing that cannot be written.
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EINTR, errno.EBADF):
             return None
@@ -135,7 +156,7 @@ def _try_flock(path: Path, waiting: _Waiting) -> Callable[[], None] | None:
     return release
 
 
-def _open(path: Path) -> int | None:
+def _open(path: Path, cure: str) -> int | None:
     """The lock's file; None where it is another user's and cannot even be read, or was just removed.
 
     Raises:
@@ -153,15 +174,13 @@ def _open(path: Path) -> int | None:
         except FileNotFoundError:
             if os.access(path.parent, os.W_OK):
                 return None
-        raise _unwritable(path.parent, error) from error
+        raise _unwritable(path.parent, error, cure) from error
     except OSError as error:
-        raise _unwritable(path.parent, error) from error
+        raise _unwritable(path.parent, error, cure) from error
 
 
-def _unwritable(folder: str | os.PathLike, error: OSError) -> InputError:
-    return InputError(
-        f"{folder}: cannot be written ({error.strerror}); set `data_root` to a folder of your own that has room"
-    )
+def _unwritable(folder: str | os.PathLike, error: OSError, cure: str) -> InputError:
+    return InputError(f"{folder}: cannot be written ({error.strerror}); {cure}")
 
 
 def _is_still(path: Path, handle: int) -> bool:
@@ -177,7 +196,7 @@ def _say_unsupported(folder: Path) -> None:
     LOG.warning("%s: this file system has no flock; lock files stand for it", folder)
 
 
-def _try_file(path: Path, waiting: _Waiting) -> Callable[[], None] | None:
+def _try_file(path: Path, waiting: _Waiting, cure: str = OF_DATA) -> Callable[[], None] | None:
     """As :func:`_try_flock`, by a file that is created if there is none."""
     token = uuid.uuid4().hex
     owner = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time(), "token": token}
@@ -187,7 +206,7 @@ def _try_file(path: Path, waiting: _Waiting) -> Callable[[], None] | None:
         _remove_if_void(path, waiting)
         return None
     except OSError as error:
-        raise _unwritable(path.parent, error) from error
+        raise _unwritable(path.parent, error, cure) from error
     with open(handle, "w", encoding="utf-8") as file:
         json.dump(owner, file)
     done = threading.Event()

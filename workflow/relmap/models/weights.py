@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from relmap.data.images import Preprocessing
 from relmap.errors import InputError
-from relmap.job.files import sha256_file
+from relmap.job.files import atomic_path, sha256_file
 from relmap.models.card import assign_weights
 from relmap.models.timm import as_torchvision, from_flax
 from relmap.models.zoo import architecture_of, build
@@ -60,6 +64,43 @@ def load_own(path: str | os.PathLike, architecture: str, input_size: int = 224) 
         if last in state:
             return _of_state(state, path, architecture, len(state[last]), input_size)
     raise InputError(f"{path}: lacks {last}, the last layer of {architecture}; are these the weights of another?")
+
+
+def save_seen(path: str | os.PathLike, state: Mapping[str, torch.Tensor], seen: Preprocessing, origin: str) -> None:
+    """Keep weights as safetensors, with what their network sees of a picture and where they are from."""
+    said = {"preprocessing": json.dumps(seen.to_dict()), "origin": origin}
+    with atomic_path(path) as temporary:
+        save_file({name: value.contiguous() for name, value in state.items()}, temporary, said)
+
+
+def seen_by(path: str | os.PathLike) -> tuple[Preprocessing, str] | None:
+    """What :func:`save_seen` said beside some weights; of other files None."""
+    if Path(path).suffix != ".safetensors":
+        return None
+    with safe_open(path, "pt") as file:
+        said = file.metadata() or {}
+    if "preprocessing" not in said:
+        return None
+    return Preprocessing.from_dict(json.loads(said["preprocessing"])), said["origin"]
+
+
+def refuse_another_look(model: str, origin: str, ours: Preprocessing, theirs: Preprocessing) -> None:
+    """See to it that a network gets the pictures that it was made for.
+
+    Raises:
+        InputError: sides, colours or fit differ.
+    """
+    sides = {"input_size": (ours.crop, theirs.crop), "resize": (ours.resize, theirs.resize)}
+    for key, (own, other) in sides.items():
+        if own != other:
+            raise InputError(f"config: `models.{model}.{key}` is {own}, but {origin} takes {other}; set it so")
+    for key in ("mean", "std", "fit"):
+        own, other = getattr(ours, key), getattr(theirs, key)
+        if own != other and (key == "fit" or not np.allclose(own, other, atol=1e-3)):
+            raise InputError(
+                f"config: `models.{model}`: its row sees a picture with {key} {own}, but {origin} was trained with "
+                f"{other}; take another row, or add one with that `seen` (docs/own_data.md)"
+            )
 
 
 def read_state(path: str | os.PathLike, as_written: bool = False) -> dict[str, torch.Tensor]:
