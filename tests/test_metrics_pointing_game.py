@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from metric_cases import case_of, manifest_of, values_of
 from pycocotools import mask as coco
 from relmap.data.images import Preprocessing
@@ -285,6 +286,29 @@ def test_a_flat_top_points_at_its_first_pixel(top):
         relevance = relevance.astype(np.float32)
         got = points_of(torch.from_numpy(relevance)[None], height, width)[0].tolist()
         assert got == exact_point(relevance, height, width)
+
+
+@pytest.mark.parametrize("ulps", [1, 3])
+def test_a_map_enlarged_in_single_precision_points_where_it_does_without_rounding(ulps):
+    """The maximum of a coarse map at the edge becomes a flat strip, which another batch rounds otherwise."""
+    draw = np.random.default_rng(5)
+    parted = 0
+    for _ in range(20):
+        coarse = torch.from_numpy(draw.random((4, 4)).astype(np.float32))
+        coarse[draw.integers(4), 3] = 1.5
+        enlarged = F.interpolate(coarse[None, None], (64, 64), mode="bilinear", align_corners=False)[0, 0]
+        noise = torch.from_numpy(draw.integers(-ulps, ulps + 1, (64, 64)).astype(np.float32)) * 2.0**-23
+        noisy = enlarged * (1 + noise)
+        wanted = exact_point(coarse.double().numpy(), 64, 64)
+        assert points_of(noisy[None], 64, 64)[0].tolist() == points_of(enlarged[None], 64, 64)[0].tolist() == wanted
+        parted += int(noisy.argmax()) != wanted[1] * 64 + wanted[0]
+    assert parted > 10, "the maximum alone would have gone elsewhere"
+
+
+def test_a_maximum_that_is_a_little_higher_is_found():
+    maps = torch.full((1, 9, 9), 0.5)
+    maps[0, 1, 1], maps[0, 7, 6] = 1.0, 1.00001
+    assert points_of(maps, 9, 9).tolist() == [[6, 7]]
 
 
 def test_a_low_pixel_elsewhere_does_not_hide_the_maximum():

@@ -5,9 +5,9 @@ hits if a pixel of the class's region lies within ``radius`` of that point: squa
 that radius 1 asks for the very pixel. On photographs the radius is 15 pixels whatever their size; on other pictures it
 is as large a part of the shorter side as 15 is of 500.
 
-A map of a centre crop is laid where the crop was, to the nearest pixel. Where a map is flat at its top, of a constant
-map everywhere, pixels are equal that interpolation parts by rounding: it is done in float64, and what differs by its
-rounding only is equal.
+A map of a centre crop is laid where the crop was, to the nearest pixel. Where a map is flat at its top, as a constant
+one is everywhere and an enlarged class activation map along the picture's edge, rounding alone parts the pixels, and
+another batch would part them otherwise: what lies within a millionth of the maximum counts as equal to it.
 
 Rows, 1 for a hit and 0 for a miss: ``pointing_game``; ``pointing_game_radius0``, of radius 1;
 ``pointing_game_with_absent``, in which a class that is predicted but absent is a miss. NaN, for all methods: the class
@@ -38,8 +38,8 @@ RADIUS = 15.0
 REFERENCE_SIDE = 500
 """Shorter side of the picture that 15 pixels are meant for."""
 
-# Of the maximum: what interpolation in float64 rounds by, and more.
-_ROUNDING = 1e-12
+# Of the maximum: some units in the last place of a map in single precision, which an explainer may have enlarged.
+_ROUNDING = 1e-6
 # Pixels of resized maps held at once.
 _PIXELS_AT_ONCE = 1 << 24
 
