@@ -86,6 +86,8 @@ def test_a_job_takes_its_start_and_grows_from_the_most_like_it():
     cost = Costs(lines, SCALE, {}, throughput=work.operations / 7).of(job(), CONFIG)
     assert cost.seconds == pytest.approx(START_SECONDS + 3 * 10) and cost.source == "a/attribute/imagenet/vgg16/plain"
     assert cost.bytes == 200 and cost.gpu_seconds == pytest.approx(START_SECONDS + 7)
+    busier = line(effort=work.effort / 3, seconds=40, bytes=100, extent=work.extent / 2)
+    assert Costs([busier, *lines], SCALE, {}).of(job(), CONFIG).seconds == cost.seconds, "of two alike the faster"
     other = Costs(lines[1:], SCALE, {}).of(job(), CONFIG)
     assert other.source == "a/attribute/voc2007/vgg16/plain", "of another data set rather than of another arm"
     none = Costs(lines[3:], SCALE, {}).of(job(), CONFIG)

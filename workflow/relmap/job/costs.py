@@ -278,17 +278,17 @@ class Costs:
         return statistics.mean(self.scale.network(name).rate(entry["width"]) for name, entry in entries.items())
 
     def _like(self, job: Job, work: Work) -> Mapping[str, str] | None:
-        """The measured job most like one: of its kind, of its metric or arm, network and data set, then of its size."""
+        """The measured job most like one: of its kind, of its metric or arm, network and data set, then of its size.
+
+        Of some that were as large the fastest, for more was at work beside the others.
+        """
         parts = job.place.split("/")
 
-        def unlike(line: Mapping[str, str]) -> tuple[bool, int, float]:
+        def unlike(line: Mapping[str, str]) -> tuple[bool, int, float, float]:
             others = line["place"].split("/")
             differing = sum(a != b for a, b in zip(parts, others, strict=False)) + abs(len(parts) - len(others))
-            return (
-                parts[-1] != others[-1],
-                differing,
-                abs(math.log((work.effort or 1e-9) / (float(line["effort"]) or 1e-9))),
-            )
+            apart = abs(math.log((work.effort or 1e-9) / (float(line["effort"]) or 1e-9)))
+            return parts[-1] != others[-1], differing, round(apart, 2), float(line["seconds"])
 
         return min(self.lines.get(job.kind, ()), key=unlike, default=None)
 
