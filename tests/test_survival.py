@@ -96,9 +96,9 @@ DAY = 86_400
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("ahead", [DAY, -DAY], ids=["ahead", "behind"])
+@pytest.mark.parametrize("ahead", [DAY, -DAY], ids=["back", "on"])
 def test_a_clock_that_jumps_changes_no_number(tmp_path, config, quiet, ahead):
-    """What was made before the jump is a day older, or newer, than what is made after it."""
+    """What was made before the jump is a day newer, or older, than what is made after it."""
     said, seconds = quiet
     killed(start(tmp_path, config), 0.6 * seconds)
     made = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
@@ -106,6 +106,11 @@ def test_a_clock_that_jumps_changes_no_number(tmp_path, config, quiet, ahead):
     for path in made:
         state = path.stat()
         os.utime(path, (state.st_atime + ahead, state.st_mtime + ahead))
+    if ahead > 0:
+        # Snakemake notices that an output is older than its input, and ends: docs/questions.md has the cure.
+        assert start(tmp_path, config).wait(400)
+        assert "This could indicate a clock skew problem" in (tmp_path / "log.txt").read_text()
+        assert start(tmp_path, config, "--touch").wait(400) == 0
     again = start(tmp_path, config)
     assert again.wait(400) == 0, (tmp_path / "log.txt").read_text()[-3000:]
     assert found(tmp_path) == said
