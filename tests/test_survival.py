@@ -110,7 +110,9 @@ def test_a_clock_that_jumps_changes_no_number(tmp_path, config, quiet, ahead):
         # Snakemake notices that an output is older than its input, and ends: docs/questions.md has the cure.
         assert start(tmp_path, config).wait(400)
         assert "This could indicate a clock skew problem" in (tmp_path / "log.txt").read_text()
-        assert start(tmp_path, config, "--touch").wait(400) == 0
+        cure = ["find", "results", "-newermt", "now", "-exec", "touch", "{}", "+"]
+        assert " ".join(cure) in (ROOT / "docs/questions.md").read_text()
+        subprocess.run(cure, cwd=tmp_path, check=True)
     again = start(tmp_path, config)
     assert again.wait(400) == 0, (tmp_path / "log.txt").read_text()[-3000:]
     assert found(tmp_path) == said
