@@ -75,6 +75,13 @@ def test_work_grows_with_images_pixels_methods_and_width():
     assert work_of(scored, more, SCALE).effort == pytest.approx(2 * work_of(scored, CONFIG, SCALE).effort)
 
 
+def test_layers_that_are_trained_several_times_take_as_much_longer():
+    trained = job("train_cla_layers", "imagenet/vgg16/clam", ())
+    five = load({"papers": ["clam"], "clam": {"trainings": 5}})
+    once, often = (work_of(trained, config, SCALE) for config in (CONFIG, five))
+    assert often.effort == pytest.approx(5 * once.effort) and often.extent == pytest.approx(5 * once.extent)
+
+
 def test_a_job_takes_its_start_and_grows_from_the_most_like_it():
     work = work_of(job(), CONFIG, SCALE)
     lines = [

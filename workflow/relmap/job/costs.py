@@ -190,7 +190,16 @@ def work_of(job: Job, config: Mapping[str, Any], scale: Scale) -> Work:
     epochs = max(1.0, sized.work / max(1, images * pixels))
     if job.kind in TRAININGS:
         return Work(images * per_image * epochs, widest**2, images * counted * epochs * WITH_GRADIENT)
-    return Work(images * per_image, widest**2, images * counted if job.kind == "predict" else None)
+    repeated = _trainings(config, job.place)
+    operations = images * counted if job.kind == "predict" else None
+    return Work(images * per_image * repeated, widest**2 * repeated, operations)
+
+
+def _trainings(config: Mapping[str, Any], place: str) -> int:
+    """How often the layers of an arm are trained, by the section of the config that has the arm."""
+    arm = place.rpartition("/")[2]
+    sections = (section for section in config.values() if isinstance(section, Mapping))
+    return next((section.get("trainings") or 1 for section in sections if arm in (section.get("arms") or ())), 1)
 
 
 @dataclass(frozen=True)
