@@ -672,6 +672,7 @@ def test_every_command_of_the_page_runs(workplace, monkeypatch, tmp_path):
     assert len(COMMANDS) > 15 and all(command.startswith("relmap ") for command in COMMANDS)
     copy = tmp_path / "copy"
     test_packing.finish(copy, "demo")
+    plans = []
     for command in COMMANDS:
         _, *arguments = shlex.split(command)
         places = {**dict.fromkeys(("plan", "status", "papers"), ROOT), "pack": copy, "restore": copy}
@@ -679,11 +680,13 @@ def test_every_command_of_the_page_runs(workplace, monkeypatch, tmp_path):
         result = run(*arguments)
         assert result.exit_code == 0, f"{command}\n{result.output}"
         if arguments[0] == "plan":
-            plan = result.output
+            plans.append(result.output)
         if arguments[0] == "pack":
             shutil.rmtree(copy / "results")
-    assert re.search(r"^predict +1$", plan, re.MULTILINE) and "4 of 4 printed cells" in plan
-    assert "stores of maps are not there yet" in plan and " 0 stores" not in plan
+    plan, with_gpu = plans
+    assert re.search(r"^predict +1 +0\.00 ", plan, re.MULTILINE) and "4 of 4 printed cells" in plan
+    assert re.search(r"^\d+ jobs, [1-9]\d* of their files stores of maps: \d", plan, re.MULTILINE)
+    assert "gpu hours" not in plan and "on 16 cores and 1 GPU" in with_gpu and "no GPU was measured" in with_gpu
     assert {each.split()[1] for each in COMMANDS} == set(main.commands)
     for name in ("sheet.png", "tench.pdf", "maps.npz", "scores.csv", "mine/my_paper/paper.yaml"):
         assert (workplace / name).is_file(), name

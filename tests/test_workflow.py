@@ -185,6 +185,7 @@ def test_target_of_the_paper(tmp_path, clam):
         "lay_out_engine",
         "render_gallery",
         "render_training",
+        "tabulate_accuracies",
         "rank_methods",
         "render_leaderboard",
         "compare_siblings",
