@@ -21,7 +21,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from PIL import Image
-from relmap.cli.runs import _config
+from relmap.cli.runs import config_of_run
 from relmap.data.decoding import decode, read_size
 from relmap.data.formats.annotated_folder import read_with_boxes
 from relmap.data.formats.classes import read_classes
@@ -568,7 +568,7 @@ def of_a_run(path):
 
 
 def of_a_plan(path):
-    return _config(path.parent, path)
+    return config_of_run(path.parent, path)
 
 
 TAGS = b"run: !!python/object/apply:os.system ['touch executed']\n"
