@@ -17,13 +17,13 @@ from relmap.job import lock
 from relmap.job.lock import claim, locked
 
 
+def unsupported(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
 @pytest.fixture(params=["flock", "lock file"])
 def kind(request, monkeypatch):
     if request.param == "lock file":
-
-        def unsupported(*_):
-            raise OSError(errno.ENOLCK, "No locks available")
-
         monkeypatch.setattr(fcntl, "flock", unsupported)
         lock._say_unsupported.cache_clear()
     return request.param
@@ -157,11 +157,24 @@ def test_other_errors_are_not_hidden(tmp_path, monkeypatch):
 
 def test_a_claim_lasts_as_long_as_its_process(tmp_path, kind, monkeypatch):
     held = []
-    monkeypatch.setattr(lock.atexit, "register", held.append)
+    monkeypatch.setattr(lock.atexit, "register", lambda call, *given: held.append(lambda: call(*given)))
     assert claim(tmp_path / "new" / ".lock", "cure") and not claim(tmp_path / "new" / ".lock", "cure")
     held.pop()()
     assert list((tmp_path / "new").iterdir()) == [] and claim(tmp_path / "new" / ".lock", "cure")
     held.pop()()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert claim("new/.lock", "cure")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(lock.os, "getpid", lambda: -1)
+    held[-1]()
+    assert list((tmp_path / "new").iterdir()), "another process, a child, releases nothing"
+    monkeypatch.undo()
+    monkeypatch.setattr(lock.atexit, "register", lambda call, *given: held.append(lambda: call(*given)))
+    if kind == "lock file":
+        monkeypatch.setattr(fcntl, "flock", unsupported)
+    held.pop()()
+    assert list((tmp_path / "new").iterdir()) == [], "its own, wherever the process is by then"
     gone = {"host": socket.gethostname(), "pid": 2**22 + 1, "time": 0, "token": "of one that was killed"}
     (tmp_path / "new" / ".locked").write_text(json.dumps(gone))
     assert claim(tmp_path / "new" / ".lock", "cure"), "of an owner who is gone"

@@ -206,9 +206,11 @@ def test_weights_of_the_hub_are_retrieved_and_see_what_they_were_made_for(tmp_pa
     assert run.returncode and "hf:me/other was trained with (0.5, 0.5, 0.5)" in run.stdout + run.stderr
     run = snakemake(tmp_path, dataset, target, *mirror, weights="hf:me/mine", resize=70)
     assert run.returncode and "`models.resnet50.resize` is 70, but hf:me/mine takes 64" in run.stdout + run.stderr
+    run = snakemake(tmp_path, dataset, target, *mirror, weights="hf:../mine")
+    assert run.returncode and "`weights: hf:../mine`: the Hub's names are ORG/NAME" in run.stdout + run.stderr
     complete(snakemake(tmp_path, dataset, target, *mirror, weights="hf:me/mine"))
     card = json.loads((tmp_path / target).read_text())
-    assert card["origin"].startswith("hf:me/mine: me--mine.safetensors, sha256 ")
+    assert card["origin"].startswith("hf:me/mine: mine.safetensors, sha256 ")
     assert card["accuracies"]["test"] == pytest.approx(1 / 3), "all is taken for the first of three classes"
     made, lent = (
         load_file(tmp_path / path)

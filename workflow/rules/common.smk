@@ -10,6 +10,7 @@ from functools import cache
 from itertools import groupby, product
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 # The repository, also where another workflow takes this one in as a module: this file lies two folders deep in it.
 BASE_FOLDER = str(Path(str(workflow.current_basedir)).parents[1])
@@ -117,8 +118,15 @@ def of_hub():
 
 
 def hub_file(name):
-    """The file that a repository's weights become."""
-    return re.sub(r"[^\w.@-]", "--", name) + ".safetensors"
+    """The file that a repository's weights become, below the folder of its organisation; no two have the same.
+
+    Raises:
+        InputError: the name is not ORG/NAME, maybe with @REVISION.
+    """
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", name):
+        raise InputError(f"config: `weights: {HUB}{name}`: the Hub's names are ORG/NAME or ORG/NAME@REVISION")
+    repository, at, revision = name.partition("@")
+    return f"{repository}{at}{quote(revision, safe='')}.safetensors"
 
 
 def refuse_absent_files():
@@ -128,7 +136,10 @@ def refuse_absent_files():
     named = {f"models.{name}.weights": entry["weights"] for name, entry in config["models"].items() if entry}
     named |= {f"datasets.{name}.classes": entry["classes"] for name, entry in config["datasets"].items() if entry}
     for where, path in named.items():
-        if path in (None, "train", *PUBLISHERS) or path.startswith(HUB):
+        if path in (None, "train", *PUBLISHERS):
+            continue
+        if path.startswith(HUB):
+            hub_file(path.removeprefix(HUB))
             continue
         if not os.path.isfile(path):
             raise InputError(f"config: `{where}`: no file {path}; put it there, or correct the path")

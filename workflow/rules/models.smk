@@ -46,7 +46,7 @@ rule pretrain_classifier:
         "../scripts/pretrain_classifier.py"
 
 
-# The name says which repository of the Hub: ORG--NAME, maybe @REVISION. What comes is verified against the Hub's list.
+# The name says which repository of the Hub: ORG/NAME, maybe @REVISION. What comes is verified against the Hub's list.
 rule retrieve_from_hub:
     output:
         weights="<data_root>/hub_models/{repository}.safetensors",

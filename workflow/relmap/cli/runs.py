@@ -16,7 +16,7 @@ from relmap.cli.repository import repository
 from relmap.cli.tables import aligned
 from relmap.errors import InputError
 
-BETWEEN_SECONDS = 1.0
+BETWEEN_SECONDS = 0.25
 """From the end of a job to the beginning of the next one, on one machine."""
 
 
@@ -188,7 +188,7 @@ def _planned(root: Path, config: Mapping[str, Any]) -> list[Any]:
 
 def config_of_run(root: Path, configfile: Path | None, settings: Sequence[str] = ()) -> dict[str, Any]:
     """The config that a run has: config.yaml, then a file, then settings, as Snakemake puts them together."""
-    import yaml
+    from snakemake.cli import parse_config
     from snakemake.utils import update_config
 
     from relmap.job.config import load
@@ -203,10 +203,9 @@ def config_of_run(root: Path, configfile: Path | None, settings: Sequence[str] =
             raise InputError(f"{path}: holds no keys; see config.yaml")
         update_config(config, found)
     for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
+        if "=" not in setting:
             raise InputError(f"--config {setting}: not KEY=VALUE")
-        update_config(config, {key: yaml.safe_load(value)})
+    update_config(config, parse_config(list(settings)))
     return load(config)
 
 

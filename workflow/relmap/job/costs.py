@@ -13,7 +13,7 @@ import math
 import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,12 @@ CONTEXT_MB = 500.0
 """Of a GPU's memory, what a process takes that uses it."""
 WITH_GRADIENT = 3
 """Forward passes that one with its gradient takes, in operations."""
-START_SECONDS = 4.0
+START_SECONDS = 3.0
 """What a job takes before it works: an interpreter and its imports."""
+DRAWN = ("draw", "render_", "write_report")
+"""Beginnings of rules whose files are as large at every number of images: figures, notebooks, pages."""
+STORE_PIXELS = 16_384
+"""What a store of maps takes besides its maps, in pixels of maps."""
 WIDTHS = (0.125, 0.25, 1.0)
 
 
@@ -121,7 +125,8 @@ class Scale:
         where it iterates; of one without such settings as many as most take.
         """
         settings = explainers.get(method) or {}
-        base = method if method in self.methods else next((m for m in self.methods if method.startswith(f"{m}_")), "")
+        begun = [name for name in self.methods if method == name or method.startswith(f"{name}_")]
+        base = max(begun, key=len, default="")
         if base:
             *taken, repeats = self.methods[base]
             return taken[counted] * repeats_of(settings) / repeats
@@ -165,7 +170,7 @@ def work_of(job: Job, config: Mapping[str, Any], scale: Scale) -> Work:
         side = (config["datasets"].get(job.place) or {}).get("render", {}).get("size", 1)
         return Work(sized.images * side**2, sized.images * side**2)
     if job.kind in OF_IMAGES:
-        return Work(sized.images, sized.images)
+        return Work(sized.images, 1.0 if job.kind.startswith(DRAWN) else sized.images)
     entries = entries_of(config, model)
     seen = [(scale.network(name), entry["input_size"] ** 2, entry["width"]) for name, entry in entries.items()]
     per_image = max((network.seconds(pixels, width) for network, pixels, width in seen), default=0.001)
@@ -178,7 +183,11 @@ def work_of(job: Job, config: Mapping[str, Any], scale: Scale) -> Work:
         by_time, by_count = (
             sum(scale.passes(method, config["explainers"], counted=way) for method in made) for way in (False, True)
         )
-        return Work(images * per_image * by_time, float(images * pixels * len(made)), images * counted * by_count)
+        return Work(
+            images * per_image * by_time,
+            float((images * pixels + STORE_PIXELS) * len(made)),
+            images * counted * by_count,
+        )
     if job.kind == "score":
         if job.place.endswith("/maps"):
             return Work(float(images * pixels * len(stores) * len(job.outputs)), float(images * len(stores)), 0.0)
@@ -263,7 +272,17 @@ class Costs:
         work = work_of(job, config, self.scale)
         if job.kind.startswith("convert_weights"):
             model = Path(job.outputs[0]).stem
-            return Cost(2 * START_SECONDS, 0.0, 1e6 * self.scale.network(model).weights_mb, "resources/networks.csv")
+            bytes_ = 1e6 * self.scale.network(model).weights_mb
+            # Where the run has their data set, all of its pictures are looked at once.
+            looked = any("/manifests/" in path for path in job.inputs)
+            of_test = replace(job, kind="predict", place=f"{Path(job.outputs[0]).parent.name}/{model}")
+            seen = work_of(of_test, config, self.scale) if looked else Work(0.0, 0.0, 0.0)
+            return Cost(
+                2 * START_SECONDS + seen.effort,
+                START_SECONDS + (seen.operations or 0.0) / self.throughput,
+                bytes_,
+                "resources/networks.csv",
+            )
         line = self._like(job, work)
         if line is None:
             return Cost(START_SECONDS, 0.0, 0.0, "")
@@ -284,7 +303,8 @@ class Costs:
         """Operations a second of the job's network on a core."""
         _, model = place_of(config, job.place)
         entries = entries_of(config, model)
-        return statistics.mean(self.scale.network(name).rate(entry["width"]) for name, entry in entries.items())
+        rates = [self.scale.network(name).rate(entry["width"]) for name, entry in entries.items()]
+        return statistics.mean(rates) if rates else self.scale.networks["resnet50"].rate(1.0)
 
     def _like(self, job: Job, work: Work) -> Mapping[str, str] | None:
         """The measured job most like one: of its kind, of its metric or arm, network and data set, then of its size.

@@ -81,13 +81,20 @@ def claim(path: str | os.PathLike, cure: str) -> bool:
     Raises:
         InputError: the folder cannot be written.
     """
-    path, waiting = Path(path), _Waiting()
+    # Snakemake changes folders, and back before the process ends.
+    path, waiting = Path(path).absolute(), _Waiting()
     make_folder(path.parent, cure)
     # The second try is for the file of an owner who is gone, which the first has removed.
     release = _try_flock(path, waiting, cure) or _try_flock(path, waiting, cure)
     if release is not None:
-        atexit.register(release)
+        atexit.register(_unless_forked, os.getpid(), release)
     return release is not None
+
+
+def _unless_forked(pid: int, release: Callable[[], None]) -> None:
+    """A child that ends holds nothing of its parent's."""
+    if os.getpid() == pid:
+        release()
 
 
 def _first_free(waiting: Mapping[Path, _Waiting]) -> tuple[Path, Callable[[], None]] | None:

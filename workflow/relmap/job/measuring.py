@@ -43,7 +43,7 @@ def measure(results: str | os.PathLike, jobs: Iterable[Job], scale: Scale) -> li
     results, config = Path(results), config_of(results)
     lines = []
     for job in jobs:
-        share = "" if job.parts == 1 else next(part for part in Path(job.outputs[0]).parts if "-of-" in part)
+        share = "" if job.parts == 1 else job.outputs[0].partition("/parts/")[2].partition("/")[0]
         path = results / (f"parts/{share}" if share else "") / "benchmarks" / job.kind / job.place
         path = path.parent / f"{path.name}.tsv"
         if not path.is_file():

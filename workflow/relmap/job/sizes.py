@@ -83,5 +83,7 @@ def place_of(config: Mapping[str, Any], place: str) -> tuple[str | None, str | N
     """The data set and the network of a benchmark's path, ``imagenet/vgg16/plain``, each where it has one."""
     parts = place.split("/")
     dataset = next((part for part in parts if config["datasets"].get(part)), None)
-    model = next((part for part in parts if part != dataset and len(entries_of(config, part)) == 1), None)
+    models = {name for name, entry in config["models"].items() if entry}
+    known = (part for part in parts if part in models or re.sub(r"_\d+$", "", part) in models)
+    model = next((part for part in known if part != dataset), None)
     return dataset, model
