@@ -188,7 +188,6 @@ def _planned(root: Path, config: Mapping[str, Any]) -> list[Any]:
 
 def config_of_run(root: Path, configfile: Path | None, settings: Sequence[str] = ()) -> dict[str, Any]:
     """The config that a run has: config.yaml, then a file, then settings, as Snakemake puts them together."""
-    from snakemake.cli import parse_config
     from snakemake.utils import update_config
 
     from relmap.job.config import load
@@ -205,7 +204,10 @@ def config_of_run(root: Path, configfile: Path | None, settings: Sequence[str] =
     for setting in settings:
         if "=" not in setting:
             raise InputError(f"--config {setting}: not KEY=VALUE")
-    update_config(config, parse_config(list(settings)))
+    if settings:
+        from snakemake.cli import parse_config
+
+        update_config(config, parse_config(list(settings)))
     return load(config)
 
 

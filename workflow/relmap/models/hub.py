@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import requests
 import torch
@@ -33,7 +34,7 @@ from relmap.models.weights import read_state
 ENDPOINT = "https://huggingface.co"
 CONFIG, WEIGHTS, PROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 _LISTING = "repository.json"
-_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 _TIMEOUT = (15, 60)
 
 
@@ -95,7 +96,7 @@ def fetch(name: str, mirror: str | os.PathLike | None = None) -> Fetched:
         InputError: they are not to be had, or not those of the list.
     """
     repository, _, revision = name.partition("@")
-    folder = Path(torch.hub.get_dir(), "huggingface", *repository.split("/"), (revision or "main").replace("/", "--"))
+    folder = Path(torch.hub.get_dir(), "huggingface", *repository.split("/"), quote(revision or "main", safe=""))
     kept, listing = folder / _LISTING, None
     if mirror is not None:
         folder, listing = Path(mirror), {}
