@@ -81,9 +81,9 @@ def claim(path: str | os.PathLike, cure: str) -> bool:
     Raises:
         InputError: the folder cannot be written.
     """
+    make_folder(Path(path).parent, cure)
     # Snakemake changes folders, and back before the process ends.
     path, waiting = Path(path).absolute(), _Waiting()
-    make_folder(path.parent, cure)
     # The second try is for the file of an owner who is gone, which the first has removed.
     release = _try_flock(path, waiting, cure) or _try_flock(path, waiting, cure)
     if release is not None:
